@@ -1,0 +1,331 @@
+//! The roster: charter, stamp and cards together, and the questions that the rest of huecry asks of them.
+
+use super::{
+    Agreement, BUILT_IN_CIRCLES, Card, CardError, Channel, CharterError, History, Member, MemberKind, NodeKey, PublishingKey,
+    SignedCard, SignedCharter, SignedStamp,
+};
+use crate::{
+    envelope::{Audience, Class, FederationId, Head, KeyId, PublicKey, Readers, SignedHead},
+    record::{ChannelName, CircleName, MemberId, Timestamp},
+};
+use std::collections::{BTreeMap, HashMap};
+
+/// How current our charter is known to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// A stamp or a young charter says so.
+    Current,
+    /// No stamp since: asking and removals work, new content is held.
+    Stale { since: Timestamp },
+}
+
+/// Whether a member takes part, now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Good,
+    /// Cut off; its signed removals still pass among the others.
+    Revoked,
+    /// No agreement is running: run-off, removals pass both ways.
+    Ended { agreement: Option<String> },
+}
+
+impl Standing {
+    /// The word for policies and people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Revoked => "revoked",
+            Self::Ended { .. } => "ended",
+        }
+    }
+}
+
+/// Why a well-formed head may not be what it says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpeakError {
+    /// Verdict `Ignore`: our charter may be older than the author's.
+    #[error("`{0}` is no member in our charter")]
+    Stranger(MemberId),
+    /// Verdict `Ignore`: its card may not have reached us yet; asked again later.
+    #[error("no card of `{member}` names key `{key}` for lane {lane}")]
+    UnknownKey { member: MemberId, key: KeyId, lane: u32 },
+    /// Verdict `Ignore`: the sender may hold an older card.
+    #[error("key `{key}` of `{member}` was not valid at the time of the head, {at}")]
+    RetiredKey { member: MemberId, key: KeyId, at: Timestamp },
+    /// Verdict `Ignore`: a card that names the channel may be on its way.
+    #[error("no card of `{member}` names channel `{channel}` with this audience")]
+    UnknownChannel { member: MemberId, channel: ChannelName },
+    /// Verdict `Ignore`: only a card opens an epoch, and ours may be old.
+    #[error("no card of `{member}` opens epoch {epoch} of this feed")]
+    UnknownEpoch { member: MemberId, epoch: u32 },
+    /// Verdict `Ignore`: the sender's clock or charter may differ by a day.
+    #[error("`{member}` may not publish content now: its standing is `{standing}`")]
+    Standing { member: MemberId, standing: &'static str },
+    /// Verdict `Reject`: both sides hold the agreement.
+    #[error("the agreement of `{member}` does not cover {what}")]
+    Terms { member: MemberId, what: String },
+    /// Verdict `Ignore`: an older format than the charter still accepts.
+    #[error("format {found} is no longer accepted; the charter asks for {floor} at least")]
+    Format { floor: u64, found: u64 },
+}
+
+/// Who a connected node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeIdentity {
+    pub member: MemberId,
+    pub node: String,
+}
+
+/// Everything known about who may speak. Changed only by documents that prove themselves.
+#[derive(Clone, Debug)]
+pub struct Roster {
+    charter: SignedCharter,
+    /// The versions before, oldest first, as a newcomer has to take them.
+    chain: Vec<Vec<u8>>,
+    stamp: Option<SignedStamp>,
+    cards: BTreeMap<MemberId, SignedCard>,
+    nodes: HashMap<[u8; 32], NodeIdentity>,
+}
+
+impl Roster {
+    /// Begins with version 1 of the charter.
+    pub fn new(charter: SignedCharter) -> Self {
+        let chain = vec![charter.bytes().to_vec()];
+        Self { charter, chain, stamp: None, cards: BTreeMap::new(), nodes: HashMap::new() }
+    }
+
+    /// Takes the next version of the charter. Cards of those who are no longer members go.
+    pub fn take_charter(&mut self, bytes: &[u8]) -> Result<(), CharterError> {
+        let next = self.charter.next(bytes)?;
+        self.chain.push(next.bytes().to_vec());
+        self.charter = next;
+        self.stamp = None;
+        let federation = self.federation();
+        let cards: Vec<SignedCard> = std::mem::take(&mut self.cards).into_values().collect();
+        for card in cards {
+            // A card under a replaced root key proves nothing any more; its member sends a new one.
+            if let Ok(card) = SignedCard::open(card.bytes(), &federation, |id| self.member(id)) {
+                self.cards.insert(card.card().member.clone(), card);
+            }
+        }
+        self.index_nodes();
+        Ok(())
+    }
+
+    /// Takes a stamp over our charter; an older one than ours changes nothing and answers `false`.
+    pub fn take_stamp(&mut self, bytes: &[u8]) -> Result<bool, CharterError> {
+        let stamp = SignedStamp::open(bytes, &self.charter)?;
+        let newer = self.stamp.as_ref().is_none_or(|ours| stamp.stamp().time > ours.stamp().time);
+        if newer {
+            self.stamp = Some(stamp);
+        }
+        Ok(newer)
+    }
+
+    /// Takes a card with a higher serial than the one we hold.
+    pub fn take_card(&mut self, bytes: &[u8]) -> Result<&Card, CardError> {
+        let card = SignedCard::open(bytes, &self.federation(), |id| self.member(id))?;
+        let id = card.card().member.clone();
+        if let Some(ours) = self.cards.get(&id)
+            && ours.card().serial >= card.card().serial
+        {
+            return Err(CardError::Old { member: id, ours: ours.card().serial, found: card.card().serial });
+        }
+        let foreign = |key: &PublicKey| self.nodes.get(&key.to_bytes()).is_some_and(|node| node.member != id);
+        let steward = |key: KeyId| {
+            let charter = self.charter.charter();
+            charter.members.iter().any(|member| member.root.id() == key) || charter.stewards.iter().any(|one| one.key.id() == key)
+        };
+        let keys = card.card().publishing.iter().map(|one| one.key).chain(card.card().nodes.iter().map(|one| one.key));
+        if keys.into_iter().any(|key| foreign(&key) || steward(key.id())) {
+            return Err(CardError::Rule { member: id.to_string(), why: "it claims a key that is another's, or a root" });
+        }
+        self.cards.insert(id.clone(), card);
+        self.index_nodes();
+        self.cards.get(&id).map(SignedCard::card).ok_or(CardError::Stranger(id))
+    }
+
+    fn index_nodes(&mut self) {
+        let of = |card: &SignedCard| {
+            let member = card.card().member.clone();
+            let identity = move |node: &NodeKey| (node.key.to_bytes(), NodeIdentity { member: member.clone(), node: node.name.clone() });
+            card.card().nodes.iter().map(identity).collect::<Vec<_>>()
+        };
+        self.nodes = self.cards.values().flat_map(of).collect();
+    }
+
+    /// The federation.
+    pub fn federation(&self) -> FederationId {
+        self.charter.federation()
+    }
+
+    /// The current charter.
+    pub fn charter(&self) -> &SignedCharter {
+        &self.charter
+    }
+
+    /// Every version of the charter, oldest first, as bytes.
+    pub fn chain(&self) -> &[Vec<u8>] {
+        &self.chain
+    }
+
+    /// The newest stamp.
+    pub fn stamp(&self) -> Option<&SignedStamp> {
+        self.stamp.as_ref()
+    }
+
+    /// The cards, by member.
+    pub fn cards(&self) -> impl Iterator<Item = &SignedCard> {
+        self.cards.values()
+    }
+
+    /// One member's card.
+    pub fn card(&self, member: &MemberId) -> Option<&Card> {
+        self.cards.get(member).map(SignedCard::card)
+    }
+
+    /// A member of the charter.
+    pub fn member(&self, id: &MemberId) -> Option<&Member> {
+        self.charter.charter().members.iter().find(|member| member.id == *id)
+    }
+
+    /// Whether the charter is known to be current.
+    pub fn freshness(&self, now: Timestamp) -> Freshness {
+        let charter = self.charter.charter();
+        let stamped = self.stamp.as_ref().map(|stamp| stamp.stamp().until);
+        let until = stamped.unwrap_or(charter.issued).min(charter.expires);
+        if now <= until { Freshness::Current } else { Freshness::Stale { since: until } }
+    }
+
+    /// Whether a member takes part at `now`.
+    pub fn standing(&self, id: &MemberId, now: Timestamp) -> Standing {
+        let Some(member) = self.member(id) else { return Standing::Revoked };
+        if member.revoked.is_some_and(|from| from <= now) {
+            return Standing::Revoked;
+        }
+        match member.kind {
+            MemberKind::Country | MemberKind::Coordinator => Standing::Good,
+            MemberKind::Vendor | MemberKind::Observer if self.agreements(id, now).next().is_some() => Standing::Good,
+            MemberKind::Vendor | MemberKind::Observer => {
+                let past = |one: &&Agreement| one.member == *id && one.from <= now;
+                let last = self.charter.charter().agreements.iter().filter(past).max_by_key(|one| one.until);
+                Standing::Ended { agreement: last.map(|one| one.id.clone()) }
+            }
+        }
+    }
+
+    /// The agreements of a member that run at `now`.
+    pub fn agreements<'a>(&'a self, id: &'a MemberId, now: Timestamp) -> impl Iterator<Item = &'a Agreement> {
+        let runs = move |one: &&Agreement| {
+            one.member == *id && one.from <= now && now < one.until && one.revoked.is_none_or(|from| from > now)
+        };
+        self.charter.charter().agreements.iter().filter(runs)
+    }
+
+    /// Who the holder of a node key is, if it may connect at `now`.
+    pub fn node(&self, key: &[u8; 32], now: Timestamp) -> Option<&NodeIdentity> {
+        let identity = self.nodes.get(key)?;
+        let node = self.card(&identity.member)?.nodes.iter().find(|node| node.name == identity.node)?;
+        let valid = node.from <= now && node.until.is_none_or(|until| now < until);
+        (valid && self.standing(&identity.member, now) != Standing::Revoked).then_some(identity)
+    }
+
+    /// Every node key that may connect at `now`.
+    pub fn admitted_nodes(&self, now: Timestamp) -> impl Iterator<Item = ([u8; 32], &NodeIdentity)> {
+        self.nodes.keys().filter_map(move |key| self.node(key, now).map(|identity| (*key, identity)))
+    }
+
+    /// The key that must have signed this head, if its author may say such a thing at `now`: the card names the key for
+    /// the lane, the channel with its audience, the epoch; the agreement covers it.
+    pub fn speaker(&self, head: &SignedHead, now: Timestamp) -> Result<&PublicKey, SpeakError> {
+        let (key, head) = (head.key(), head.head());
+        let member = || head.member.clone();
+        self.member(&head.member).ok_or_else(|| SpeakError::Stranger(member()))?;
+        let floor = &self.charter.charter().floor;
+        if now >= floor.from && head.format < floor.format {
+            return Err(SpeakError::Format { floor: floor.format, found: head.format });
+        }
+        let card = self.card(&head.member).ok_or_else(|| SpeakError::UnknownKey { member: member(), key, lane: head.lane })?;
+        let named = |one: &&PublishingKey| one.key.id() == key && one.lane == head.lane;
+        let publishing =
+            card.publishing.iter().find(named).ok_or_else(|| SpeakError::UnknownKey { member: member(), key, lane: head.lane })?;
+        if head.time < publishing.from || publishing.until.is_some_and(|until| head.time >= until) {
+            return Err(SpeakError::RetiredKey { member: member(), key, at: head.time });
+        }
+        let channel = card.channels.iter().find(|channel| channel.name == head.channel && same_readers(channel, &head.audience));
+        if channel.is_none() {
+            return Err(SpeakError::UnknownChannel { member: member(), channel: head.channel.clone() });
+        }
+        let opened = |one: &super::Epoch| one.channel == head.channel && one.lane == head.lane && one.epoch == head.epoch;
+        if head.epoch != 1 && !card.epochs.iter().any(opened) {
+            return Err(SpeakError::UnknownEpoch { member: member(), epoch: head.epoch });
+        }
+        if head.class == Class::Content {
+            self.check_terms(head, now)?;
+        }
+        Ok(&publishing.key)
+    }
+
+    fn check_terms(&self, head: &Head, now: Timestamp) -> Result<(), SpeakError> {
+        let standing = self.standing(&head.member, now);
+        if standing != Standing::Good {
+            return Err(SpeakError::Standing { member: head.member.clone(), standing: standing.name() });
+        }
+        let kind = self.member(&head.member).map(|member| member.kind);
+        if !matches!(kind, Some(MemberKind::Vendor | MemberKind::Observer)) {
+            return Ok(());
+        }
+        let audience = match &head.audience.readers {
+            Readers::Named(_) => "named".to_owned(),
+            _ => head.audience.name(),
+        };
+        let covers = |one: &Agreement| one.tlp_max >= head.tlp && one.audiences.contains(&audience);
+        if self.agreements(&head.member, now).any(covers) {
+            return Ok(());
+        }
+        Err(SpeakError::Terms { member: head.member.clone(), what: format!("{} for {audience}", head.tlp.label()) })
+    }
+
+    /// Whether `reader` is among those whom `author` addressed: by audience alone, whatever the time and standing.
+    pub fn addresses(&self, audience: &Audience, author: &MemberId, reader: &MemberId) -> bool {
+        if author == reader {
+            return true;
+        }
+        match &audience.readers {
+            Readers::Federation => self.member(reader).is_some(),
+            Readers::Named(members) => members.contains(reader),
+            Readers::Circle { name, generation, excluded } => {
+                !excluded.contains(reader) && self.in_circle(name, *generation, reader)
+            }
+        }
+    }
+
+    fn in_circle(&self, name: &CircleName, generation: u64, reader: &MemberId) -> bool {
+        if let Some((_, kind)) = BUILT_IN_CIRCLES.iter().find(|(built_in, _)| *built_in == name.as_str()) {
+            return self.member(reader).is_some_and(|member| member.kind == *kind);
+        }
+        let circle = self.charter.charter().circles.iter().find(|circle| circle.name == *name);
+        // A generation that we do not know yet: a newer charter decides, not a guess.
+        let Some(circle) = circle.filter(|circle| generation <= circle.generation) else { return false };
+        circle.members.iter().find(|one| one.id == *reader).is_some_and(|one| {
+            let joined = one.since <= generation || circle.history == History::Open;
+            joined && one.until.is_none_or(|until| generation <= until)
+        })
+    }
+
+    /// The generation to write into heads for a circle now; built-in circles have one generation for ever.
+    pub fn generation(&self, name: &CircleName) -> Option<u64> {
+        if BUILT_IN_CIRCLES.iter().any(|(built_in, _)| *built_in == name.as_str()) {
+            return Some(1);
+        }
+        self.charter.charter().circles.iter().find(|circle| circle.name == *name).map(|circle| circle.generation)
+    }
+}
+
+/// Whether a head's audience is its channel's. Generations and exclusions vary from head to head.
+fn same_readers(channel: &Channel, audience: &Audience) -> bool {
+    match (&channel.audience.readers, &audience.readers) {
+        (Readers::Circle { name: one, .. }, Readers::Circle { name: other, .. }) => one == other,
+        (one, other) => one == other,
+    }
+}

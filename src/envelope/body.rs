@@ -1,0 +1,361 @@
+//! Body: the records of a batch, whole or in part, checked against the head's root.
+//!
+//!     full  [0, seed, [record, ...]]      every record; nonces follow from the seed
+//!     part  [1, [entry, ...]]             records with their own nonces, and hashes where some are withheld or erased
+//!
+//! A part proves what it shows exactly as the full body does, however many hops from its author.
+
+use super::{BATCH_RECORDS_MAX, BODY_BYTES_MAX, Hash, Head, ProvedHead, merkle};
+use crate::{
+    cbor::{self, CborError},
+    envelope::merkle::{Nonce, Seed},
+};
+use serde::{Deserialize, Serialize, ser::SerializeSeq as _};
+use serde_bytes::ByteBuf;
+
+/// Longest part, in bytes: a full body's records, a nonce each, and hashes beside them. Fits a frame of 80 KiB.
+pub const PART_BYTES_MAX: usize = 72 * 1024;
+
+/// Why a body is not the one that its head commits to. Verdict `Reject`, of the peer that sent it: the author signed
+/// something else.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    #[error(transparent)]
+    Cbor(#[from] CborError),
+    #[error("the body has {found} records, its head says {expected}")]
+    Count { expected: usize, found: usize },
+    #[error("the body has {found} bytes, its head says {expected}")]
+    Length { expected: usize, found: usize },
+    #[error("the records do not hash to the root that the head signs")]
+    Root,
+    #[error("a hash stands for a subtree that this batch does not have")]
+    Subtree,
+}
+
+/// One place of a batch: its record, or nothing but its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slot {
+    Present(Vec<u8>),
+    /// Withheld by whoever served it, or erased.
+    Absent,
+}
+
+/// What a part says about one place, or about a subtree of places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// `[nonce, record]`
+    Record(Nonce, Vec<u8>),
+    /// `hash`: one leaf.
+    Leaf(Hash),
+    /// `[count, hash]`: the root of a whole subtree of `count` leaves, at least 2.
+    Subtree(u16, Hash),
+}
+
+impl Serialize for Entry {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Record(nonce, record) => (nonce, serde_bytes::Bytes::new(record)).serialize(serializer),
+            Self::Leaf(hash) => hash.serialize(serializer),
+            Self::Subtree(count, hash) => {
+                let mut parts = serializer.serialize_seq(Some(2))?;
+                parts.serialize_element(count)?;
+                parts.serialize_element(hash)?;
+                parts.end()
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Forms;
+        /// The first element tells a record (its nonce) from a subtree (its count).
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum First {
+            Count(u16),
+            Nonce(ByteBuf),
+        }
+        impl<'de> serde::de::Visitor<'de> for Forms {
+            type Value = Entry;
+            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                out.write_str("a record, a leaf hash or a subtree hash")
+            }
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Entry, E> {
+                bytes.try_into().map(|hash| Entry::Leaf(Hash(hash))).map_err(|_| E::custom("a hash has 32 bytes"))
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Entry, A::Error> {
+                use serde::de::Error as _;
+                let short = || A::Error::custom("an entry has 2 parts");
+                if seq.size_hint() != Some(2) {
+                    return Err(short());
+                }
+                match seq.next_element()?.ok_or_else(short)? {
+                    First::Count(count) if count >= 2 => Ok(Entry::Subtree(count, seq.next_element()?.ok_or_else(short)?)),
+                    First::Count(_) => Err(A::Error::custom("a subtree has 2 leaves at least")),
+                    First::Nonce(nonce) => {
+                        let nonce = nonce.as_slice().try_into().map_err(|_| A::Error::custom("a nonce has 16 bytes"))?;
+                        let record: ByteBuf = seq.next_element()?.ok_or_else(short)?;
+                        Ok(Entry::Record(Nonce(nonce), record.into_vec()))
+                    }
+                }
+            }
+        }
+        deserializer.deserialize_any(Forms)
+    }
+}
+
+/// Encodes a full body.
+pub fn encode_full(seed: &Seed, records: &[Vec<u8>]) -> Vec<u8> {
+    let records: Vec<&serde_bytes::Bytes> = records.iter().map(|record| serde_bytes::Bytes::new(record)).collect();
+    cbor::to_vec(&(0u8, seed, records))
+}
+
+/// Encodes a part.
+pub fn encode_part(entries: &[Entry]) -> Vec<u8> {
+    cbor::to_vec(&(1u8, entries))
+}
+
+/// The root that a head over these records must sign.
+pub fn root_of(seed: &Seed, records: &[Vec<u8>]) -> Hash {
+    merkle::root(&leaves(seed, records.iter().map(Vec::as_slice)))
+}
+
+fn leaves<'a>(seed: &Seed, records: impl Iterator<Item = &'a [u8]>) -> Vec<Hash> {
+    (0u16..).zip(records).map(|(index, record)| merkle::leaf(&merkle::nonce(seed, index), record)).collect()
+}
+
+/// A head together with a body that hashes to its root. Made by [`ProvedBatch::open`] alone.
+#[derive(Clone, Debug)]
+pub struct ProvedBatch {
+    head: ProvedHead,
+    body: Vec<u8>,
+    slots: Vec<Slot>,
+}
+
+impl ProvedBatch {
+    /// Accepts `body` only if it is what `head` commits to, whole or in part.
+    pub fn open(head: ProvedHead, body: Vec<u8>) -> Result<Self, BodyError> {
+        // The second byte is the first array element: 0 for a full body, 1 for a part.
+        let slots = if body.get(1) == Some(&0) { open_full(head.head(), &body)? } else { open_part(head.head(), &body)? };
+        Ok(Self { head, body, slots })
+    }
+
+    /// The head.
+    pub fn head(&self) -> &ProvedHead {
+        &self.head
+    }
+
+    /// The body's bytes as received.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The batch's places, in order; as many as the head's count.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// The same batch with only those records that `keep` says, the rest as hashes, dead subtrees folded to one.
+    pub fn part(&self, keep: impl Fn(u16) -> bool) -> Result<Vec<u8>, BodyError> {
+        let entries: Vec<Entry> = match self.body.get(1) {
+            Some(0) => {
+                let (_, seed, _): (u8, Seed, serde::de::IgnoredAny) = cbor::decode_checked(&self.body)?;
+                let of = |(index, slot): (u16, &Slot)| match slot {
+                    Slot::Present(record) => Entry::Record(merkle::nonce(&seed, index), record.clone()),
+                    // INVARIANT: a full body has no absent slots.
+                    Slot::Absent => Entry::Leaf(Hash([0; 32])),
+                };
+                (0u16..).zip(&self.slots).map(of).collect()
+            }
+            _ => cbor::decode_checked::<(u8, Vec<Entry>)>(&self.body)?.1,
+        };
+        let mut source = entries.into_iter().peekable();
+        let mut out = Vec::new();
+        withhold(&mut source, 0, usize::from(self.head.head().count), &keep, &mut out)?;
+        Ok(encode_part(&out))
+    }
+}
+
+fn open_full(head: &Head, bytes: &[u8]) -> Result<Vec<Slot>, BodyError> {
+    let expected = usize::try_from(head.body_length).unwrap_or(usize::MAX);
+    if bytes.len() != expected {
+        return Err(BodyError::Length { expected, found: bytes.len() });
+    }
+    let (_, seed, records): (u8, Seed, Vec<ByteBuf>) = cbor::from_slice(bytes, BODY_BYTES_MAX)?;
+    check_count(head, records.len())?;
+    if merkle::root(&leaves(&seed, records.iter().map(|record| record.as_slice()))) != head.root {
+        return Err(BodyError::Root);
+    }
+    Ok(records.into_iter().map(|record| Slot::Present(record.into_vec())).collect())
+}
+
+fn check_count(head: &Head, found: usize) -> Result<(), BodyError> {
+    let expected = usize::from(head.count);
+    if found == expected { Ok(()) } else { Err(BodyError::Count { expected, found }) }
+}
+
+fn open_part(head: &Head, bytes: &[u8]) -> Result<Vec<Slot>, BodyError> {
+    let (form, entries): (u8, Vec<Entry>) = cbor::from_slice(bytes, PART_BYTES_MAX)?;
+    if form != 1 || entries.len() > BATCH_RECORDS_MAX {
+        return Err(CborError::Shape("a body is of form 0 or 1, with 256 entries at most".to_owned()).into());
+    }
+    let mut entries = entries.into_iter().peekable();
+    let mut slots = Vec::with_capacity(usize::from(head.count));
+    let root = root_of_part(&mut entries, usize::from(head.count), &mut slots)?;
+    if entries.next().is_some() {
+        return Err(BodyError::Count { expected: usize::from(head.count), found: slots.len() + 1 });
+    }
+    if root == head.root { Ok(slots) } else { Err(BodyError::Root) }
+}
+
+type Entries = std::iter::Peekable<std::vec::IntoIter<Entry>>;
+
+/// The root of the next `count` leaves, taking entries as the tree's shape asks for them. Depth is at most 8.
+fn root_of_part(entries: &mut Entries, count: usize, slots: &mut Vec<Slot>) -> Result<Hash, BodyError> {
+    let missing = BodyError::Count { expected: slots.len() + count, found: slots.len() };
+    match entries.peek().ok_or(missing.clone())? {
+        Entry::Subtree(size, hash) if usize::from(*size) == count => {
+            let hash = *hash;
+            entries.next();
+            slots.extend((0..count).map(|_| Slot::Absent));
+            Ok(hash)
+        }
+        Entry::Subtree(size, _) if usize::from(*size) > count => Err(BodyError::Subtree),
+        _ if count == 1 => match entries.next().ok_or(missing)? {
+            Entry::Record(nonce, record) => {
+                let hash = merkle::leaf(&nonce, &record);
+                slots.push(Slot::Present(record));
+                Ok(hash)
+            }
+            Entry::Leaf(hash) => {
+                slots.push(Slot::Absent);
+                Ok(hash)
+            }
+            Entry::Subtree(..) => Err(BodyError::Subtree),
+        },
+        _ => {
+            let left_count = merkle::split(count);
+            let left = root_of_part(entries, left_count, slots)?;
+            let right = root_of_part(entries, count - left_count, slots)?;
+            Ok(merkle::node(&left, &right))
+        }
+    }
+}
+
+/// Copies the entries of one subtree into `out`, hashes in place of what is not kept; returns the subtree's hash if
+/// nothing in it is kept, after folding it into one entry.
+fn withhold(
+    source: &mut Entries,
+    first: usize,
+    count: usize,
+    keep: &impl Fn(u16) -> bool,
+    out: &mut Vec<Entry>,
+) -> Result<Option<Hash>, BodyError> {
+    let whole = matches!(source.peek(), Some(Entry::Subtree(size, _)) if usize::from(*size) == count);
+    if count == 1 || whole {
+        let index = u16::try_from(first).map_err(|_| BodyError::Subtree)?;
+        return match source.next().ok_or(BodyError::Subtree)? {
+            Entry::Record(nonce, record) if keep(index) => {
+                out.push(Entry::Record(nonce, record));
+                Ok(None)
+            }
+            Entry::Record(nonce, record) => {
+                let hash = merkle::leaf(&nonce, &record);
+                out.push(Entry::Leaf(hash));
+                Ok(Some(hash))
+            }
+            Entry::Leaf(hash) => {
+                out.push(Entry::Leaf(hash));
+                Ok(Some(hash))
+            }
+            Entry::Subtree(size, hash) => {
+                out.push(Entry::Subtree(size, hash));
+                Ok(Some(hash))
+            }
+        };
+    }
+    let start = out.len();
+    let left_count = merkle::split(count);
+    let left = withhold(source, first, left_count, keep, out)?;
+    let right = withhold(source, first + left_count, count - left_count, keep, out)?;
+    let (Some(left), Some(right)) = (left, right) else { return Ok(None) };
+    let hash = merkle::node(&left, &right);
+    out.truncate(start);
+    out.push(Entry::Subtree(u16::try_from(count).map_err(|_| BodyError::Subtree)?, hash));
+    Ok(Some(hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{Audience, Class, FederationId, SecretKey, SignedHead};
+    use crate::record::{Timestamp, Tlp};
+
+    fn batch(records: &[Vec<u8>]) -> (ProvedHead, Vec<u8>) {
+        let seed = Seed([3; 16]);
+        let body = encode_full(&seed, records);
+        let head = Head {
+            format: 1,
+            member: "talos".parse().unwrap(),
+            channel: "c2".parse().unwrap(),
+            lane: 0,
+            epoch: 1,
+            audience: Audience::federation(),
+            seq: 1,
+            prev: None,
+            floor_seq: 1,
+            time: Timestamp::from_ms(1).unwrap(),
+            tlp: Tlp::Green,
+            class: Class::Content,
+            count: records.len() as u16,
+            body_length: body.len() as u32,
+            root: root_of(&seed, records),
+        };
+        let key = SecretKey::from_seed(&[7; 32]).unwrap();
+        (SignedHead::sign(&head, &key, &FederationId([1; 32])).unwrap(), body)
+    }
+
+    fn records(count: usize) -> Vec<Vec<u8>> {
+        (0..count).map(|index| vec![0x18, 100 + (index % 100) as u8]).collect()
+    }
+
+    #[test]
+    fn a_full_body_opens_and_a_changed_one_does_not() {
+        let (head, body) = batch(&records(5));
+        assert_eq!(ProvedBatch::open(head.clone(), body.clone()).unwrap().slots().len(), 5);
+        for at in 0..body.len() {
+            let mut bad = body.clone();
+            bad[at] ^= 1;
+            assert!(ProvedBatch::open(head.clone(), bad).is_err(), "byte {at}");
+        }
+        assert!(ProvedBatch::open(head.clone(), [&body[..], &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn a_lone_record_of_256_carries_its_proof_in_nine_entries() {
+        let (head, body) = batch(&records(256));
+        let whole = ProvedBatch::open(head.clone(), body).unwrap();
+        let part = whole.part(|index| index == 77).unwrap();
+        let (_, entries): (u8, Vec<Entry>) = cbor::from_slice(&part, PART_BYTES_MAX).unwrap();
+        assert_eq!(entries.len(), 9);
+        let opened = ProvedBatch::open(head, part).unwrap();
+        let present: Vec<usize> = (0..256).filter(|index| opened.slots()[*index] != Slot::Absent).collect();
+        assert_eq!(present, [77]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_part_of_a_part_still_proves_what_it_shows(count in 1usize..=256, first in proptest::collection::vec(proptest::bool::ANY, 256), second in proptest::collection::vec(proptest::bool::ANY, 256)) {
+            let all = records(count);
+            let (head, body) = batch(&all);
+            let whole = ProvedBatch::open(head.clone(), body).unwrap();
+            let part = ProvedBatch::open(head.clone(), whole.part(|index| first[index as usize]).unwrap()).unwrap();
+            let smaller = ProvedBatch::open(head, part.part(|index| second[index as usize]).unwrap()).unwrap();
+            for index in 0..count {
+                let expected = if first[index] && second[index] { Slot::Present(all[index].clone()) } else { Slot::Absent };
+                proptest::prop_assert_eq!(&smaller.slots()[index], &expected);
+            }
+        }
+    }
+}

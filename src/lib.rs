@@ -1,0 +1,6 @@
+//! huecry: a federated peer-to-peer node for sharing cyber-threat indicators.
+
+pub mod cbor;
+pub mod record;
+pub mod envelope;
+pub mod charter;
