@@ -4,3 +4,6 @@ pub mod cbor;
 pub mod record;
 pub mod envelope;
 pub mod charter;
+pub mod policy;
+pub mod publish;
+pub mod intake;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, ser::SerializeSeq as _};
 use serde_bytes::ByteBuf;
 
 /// Longest part, in bytes: a full body's records, a nonce each, and hashes beside them. Fits a frame of 80 KiB.
-pub const PART_BYTES_MAX: usize = 72 * 1024;
+pub const PART_BYTES_MAX: usize = 70 * 1024;
 
 /// Why a body is not the one that its head commits to. Verdict `Reject`, of the peer that sent it: the author signed
 /// something else.

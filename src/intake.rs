@@ -1,0 +1,455 @@
+//! Intake: the one door. Local publish, gossip, catch-up, bundle and import all pass here.
+//!
+//! In: bytes, the time, facts about what we hold ([`Known`]). Out: what to keep, with a verdict on each record, or a
+//! [`Refusal`] with a code to count, a sentence to show, and whether anyone is to blame.
+//!
+//!     head bytes -open-> -speaker, prove-> -place-> Placed (forward it, fetch its body)
+//!     Placed + body -root-> records -decode-> -resolve report-> -judge-> Admitted (journal it)
+//!
+//! Not here: sockets, disk, clock. Order within a feed is by seq: a batch is admitted when the one before it was, so a
+//! report always comes before its indicators, and a cursor is one number.
+
+use crate::{
+    charter::{Freshness, Roster, SpeakError, Standing},
+    envelope::{BodyError, Class, CoseError, Hash, Head, ProvedBatch, ProvedHead, SignedHead, Slot},
+    policy::{CONFIDENCE_UNSAID, Case, Judgement, Lists, Policy, Verdict},
+    record::{
+        DAY_MS, Decoded, FeedId, HOUR_MS, Indicator, Kind, MINUTE_MS, MemberId, Observable, Record, RecordRef, Report, Role, Sighted,
+        SightingKind, Timestamp, Tlp, Use, WireRef,
+    },
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// How far ahead of us a head's time may be: clocks without NTP drift by minutes.
+pub const CLOCK_SKEW_MS: u64 = 5 * MINUTE_MS;
+/// How far ahead a head may be to be asked for again later; beyond it is refused without blame.
+pub const CLOCK_LATER_MS: u64 = 24 * HOUR_MS;
+/// Largest jump of seq beyond what we hold that is worth filling: more is a feed that wants to be believed on its word.
+pub const GAP_BATCHES_MAX: u64 = 1 << 32;
+
+/// What the receiver sets for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest life of a record from its head's time on; a longer one is clipped.
+    pub life_days_max: u32,
+    /// Heads older than this are not taken in any more.
+    pub retention_days: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // Two years: hashes stay true, addresses get their own, shorter validity from their authors. Ten years: a case file.
+        Self { life_days_max: 730, retention_days: 3_650 }
+    }
+}
+
+/// What to think of whoever sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// It had to know better: dropped, counted against it.
+    Reject,
+    /// Nobody's fault: dropped.
+    Ignore,
+    /// Nobody's fault and perhaps right tomorrow: dropped, and asked for again.
+    Later,
+}
+
+/// Why something was not let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    pub blame: Blame,
+    /// Short, stable, for counters and `--json`.
+    pub code: &'static str,
+    pub text: String,
+}
+
+impl Refusal {
+    fn new(blame: Blame, code: &'static str, text: impl Into<String>) -> Self {
+        Self { blame, code, text: text.into() }
+    }
+}
+
+impl From<CoseError> for Refusal {
+    fn from(error: CoseError) -> Self {
+        let code = match error {
+            CoseError::Cbor(_) => "noncanonical",
+            CoseError::Structure(_) => "malformed",
+            CoseError::Signature(_) => "bad-signature",
+            CoseError::OtherKey { .. } => "wrong-key",
+        };
+        Self::new(Blame::Reject, code, error.to_string())
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        Self::new(Blame::Reject, "wrong-body", error.to_string())
+    }
+}
+
+impl From<SpeakError> for Refusal {
+    fn from(error: SpeakError) -> Self {
+        let (blame, code) = match error {
+            SpeakError::Stranger(_) => (Blame::Ignore, "unknown-member"),
+            SpeakError::UnknownKey { .. } => (Blame::Later, "unknown-key"),
+            SpeakError::RetiredKey { .. } => (Blame::Ignore, "retired-key"),
+            SpeakError::UnknownChannel { .. } => (Blame::Later, "unknown-channel"),
+            SpeakError::UnknownEpoch { .. } => (Blame::Later, "unknown-epoch"),
+            SpeakError::Standing { .. } => (Blame::Ignore, "standing"),
+            SpeakError::Terms { .. } => (Blame::Reject, "terms"),
+            SpeakError::Format { .. } => (Blame::Ignore, "old-format"),
+        };
+        Self::new(blame, code, error.to_string())
+    }
+}
+
+/// What an indicator inherits from its report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    pub title: String,
+    pub role: Option<Role>,
+    pub usage: Option<Use>,
+    pub confidence: Option<u8>,
+    pub valid_until: Option<Timestamp>,
+    pub tags: Vec<String>,
+}
+
+impl Defaults {
+    /// The defaults that a report sets.
+    pub fn of(report: &Report) -> Self {
+        Self {
+            title: report.title.clone(),
+            role: report.role,
+            usage: report.usage,
+            confidence: report.confidence,
+            valid_until: report.valid_until,
+            tags: report.tags.clone(),
+        }
+    }
+}
+
+/// What the door asks about what is held already. The ledger answers; in rehearsal a map does.
+pub trait Known {
+    /// Seq and id of the last head admitted of a feed.
+    fn position(&self, feed: &FeedId) -> Option<(u64, Hash)>;
+    /// Id of the head admitted at a place.
+    fn head_at(&self, feed: &FeedId, seq: u64) -> Option<Hash>;
+    /// Whether a feed's author was caught saying two things, or its key was.
+    fn quarantined(&self, feed: &FeedId) -> bool;
+    /// What a report that we hold lends to its indicators.
+    fn defaults(&self, report: &RecordRef) -> Option<Arc<Defaults>>;
+    /// Who calls a value a false positive, now.
+    fn disputed_by(&self, value: &Observable) -> BTreeSet<MemberId>;
+}
+
+/// Where a proved head stands in its feed.
+#[derive(Clone, Debug)]
+pub enum Placed {
+    /// It continues what we hold.
+    Next(ProvedHead),
+    /// Batches before it are missing; fetch from `from` on.
+    Ahead { head: ProvedHead, from: u64 },
+    /// We have it.
+    Known,
+    /// The author signed another head for this place: proof of equivocation, together with the one we hold.
+    Fork(ProvedHead),
+}
+
+/// What became of one place of an admitted batch.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Withheld by whoever served it.
+    Absent,
+    /// Falls alone; the sentence says why.
+    Bad(String),
+    /// From a newer version: kept, passed on, judged after an upgrade.
+    Newer(String),
+    /// Its report is not here: kept, not judged.
+    Waiting(RecordRef),
+    Judged(Judged),
+}
+
+/// A record with what was decided about it.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    pub record: Record,
+    pub judgement: Arc<Judgement>,
+    /// When it ends here: its own end, its report's, our limit or a policy's, whichever is first.
+    pub ends: Timestamp,
+}
+
+/// A proved batch with a verdict on each record. Made by [`Intake::admit`] alone; what the ledger keeps.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    batch: ProvedBatch,
+    outcomes: Vec<Outcome>,
+    policy: Hash,
+}
+
+impl Admitted {
+    /// The batch as received.
+    pub fn batch(&self) -> &ProvedBatch {
+        &self.batch
+    }
+    /// One for each place, in order.
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+    /// The policy that judged.
+    pub fn policy(&self) -> Hash {
+        self.policy
+    }
+}
+
+/// The door, with everything it decides by.
+#[derive(Clone)]
+pub struct Intake {
+    pub roster: Arc<Roster>,
+    pub policy: Arc<Policy>,
+    pub lists: Arc<Lists>,
+    pub limits: Limits,
+}
+
+impl Intake {
+    /// Proves a head and finds its place. What is [`Placed::Next`] or [`Placed::Ahead`] may be passed on: it is proved
+    /// and entitled; local policy has no say in that.
+    pub fn place(&self, bytes: &[u8], now: Timestamp, known: &impl Known) -> Result<Placed, Refusal> {
+        let signed = SignedHead::open(bytes, &self.roster.federation())?;
+        let feed = signed.head().feed();
+        let seq = signed.head().seq;
+        let ours = known.head_at(&feed, seq);
+        if ours == Some(signed.id()) {
+            return Ok(Placed::Known);
+        }
+        let key = *self.roster.speaker(&signed, now)?;
+        check_time(signed.head(), now, self.limits)?;
+        let head = signed.prove(&key)?;
+        if known.quarantined(&feed) {
+            return Err(Refusal::new(Blame::Ignore, "quarantined", format!("feed {feed} is quarantined")));
+        }
+        if ours.is_some() {
+            return Ok(Placed::Fork(head));
+        }
+        match known.position(&feed) {
+            Some((last, id)) if seq == last + 1 && head.head().prev == Some(id) => Ok(Placed::Next(head)),
+            Some((last, _)) if seq == last + 1 => {
+                Err(Refusal::new(Blame::Reject, "wrong-prev", format!("{feed}#{seq} does not continue {feed}#{last}")))
+            }
+            Some((last, _)) if seq <= last => {
+                Err(Refusal::new(Blame::Ignore, "below-floor", format!("{feed}#{seq} was forgotten here")))
+            }
+            None if seq == 1 => Ok(Placed::Next(head)),
+            position => {
+                let last = position.map_or(0, |(last, _)| last);
+                if seq - last > GAP_BATCHES_MAX {
+                    let text = format!("{feed} jumps from {last} to {seq}");
+                    return Err(Refusal::new(Blame::Later, "jump", text));
+                }
+                Ok(Placed::Ahead { head, from: last + 1 })
+            }
+        }
+    }
+
+    /// Opens a body under its head and judges every record in it.
+    ///
+    /// The head must be the next of its feed. `begins` lets a feed of which we hold nothing begin elsewhere than at 1: at
+    /// its floor, or at the first head that a newcomer to its circle may read.
+    pub fn admit(&self, head: ProvedHead, body: Vec<u8>, now: Timestamp, known: &impl Known, begins: bool) -> Result<Admitted, Refusal> {
+        let feed = head.head().feed();
+        let expected = known.position(&feed);
+        let continues = match expected {
+            Some((last, id)) => head.head().seq == last + 1 && head.head().prev == Some(id),
+            None => begins || head.head().seq == 1,
+        };
+        if !continues {
+            let at = expected.map_or(0, |(last, _)| last);
+            return Err(Refusal::new(Blame::Later, "out-of-order", format!("{feed}#{} came, {feed}#{} is next", head.head().seq, at + 1)));
+        }
+        let batch = ProvedBatch::open(head, body)?;
+        let outcomes = self.judge(&batch, now, known);
+        Ok(Admitted { batch, outcomes, policy: self.policy.hash() })
+    }
+
+    /// The verdicts on a proved batch, as of `now`. Also for a second look after the policy changed.
+    pub fn judge(&self, batch: &ProvedBatch, now: Timestamp, known: &impl Known) -> Vec<Outcome> {
+        let head = batch.head().head();
+        if head.is_newer() {
+            return batch.slots().iter().map(|_| Outcome::Newer(format!("head format {}", head.format))).collect();
+        }
+        let mut bench = Bench {
+            intake: self,
+            feed: head.feed(),
+            audience: head.audience.name(),
+            standing: self.roster.standing(&head.member, now),
+            stale: matches!(self.roster.freshness(now), Freshness::Stale { .. }),
+            head,
+            now,
+            reports: Vec::new(),
+        };
+        let outcome = |(index, slot): (u16, &Slot)| match slot {
+            Slot::Absent => Outcome::Absent,
+            Slot::Present(bytes) => bench.outcome(index, bytes, known),
+        };
+        (0u16..).zip(batch.slots()).map(outcome).collect()
+    }
+}
+
+fn check_time(head: &Head, now: Timestamp, limits: Limits) -> Result<(), Refusal> {
+    let ahead = head.time.ms_since(now);
+    if ahead > CLOCK_LATER_MS {
+        let text = format!("its time, {}, is more than a day ahead of ours", head.time);
+        return Err(Refusal::new(Blame::Ignore, "far-future", text));
+    }
+    if ahead > CLOCK_SKEW_MS {
+        let text = format!("its time, {}, is ahead of ours", head.time);
+        return Err(Refusal::new(Blame::Later, "future", text));
+    }
+    if now.ms_since(head.time) > u64::from(limits.retention_days) * DAY_MS && head.class == Class::Content {
+        return Err(Refusal::new(Blame::Ignore, "too-old", format!("its time, {}, is before what this node keeps", head.time)));
+    }
+    Ok(())
+}
+
+/// What judging one batch needs at hand.
+struct Bench<'a> {
+    intake: &'a Intake,
+    head: &'a Head,
+    feed: FeedId,
+    audience: String,
+    standing: Standing,
+    stale: bool,
+    now: Timestamp,
+    /// Reports of this batch, by index.
+    reports: Vec<(u16, Arc<Defaults>)>,
+}
+
+impl Bench<'_> {
+    fn outcome(&mut self, index: u16, bytes: &[u8], known: &impl Known) -> Outcome {
+        let record = match Record::decode(bytes) {
+            Ok(Decoded::Record(record)) => record,
+            Ok(Decoded::Newer(what)) => return Outcome::Newer(what),
+            Err(error) => return Outcome::Bad(error.to_string()),
+        };
+        if let Err(why) = self.check_place(&record, index) {
+            return Outcome::Bad(why.to_owned());
+        }
+        let defaults = match &record {
+            Record::Report(report) => {
+                let defaults = Arc::new(Defaults::of(report));
+                self.reports.push((index, Arc::clone(&defaults)));
+                Some(defaults)
+            }
+            Record::Indicator(Indicator { report: Some(report), .. }) => match self.inherited(report, known) {
+                Ok(defaults) => Some(defaults),
+                Err(missing) => return Outcome::Waiting(missing),
+            },
+            _ => None,
+        };
+        let (judgement, ends) = self.judge(&record, &defaults.unwrap_or_default(), known);
+        Outcome::Judged(Judged { record, judgement, ends })
+    }
+
+    /// Rules of place: references in their shortest form, backwards, to one's own where it matters.
+    fn check_place(&self, record: &Record, index: u16) -> Result<(), &'static str> {
+        for reference in record.references() {
+            let target = reference.resolve(&self.feed, self.head.seq).ok_or("a reference is not in its shortest form")?;
+            let here = target.feed == self.feed && (target.seq, target.index) >= (self.head.seq, index);
+            if here {
+                return Err("a reference points forward");
+            }
+            let own = target.feed.member == self.head.member;
+            if !own && matches!(record, Record::Withdrawal(_) | Record::Renewal(_) | Record::Report(_) | Record::Indicator(_)) {
+                return Err("it changes or inherits from a record of another member");
+            }
+            if target.feed != self.feed && matches!(record, Record::Indicator(one) if one.report.as_ref() == Some(reference)) {
+                return Err("its report stands in another feed");
+            }
+        }
+        let removal = match record {
+            Record::Withdrawal(_) => true,
+            Record::Sighting(sighting) => sighting.sighting == SightingKind::FalsePositive,
+            _ => false,
+        };
+        if self.head.class == Class::Removal && !removal {
+            return Err("a removal batch holds withdrawals and disputes only");
+        }
+        Ok(())
+    }
+
+    fn inherited(&self, report: &WireRef, known: &impl Known) -> Result<Arc<Defaults>, RecordRef> {
+        if let WireRef::Batch(index) = report
+            && let Some((_, defaults)) = self.reports.iter().find(|(at, _)| at == index)
+        {
+            return Ok(Arc::clone(defaults));
+        }
+        // INVARIANT: check_place has resolved this reference already.
+        let whole = report.resolve(&self.feed, self.head.seq);
+        let whole = whole.unwrap_or(RecordRef { feed: self.feed.clone(), seq: 0, index: 0 });
+        known.defaults(&whole).ok_or(whole)
+    }
+
+    fn judge(&self, record: &Record, defaults: &Defaults, known: &impl Known) -> (Arc<Judgement>, Timestamp) {
+        let nothing = Defaults::default();
+        let (value, role, usage, confidence, until, own_tags) = match record {
+            Record::Indicator(one) => (
+                Some(&one.value),
+                one.role.or(defaults.role),
+                one.usage.or(defaults.usage),
+                one.confidence.or(defaults.confidence),
+                one.valid_until.or(defaults.valid_until),
+                one.tags.as_slice(),
+            ),
+            Record::Report(_) => (None, defaults.role, defaults.usage, defaults.confidence, defaults.valid_until, &[][..]),
+            Record::Sighting(one) => match &one.of {
+                Sighted::Value(value) => (Some(value), None, None, None, one.until, &[][..]),
+                Sighted::Records(_) => (None, None, None, None, one.until, &[][..]),
+            },
+            Record::Question(one) => (one.value.as_ref(), None, None, None, one.until, &[][..]),
+            Record::Withdrawal(_) | Record::Renewal(_) | Record::Document(_) => {
+                (None, nothing.role, nothing.usage, nothing.confidence, nothing.valid_until, &[][..])
+            }
+        };
+        let life_ends = self.head.time.plus_ms(u64::from(self.intake.limits.life_days_max) * DAY_MS);
+        let ends = until.unwrap_or(life_ends).min(life_ends);
+        if record.kind() == Kind::Withdrawal {
+            // Removals always work: no policy, no staleness, no end.
+            let judgement = Judgement::by_rule(Verdict::Accept, "removal", "its author takes back what is its own");
+            return (Arc::new(judgement), life_ends);
+        }
+        let disputed_by = value.map(|value| known.disputed_by(value)).unwrap_or_default();
+        let listed = value.map(|value| self.intake.lists.of(value)).unwrap_or_default();
+        let tags: Vec<String> = own_tags.iter().chain(&defaults.tags).cloned().collect();
+        let Some(origin) = self.intake.roster.member(&self.head.member) else {
+            return (Arc::new(Judgement::by_rule(Verdict::Refuse, "stranger", "its author is no member any more")), ends);
+        };
+        let case = Case {
+            origin: &origin.id,
+            origin_kind: origin.kind,
+            origin_country: origin.country.as_deref(),
+            standing: self.standing.name(),
+            channel: self.head.channel.as_str(),
+            kind: record.kind(),
+            value_type: value.map(Observable::kind),
+            role: role.unwrap_or(Role::Unknown),
+            usage: usage.unwrap_or(Use::Context),
+            tlp: self.head.tlp,
+            audience: &self.audience,
+            confidence: confidence.unwrap_or(CONFIDENCE_UNSAID),
+            tags: &tags,
+            age_days: u32::try_from(self.now.ms_since(self.head.time) / DAY_MS).unwrap_or(u32::MAX),
+            expired: ends <= self.now,
+            lists: &listed.names,
+            list_roles: &listed.roles,
+            disputed_by: &disputed_by,
+        };
+        let judgement = self.intake.policy.judge(&case);
+        if self.stale && judgement.verdict == Verdict::Accept {
+            let text = "our charter is not known to be current, so what is new waits";
+            return (Arc::new(Judgement::by_rule(Verdict::Hold, "stale-charter", text)), ends);
+        }
+        let clipped = judgement.expires_in_days.map(|days| self.now.plus_ms(u64::from(days) * DAY_MS));
+        (judgement, clipped.map_or(ends, |clip| clip.min(ends)))
+    }
+}
+

@@ -1,0 +1,173 @@
+//! What stands in the journal.
+//!
+//! One byte of kind, then CBOR. Everything that was proved and decided, in the order in which it was; replaying it builds
+//! the same state, and verdicts are replayed, never judged again.
+
+use super::LedgerError;
+use crate::{
+    cbor,
+    envelope::Hash,
+    intake::{Admitted, Outcome},
+    policy::{Judgement, Verdict},
+    record::{RecordRef, Timestamp},
+};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use std::collections::HashMap;
+
+/// One journal entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    Charter(Vec<u8>),
+    Stamp(Vec<u8>),
+    Card(Vec<u8>),
+    /// An equivocation proof.
+    Proof(Vec<u8>),
+    Batch(BatchEntry),
+}
+
+/// A batch as received, with what was decided about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchEntry {
+    pub received: Timestamp,
+    /// Node key of the peer that brought it; empty for our own.
+    pub from: ByteBuf,
+    pub head: ByteBuf,
+    pub body: ByteBuf,
+    /// Hash of the policy that judged.
+    pub policy: Hash,
+    /// Distinct outcomes; most batches have one or two.
+    pub table: Vec<OutcomeLine>,
+    /// Runs of (line of the table, how many places).
+    pub runs: Vec<(u16, u16)>,
+}
+
+/// What became of a record, without the record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OutcomeLine {
+    Absent,
+    Bad(String),
+    Newer(String),
+    Waiting(String),
+    Judged { judgement: Judgement, ends: Timestamp },
+}
+
+impl OutcomeLine {
+    /// The verdict, where one was made.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self {
+            Self::Judged { judgement, .. } => Some(judgement.verdict),
+            _ => None,
+        }
+    }
+}
+
+impl BatchEntry {
+    /// The entry of a batch that passed the door.
+    pub fn of(admitted: &Admitted, received: Timestamp, from: &[u8]) -> Self {
+        let mut table: Vec<OutcomeLine> = Vec::new();
+        let mut numbers: HashMap<OutcomeLine, u16> = HashMap::new();
+        let mut runs: Vec<(u16, u16)> = Vec::new();
+        let mut last: Option<(*const Judgement, Timestamp, u16)> = None;
+        for outcome in admitted.outcomes() {
+            // Neighbours mostly share one remembered judgement; comparing its address spares the hash.
+            let same = match (outcome, last) {
+                (Outcome::Judged(one), Some((judgement, ends, number)))
+                    if std::sync::Arc::as_ptr(&one.judgement) == judgement && one.ends == ends =>
+                {
+                    Some(number)
+                }
+                _ => None,
+            };
+            let number = same.unwrap_or_else(|| {
+                let line = line_of(outcome);
+                let next = u16::try_from(table.len()).unwrap_or(u16::MAX);
+                *numbers.entry(line.clone()).or_insert_with(|| {
+                    table.push(line);
+                    next
+                })
+            });
+            last = match outcome {
+                Outcome::Judged(one) => Some((std::sync::Arc::as_ptr(&one.judgement), one.ends, number)),
+                _ => None,
+            };
+            match runs.last_mut() {
+                Some((before, count)) if *before == number => *count += 1,
+                _ => runs.push((number, 1)),
+            }
+        }
+        let batch = admitted.batch();
+        Self {
+            received,
+            from: from.to_vec().into(),
+            head: batch.head().bytes().to_vec().into(),
+            body: batch.body().to_vec().into(),
+            policy: admitted.policy(),
+            table,
+            runs,
+        }
+    }
+
+    /// The outcome of each place, in order.
+    pub fn outcomes(&self) -> impl Iterator<Item = &OutcomeLine> {
+        self.runs.iter().flat_map(|(line, count)| {
+            let line = self.table.get(usize::from(*line)).unwrap_or(&OutcomeLine::Absent);
+            std::iter::repeat_n(line, usize::from(*count))
+        })
+    }
+}
+
+fn line_of(outcome: &Outcome) -> OutcomeLine {
+    match outcome {
+        Outcome::Absent => OutcomeLine::Absent,
+        Outcome::Bad(why) => OutcomeLine::Bad(why.clone()),
+        Outcome::Newer(what) => OutcomeLine::Newer(what.clone()),
+        Outcome::Waiting(report) => OutcomeLine::Waiting(report.to_string()),
+        Outcome::Judged(one) => OutcomeLine::Judged { judgement: (*one.judgement).clone(), ends: one.ends },
+    }
+}
+
+impl OutcomeLine {
+    /// The report that a waiting indicator waits for.
+    pub fn waits_for(&self) -> Option<RecordRef> {
+        match self {
+            Self::Waiting(report) => report.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+const CHARTER: u8 = 1;
+const STAMP: u8 = 2;
+const CARD: u8 = 3;
+const PROOF: u8 = 4;
+const BATCH: u8 = 5;
+
+impl Entry {
+    /// The entry as it stands in a frame.
+    pub fn encode(&self) -> Vec<u8> {
+        let tagged = |kind: u8, bytes: &[u8]| [&[kind], bytes].concat();
+        match self {
+            Self::Charter(bytes) => tagged(CHARTER, bytes),
+            Self::Stamp(bytes) => tagged(STAMP, bytes),
+            Self::Card(bytes) => tagged(CARD, bytes),
+            Self::Proof(bytes) => tagged(PROOF, bytes),
+            Self::Batch(batch) => tagged(BATCH, &cbor::to_vec(batch)),
+        }
+    }
+
+    /// Reads a frame whose checksum was right.
+    pub fn decode(payload: &[u8]) -> Result<Self, LedgerError> {
+        let (kind, bytes) = payload.split_first().ok_or_else(|| LedgerError::Damaged("an empty journal entry".to_owned()))?;
+        match *kind {
+            CHARTER => Ok(Self::Charter(bytes.to_vec())),
+            STAMP => Ok(Self::Stamp(bytes.to_vec())),
+            CARD => Ok(Self::Card(bytes.to_vec())),
+            PROOF => Ok(Self::Proof(bytes.to_vec())),
+            BATCH => cbor::decode_checked(bytes)
+                .map(Self::Batch)
+                .map_err(|error| LedgerError::Damaged(format!("a batch entry in the journal: {error}"))),
+            other => Err(LedgerError::Damaged(format!("journal entry kind {other} needs a newer huecry"))),
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The journal: append-only segments, and a manifest that lists them. The truth.
+//!
+//!     journal/manifest            store id, segments with the position each begins at (written aside, synced, renamed)
+//!     journal/0000000001.seg      magic, then frames: length u32, CRC32C u32, payload (little-endian)
+//!
+//! A position counts payload and frame bytes from the ledger's first day; segments may go, positions never change meaning.
+//! Promise: what [`Journal::commit`] has returned for is on the disk. A torn tail is cut when the journal is opened, and
+//! only that: a frame that is damaged with good frames behind it is an error, not a tail. After a failed write or sync
+//! nothing more is appended, because the kernel may have dropped what it could not write.
+
+use super::LedgerError;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+};
+
+/// Length at which a segment is closed and the next begun: large enough to be few, small enough to be rewritten.
+pub const SEGMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Longest frame: a charter of 1 MiB with room. Also bounds what a damaged length can make us read.
+pub const FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Version of the files in this directory; an older huecry refuses a higher one.
+pub const LEDGER_FORMAT: u32 = 1;
+
+const MAGIC: &[u8; 8] = b"huecryJ1";
+const FRAME_HEAD_BYTES: usize = 8;
+
+/// A place in the journal.
+pub type Position = u64;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Manifest {
+    format: u32,
+    store: String,
+    segments: Vec<SegmentLine>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct SegmentLine {
+    file: String,
+    begins: Position,
+}
+
+#[derive(Clone)]
+struct Segment {
+    begins: Position,
+    file: Arc<File>,
+}
+
+/// Readers' half: any thread may read any committed frame.
+#[derive(Clone)]
+pub struct JournalReader {
+    segments: Arc<RwLock<Vec<Segment>>>,
+}
+
+/// Writer's half. One per ledger.
+pub struct Journal {
+    directory: PathBuf,
+    manifest: Manifest,
+    reader: JournalReader,
+    /// Where the next frame goes.
+    end: Position,
+    committed: Position,
+    pending: Vec<u8>,
+    broken: bool,
+}
+
+fn at(path: &Path) -> impl FnOnce(std::io::Error) -> LedgerError + '_ {
+    move |error| LedgerError::io(path, error)
+}
+
+fn sync_directory(path: &Path) -> Result<(), LedgerError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(at(path))
+}
+
+impl Manifest {
+    fn write(&self, directory: &Path) -> Result<(), LedgerError> {
+        let (aside, path) = (directory.join("manifest.new"), directory.join("manifest"));
+        let text = toml::to_string(self).map_err(|error| LedgerError::Damaged(format!("manifest cannot be written: {error}")))?;
+        let mut file = File::create(&aside).map_err(at(&aside))?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at(&aside))?;
+        std::fs::rename(&aside, &path).map_err(at(&path))?;
+        sync_directory(directory)
+    }
+}
+
+impl Journal {
+    /// Opens or creates the journal in `directory`. A torn tail is cut; the number of bytes cut is answered.
+    pub fn open(directory: &Path, new_store_id: impl FnOnce() -> Result<String, LedgerError>) -> Result<(Self, u64), LedgerError> {
+        std::fs::create_dir_all(directory).map_err(at(directory))?;
+        let path = directory.join("manifest");
+        let manifest = match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                toml::from_str::<Manifest>(&text).map_err(|error| LedgerError::Damaged(format!("{}: {error}", path.display())))?
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::create(directory, new_store_id()?)?,
+            Err(error) => return Err(LedgerError::io(&path, error)),
+        };
+        if manifest.format > LEDGER_FORMAT {
+            return Err(LedgerError::Newer { found: manifest.format, ours: LEDGER_FORMAT });
+        }
+        let mut segments = Vec::new();
+        for line in &manifest.segments {
+            let path = directory.join(&line.file);
+            let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at(&path))?;
+            segments.push(Segment { begins: line.begins, file: Arc::new(file) });
+        }
+        let last = segments.last().cloned().ok_or_else(|| LedgerError::Damaged("the manifest lists no segment".to_owned()))?;
+        let reader = JournalReader { segments: Arc::new(RwLock::new(segments)) };
+        let (end, cut) = reader.cut_tail(&last)?;
+        let journal = Self { directory: directory.to_owned(), manifest, reader, end, committed: end, pending: Vec::new(), broken: false };
+        Ok((journal, cut))
+    }
+
+    fn create(directory: &Path, store: String) -> Result<Manifest, LedgerError> {
+        let manifest = Manifest { format: LEDGER_FORMAT, store, segments: vec![Self::create_segment(directory, 1, 0)?] };
+        manifest.write(directory)?;
+        Ok(manifest)
+    }
+
+    fn create_segment(directory: &Path, number: usize, begins: Position) -> Result<SegmentLine, LedgerError> {
+        let name = format!("{number:010}.seg");
+        let path = directory.join(&name);
+        let mut file = File::create(&path).map_err(at(&path))?;
+        file.write_all(MAGIC).and_then(|()| file.sync_all()).map_err(at(&path))?;
+        sync_directory(directory)?;
+        Ok(SegmentLine { file: name, begins })
+    }
+
+    /// Which store this is; the derived stores carry the same id.
+    pub fn store_id(&self) -> &str {
+        &self.manifest.store
+    }
+
+    /// Where the next frame will stand.
+    pub fn end(&self) -> Position {
+        self.end
+    }
+
+    /// A handle for readers.
+    pub fn reader(&self) -> JournalReader {
+        self.reader.clone()
+    }
+
+    /// Takes a frame in; it is durable, and readable, after the next [`Self::commit`].
+    pub fn append(&mut self, payload: &[u8]) -> Result<Position, LedgerError> {
+        if self.broken {
+            return Err(LedgerError::Stopped);
+        }
+        if payload.len() > FRAME_BYTES_MAX {
+            return Err(LedgerError::Damaged(format!("a frame of {} bytes is too long for the journal", payload.len())));
+        }
+        let position = self.end;
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        self.pending.extend_from_slice(&length.to_le_bytes());
+        self.pending.extend_from_slice(&crc32c::crc32c(payload).to_le_bytes());
+        self.pending.extend_from_slice(payload);
+        self.end += u64::try_from(FRAME_HEAD_BYTES + payload.len()).unwrap_or(u64::MAX);
+        Ok(position)
+    }
+
+    /// Makes everything appended so far durable, or stops the journal for good.
+    pub fn commit(&mut self) -> Result<(), LedgerError> {
+        if self.broken {
+            return Err(LedgerError::Stopped);
+        }
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.write_pending();
+        self.broken = outcome.is_err();
+        outcome
+    }
+
+    fn write_pending(&mut self) -> Result<(), LedgerError> {
+        let last = self.reader.last().ok_or(LedgerError::Stopped)?;
+        let offset = offset_in(&last, self.committed);
+        last.file.write_all_at(&self.pending, offset).map_err(at(&self.directory))?;
+        // fdatasync: the length of the file is metadata that it does write (fdatasync(2)).
+        last.file.sync_data().map_err(at(&self.directory))?;
+        self.pending.clear();
+        self.committed = self.end;
+        if self.committed - last.begins > SEGMENT_BYTES_MAX {
+            self.roll()?;
+        }
+        Ok(())
+    }
+
+    fn roll(&mut self) -> Result<(), LedgerError> {
+        let line = Self::create_segment(&self.directory, self.manifest.segments.len() + 1, self.committed)?;
+        let path = self.directory.join(&line.file);
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at(&path))?;
+        self.manifest.segments.push(line);
+        self.manifest.write(&self.directory)?;
+        self.reader.push(Segment { begins: self.committed, file: Arc::new(file) });
+        Ok(())
+    }
+}
+
+fn offset_in(segment: &Segment, position: Position) -> u64 {
+    position - segment.begins + MAGIC.len() as u64
+}
+
+impl JournalReader {
+    fn last(&self) -> Option<Segment> {
+        self.segments.read().ok()?.last().cloned()
+    }
+
+    fn push(&self, segment: Segment) {
+        if let Ok(mut segments) = self.segments.write() {
+            segments.push(segment);
+        }
+    }
+
+    fn segment_of(&self, position: Position) -> Option<Segment> {
+        let segments = self.segments.read().ok()?;
+        let after = segments.partition_point(|segment| segment.begins <= position);
+        after.checked_sub(1).and_then(|index| segments.get(index)).cloned()
+    }
+
+    /// Reads the frame at `position`, checking its CRC. Damage is an error that names the place, never wrong bytes.
+    pub fn read(&self, position: Position) -> Result<Vec<u8>, LedgerError> {
+        let damaged = |what: &str| LedgerError::Damaged(format!("journal position {position}: {what}"));
+        let segment = self.segment_of(position).ok_or_else(|| damaged("no segment holds it"))?;
+        let offset = offset_in(&segment, position);
+        let mut head = [0; FRAME_HEAD_BYTES];
+        segment.file.read_exact_at(&mut head, offset).map_err(|_| damaged("it is past the end"))?;
+        let (length, crc) = frame_head(&head);
+        if length > FRAME_BYTES_MAX {
+            return Err(damaged("its length is impossible"));
+        }
+        let mut payload = vec![0; length];
+        segment.file.read_exact_at(&mut payload, offset + FRAME_HEAD_BYTES as u64).map_err(|_| damaged("it ends early"))?;
+        if crc32c::crc32c(&payload) == crc { Ok(payload) } else { Err(damaged("its checksum is wrong")) }
+    }
+
+    /// Visits every frame from `from` up to `end`, in order.
+    pub fn scan(
+        &self,
+        from: Position,
+        end: Position,
+        mut visit: impl FnMut(Position, &[u8]) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let mut position = from;
+        while position < end {
+            let payload = self.read(position)?;
+            visit(position, &payload)?;
+            position += (FRAME_HEAD_BYTES + payload.len()) as u64;
+        }
+        Ok(())
+    }
+
+    /// Finds where the last segment's good frames end, and cuts what is behind if it is a torn tail.
+    fn cut_tail(&self, last: &Segment) -> Result<(Position, u64), LedgerError> {
+        let io = |error: std::io::Error| LedgerError::Damaged(format!("the last segment cannot be read: {error}"));
+        let mut file = last.file.try_clone().map_err(io)?;
+        let length = file.seek(SeekFrom::End(0)).map_err(io)?;
+        file.seek(SeekFrom::Start(0)).map_err(io)?;
+        let mut magic = [0; MAGIC.len()];
+        if file.read_exact(&mut magic).is_err() || magic != *MAGIC {
+            return Err(LedgerError::Damaged("a segment does not begin as a segment of ours".to_owned()));
+        }
+        let file_end = last.begins + length - MAGIC.len() as u64;
+        let mut position = last.begins;
+        while position < file_end {
+            match self.read(position) {
+                Ok(payload) => position += (FRAME_HEAD_BYTES + payload.len()) as u64,
+                Err(error) if self.good_frame_follows(last, position, file_end) => return Err(error),
+                Err(_) => break,
+            }
+        }
+        let cut = file_end - position;
+        if cut > 0 {
+            last.file.set_len(offset_in(last, position)).and_then(|()| last.file.sync_all()).map_err(io)?;
+        }
+        Ok((position, cut))
+    }
+
+    /// Whether behind a bad frame, where its own length says, stands a good one: then this is damage, not a torn tail.
+    fn good_frame_follows(&self, segment: &Segment, position: Position, end: Position) -> bool {
+        let mut head = [0; FRAME_HEAD_BYTES];
+        if segment.file.read_exact_at(&mut head, offset_in(segment, position)).is_err() {
+            return false;
+        }
+        let next = position + (FRAME_HEAD_BYTES + frame_head(&head).0) as u64;
+        // A run of zero bytes is what a file system may leave behind a crash; an empty frame is never written.
+        next < end && self.read(next).is_ok_and(|payload| !payload.is_empty())
+    }
+}
+
+fn frame_head(head: &[u8; FRAME_HEAD_BYTES]) -> (usize, u32) {
+    let [a, b, c, d, e, f, g, h] = *head;
+    (u32::from_le_bytes([a, b, c, d]) as usize, u32::from_le_bytes([e, f, g, h]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(directory: &Path) -> (Journal, u64) {
+        Journal::open(directory, || Ok("store".to_owned())).unwrap()
+    }
+
+    fn frames(journal: &Journal) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        journal.reader().scan(0, journal.end(), |_, payload| Ok(all.push(payload.to_vec()))).unwrap();
+        all
+    }
+
+    #[test]
+    fn what_was_committed_is_there_after_reopening_and_what_was_not_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(directory.path());
+        journal.append(b"one").unwrap();
+        journal.commit().unwrap();
+        journal.append(b"two").unwrap();
+        drop(journal);
+        assert_eq!(frames(&open(directory.path()).0), [b"one".to_vec()]);
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_and_nothing_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(directory.path());
+        for payload in [&b"one"[..], b"two", b"three"] {
+            journal.append(payload).unwrap();
+        }
+        journal.commit().unwrap();
+        let path = directory.path().join("0000000001.seg");
+        let whole = std::fs::read(&path).unwrap();
+        for length in 8..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let (journal, _) = open(directory.path());
+            let kept = frames(&journal);
+            let expected = [11usize, 22, 35].iter().filter(|end| **end + 8 <= length).count();
+            assert_eq!(kept.len(), expected, "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn r_04_a_flipped_bit_in_the_middle_is_found_and_not_taken_for_a_tail() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(directory.path());
+        journal.append(b"one").unwrap();
+        journal.append(b"two").unwrap();
+        journal.commit().unwrap();
+        let path = directory.path().join("0000000001.seg");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[8 + 8] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert!(matches!(Journal::open(directory.path(), || Ok(String::new())), Err(LedgerError::Damaged(_))));
+    }
+
+    #[test]
+    fn r_05_an_older_binary_refuses_a_newer_ledger() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open(directory.path()));
+        let path = directory.path().join("manifest");
+        let text = std::fs::read_to_string(&path).unwrap().replace("format = 1", "format = 2");
+        std::fs::write(&path, text).unwrap();
+        let error = Journal::open(directory.path(), || Ok(String::new())).err().unwrap().to_string();
+        assert!(error.contains("newer huecry"), "{error}");
+    }
+}

@@ -1,0 +1,330 @@
+//! The state: what follows from the journal and is asked for all the time, in sled.
+//!
+//! One tree, one-byte table prefix, big-endian keys; one atomic batch a commit, with the journal position it reaches. sled
+//! may lose its newest batches in a crash, or open damaged files as an empty database: position and store id tell, and
+//! the journal is replayed from there. May be deleted; it is rebuilt.
+
+use super::{LedgerError, Place, Position, entry::BatchEntry, value_key};
+use crate::{
+    cbor,
+    envelope::{Hash, Head, SignedHead},
+    record::{FeedId, MemberId, Observable, Reason, RecordRef, Timestamp},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::Path,
+};
+
+/// Memory for sled's page cache; the state of a large federation is some 20 MiB.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Tables, by key prefix.
+mod table {
+    pub const META: u8 = b'M';
+    pub const FEED: u8 = b'F';
+    pub const BATCH: u8 = b'B';
+    pub const SEQ: u8 = b'S';
+    pub const WITHDRAWN: u8 = b'W';
+    pub const HELD: u8 = b'H';
+    pub const DISPUTE: u8 = b'D';
+    pub const DOCUMENT: u8 = b'K';
+}
+
+/// How many records of a feed met which end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub accepted: u64,
+    pub held: u64,
+    pub refused: u64,
+    pub waiting: u64,
+    pub newer: u64,
+    pub bad: u64,
+    pub absent: u64,
+}
+
+impl Counts {
+    /// All of them together.
+    pub fn total(&self) -> u64 {
+        self.accepted + self.held + self.refused + self.waiting + self.newer + self.bad + self.absent
+    }
+
+    /// Adds `other` to these.
+    pub fn add(&mut self, other: &Self) {
+        self.accepted += other.accepted;
+        self.held += other.held;
+        self.refused += other.refused;
+        self.waiting += other.waiting;
+        self.newer += other.newer;
+        self.bad += other.bad;
+        self.absent += other.absent;
+    }
+}
+
+/// How far a feed has been judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedState {
+    /// The first batch that we hold.
+    pub first: u64,
+    pub last: u64,
+    /// Id of the last head.
+    pub id: Hash,
+    /// The last head itself, for its audience.
+    pub head: serde_bytes::ByteBuf,
+    pub time: Timestamp,
+    pub counts: Counts,
+    pub quarantined: bool,
+}
+
+/// Where a batch is and what it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchInfo {
+    pub position: Position,
+    pub feed: String,
+    pub seq: u64,
+    pub id: Hash,
+}
+
+/// That a record was taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdrawn {
+    pub reason: u8,
+    /// The withdrawal record.
+    pub by: String,
+    pub at: Timestamp,
+    pub note: Option<String>,
+}
+
+impl Withdrawn {
+    /// Why.
+    pub fn reason(&self) -> Reason {
+        Reason::from_number(u64::from(self.reason)).unwrap_or(Reason::Wrong)
+    }
+}
+
+/// A document whose bytes stand in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DocumentKey<'a> {
+    Charter(u64),
+    Stamp,
+    Card(&'a MemberId),
+}
+
+/// Changes that are applied together.
+#[derive(Default)]
+pub struct Changes {
+    batch: sled::Batch,
+    /// Feeds as they are after the changes.
+    pub feeds: BTreeMap<FeedId, FeedState>,
+    pub seqs: HashMap<(FeedId, u64), Hash>,
+    pub disputes: Vec<(Vec<u8>, MemberId)>,
+    pub next_batch: Option<u64>,
+}
+
+/// The state on disk, and the parts of it that are held in memory.
+pub struct State {
+    tree: sled::Db,
+    pub feeds: HashMap<FeedId, FeedState>,
+    pub disputes: HashMap<Vec<u8>, BTreeSet<MemberId>>,
+    pub next_batch: u64,
+}
+
+fn broken(error: sled::Error) -> LedgerError {
+    LedgerError::State(error.to_string())
+}
+
+fn keyed(table: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = vec![table];
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+fn feed_key(feed: &FeedId) -> Vec<u8> {
+    let (lane, epoch) = (feed.lane.to_be_bytes(), feed.epoch.to_be_bytes());
+    [feed.member.as_str().as_bytes(), &[0], feed.channel.as_str().as_bytes(), &[0], &lane, &epoch].concat()
+}
+
+fn record_key(record: &RecordRef) -> Vec<u8> {
+    [&feed_key(&record.feed)[..], &record.seq.to_be_bytes(), &record.index.to_be_bytes()].concat()
+}
+
+fn place_key(place: Place) -> Vec<u8> {
+    [&place.batch.to_be_bytes()[..], &place.index.to_be_bytes()].concat()
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, LedgerError> {
+    cbor::decode_checked(bytes).map_err(|error| LedgerError::State(format!("a value does not read: {error}")))
+}
+
+/// Opens sled so that none of its ways to fail takes the node along: it panics on some damaged files.
+fn open_tree(path: &Path) -> Result<sled::Db, LedgerError> {
+    let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(500));
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open())) {
+        Ok(opened) => opened.map_err(broken),
+        Err(_panic) => Err(LedgerError::State("sled panicked while opening its file".to_owned())),
+    }
+}
+
+impl State {
+    /// Opens or creates the state. As position `None`: it is new, damaged or of another store, and has to be rebuilt.
+    pub fn open(path: &Path, store_id: &str) -> Result<(Self, Option<Position>), LedgerError> {
+        let tree = open_tree(path)?;
+        let meta = |name: &str| tree.get(keyed(table::META, &[name.as_bytes()])).map_err(broken);
+        let number = |bytes: Option<sled::IVec>| bytes.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok()).map(u64::from_be_bytes);
+        let same = meta("store")?.is_some_and(|store| *store == *store_id.as_bytes());
+        let position = number(meta("position")?).filter(|_| same);
+        let next_batch = number(meta("next")?).unwrap_or(0);
+        let mut state = Self { tree, feeds: HashMap::new(), disputes: HashMap::new(), next_batch };
+        if position.is_some() {
+            state.load()?;
+        }
+        Ok((state, position))
+    }
+
+    /// Fills the memory part from the tree.
+    fn load(&mut self) -> Result<(), LedgerError> {
+        for row in self.tree.scan_prefix([table::FEED]) {
+            let (_, value) = row.map_err(broken)?;
+            let feed: FeedState = read(&value)?;
+            if let Ok(head) = stored_head(&feed.head) {
+                self.feeds.insert(head.feed(), feed);
+            }
+        }
+        for row in self.tree.scan_prefix([table::DISPUTE]) {
+            let (key, value) = row.map_err(broken)?;
+            let member: MemberId = read(&value)?;
+            let value_end = key.len().saturating_sub(member.as_str().len());
+            let value_key = key.get(1..value_end).unwrap_or_default().to_vec();
+            self.disputes.entry(value_key).or_default().insert(member);
+        }
+        Ok(())
+    }
+
+    /// Applies changes and the position they reach, all or nothing.
+    pub fn apply(&mut self, mut changes: Changes, store_id: &str, position: Position) -> Result<(), LedgerError> {
+        for (feed, state) in &changes.feeds {
+            changes.batch.insert(keyed(table::FEED, &[&feed_key(feed)]), cbor::to_vec(state));
+        }
+        if let Some(next) = changes.next_batch {
+            changes.batch.insert(keyed(table::META, &[b"next"]), &next.to_be_bytes());
+            self.next_batch = next;
+        }
+        changes.batch.insert(keyed(table::META, &[b"store"]), store_id.as_bytes());
+        changes.batch.insert(keyed(table::META, &[b"position"]), &position.to_be_bytes());
+        self.tree.apply_batch(changes.batch).map_err(broken)?;
+        self.feeds.extend(changes.feeds);
+        for (value, member) in changes.disputes {
+            self.disputes.entry(value).or_default().insert(member);
+        }
+        Ok(())
+    }
+
+    /// Pushes everything to the disk; called when the node stops in order.
+    pub fn flush(&self) -> Result<(), LedgerError> {
+        self.tree.flush().map(|_bytes| ()).map_err(broken)
+    }
+
+    fn get<T: DeserializeOwned>(&self, table: u8, key: &[u8]) -> Result<Option<T>, LedgerError> {
+        self.tree.get(keyed(table, &[key])).map_err(broken)?.map(|bytes| read(&bytes)).transpose()
+    }
+
+    /// A batch by its number.
+    pub fn batch(&self, number: u64) -> Result<Option<BatchInfo>, LedgerError> {
+        self.get(table::BATCH, &number.to_be_bytes())
+    }
+
+    /// The number of the batch at a place of a feed.
+    pub fn batch_at(&self, feed: &FeedId, seq: u64) -> Result<Option<u64>, LedgerError> {
+        self.get(table::SEQ, &[&feed_key(feed)[..], &seq.to_be_bytes()].concat())
+    }
+
+    /// Whether and why a record was taken back.
+    pub fn withdrawn(&self, record: &RecordRef) -> Result<Option<Withdrawn>, LedgerError> {
+        self.get(table::WITHDRAWN, &record_key(record))
+    }
+
+    /// Records that wait for a person, oldest first.
+    pub fn held(&self, limit: usize) -> Result<Vec<Place>, LedgerError> {
+        let place = |key: &[u8]| {
+            let (rest, index) = key.get(1..)?.split_last_chunk::<2>()?;
+            Some(Place { batch: u64::from_be_bytes(*rest.first_chunk::<8>()?), index: u16::from_be_bytes(*index) })
+        };
+        let mut places = Vec::new();
+        for row in self.tree.scan_prefix([table::HELD]).take(limit) {
+            places.extend(place(&row.map_err(broken)?.0));
+        }
+        Ok(places)
+    }
+
+    /// Where in the journal a document stands.
+    pub fn document(&self, key: DocumentKey<'_>) -> Result<Option<Position>, LedgerError> {
+        self.get(table::DOCUMENT, &document_key(key))
+    }
+}
+
+fn document_key(key: DocumentKey<'_>) -> Vec<u8> {
+    match key {
+        DocumentKey::Charter(version) => [&b"c"[..], &version.to_be_bytes()].concat(),
+        DocumentKey::Stamp => b"s".to_vec(),
+        DocumentKey::Card(member) => [b"k", member.as_str().as_bytes()].concat(),
+    }
+}
+
+/// The head of a batch that we proved before we kept it; only taken apart here.
+pub fn stored_head(bytes: &[u8]) -> Result<Head, LedgerError> {
+    // The federation only matters to the signature, which was checked at the door.
+    SignedHead::open(bytes, &crate::envelope::FederationId([0; 32]))
+        .map(|signed| signed.head().clone())
+        .map_err(|error| LedgerError::Damaged(format!("a kept head does not read: {error}")))
+}
+
+impl Changes {
+    /// Notes where a document stands.
+    pub fn document(&mut self, key: DocumentKey<'_>, position: Position) {
+        self.batch.insert(keyed(table::DOCUMENT, &[&document_key(key)]), cbor::to_vec(&position));
+    }
+
+    /// Notes a batch.
+    pub fn batch(&mut self, number: u64, info: &BatchInfo, feed: &FeedId) {
+        self.batch.insert(keyed(table::BATCH, &[&number.to_be_bytes()]), cbor::to_vec(info));
+        self.batch.insert(keyed(table::SEQ, &[&feed_key(feed), &info.seq.to_be_bytes()]), cbor::to_vec(&number));
+        self.seqs.insert((feed.clone(), info.seq), info.id);
+        self.next_batch = Some(number + 1);
+    }
+
+    /// Notes that a record waits for a person.
+    pub fn hold(&mut self, place: Place) {
+        self.batch.insert(keyed(table::HELD, &[&place_key(place)]), &[]);
+    }
+
+    /// Notes a withdrawal. The first reason given stays, unless a later one asks for more.
+    pub fn withdraw(&mut self, target: &RecordRef, withdrawn: &Withdrawn) {
+        self.batch.insert(keyed(table::WITHDRAWN, &[&record_key(target)]), cbor::to_vec(withdrawn));
+    }
+
+    /// Notes that `member` calls `value` a false positive.
+    pub fn dispute(&mut self, value: &Observable, member: &MemberId) {
+        let key = value_key(value);
+        self.batch.insert(keyed(table::DISPUTE, &[&key, member.as_str().as_bytes()]), cbor::to_vec(member));
+        self.disputes.push((key, member.clone()));
+    }
+
+    /// Moves a feed forward by one batch.
+    pub fn advance(&mut self, before: Option<&FeedState>, head: &Head, id: Hash, entry: &BatchEntry, counts: &Counts) {
+        let mut after = before.cloned().unwrap_or(FeedState {
+            first: head.seq,
+            last: head.seq,
+            id,
+            head: entry.head.clone(),
+            time: head.time,
+            counts: Counts::default(),
+            quarantined: false,
+        });
+        after.last = head.seq;
+        after.id = id;
+        after.head = entry.head.clone();
+        after.time = head.time;
+        after.counts.add(counts);
+        self.feeds.insert(head.feed(), after);
+    }
+}
