@@ -15,7 +15,7 @@ use crate::{
     policy::{CONFIDENCE_UNSAID, Case, Judgement, Lists, Policy, Verdict},
     record::{
         DAY_MS, Decoded, FeedId, HOUR_MS, Indicator, Kind, MINUTE_MS, MemberId, Observable, Record, RecordRef, Report, Role, Sighted,
-        SightingKind, Timestamp, Tlp, Use, WireRef,
+        SightingKind, Timestamp, Use, WireRef,
     },
 };
 use std::{collections::BTreeSet, sync::Arc};

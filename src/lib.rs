@@ -7,3 +7,6 @@ pub mod charter;
 pub mod policy;
 pub mod publish;
 pub mod intake;
+pub mod ledger;
+pub mod query;
+pub mod exchange;

@@ -177,6 +177,22 @@ impl ProvedBatch {
     }
 }
 
+/// The places of a body that was proved before it was stored and whose storage has checked it since: takes it apart,
+/// proves nothing.
+pub fn stored_slots(body: &[u8]) -> Result<Vec<Slot>, BodyError> {
+    if body.get(1) == Some(&0) {
+        let (_, _, records): (u8, Seed, Vec<ByteBuf>) = cbor::decode_checked(body)?;
+        return Ok(records.into_iter().map(|record| Slot::Present(record.into_vec())).collect());
+    }
+    let (_, entries): (u8, Vec<Entry>) = cbor::decode_checked(body)?;
+    let places = |entry: Entry| match entry {
+        Entry::Record(_, record) => vec![Slot::Present(record)],
+        Entry::Leaf(_) => vec![Slot::Absent],
+        Entry::Subtree(count, _) => vec![Slot::Absent; usize::from(count)],
+    };
+    Ok(entries.into_iter().flat_map(places).collect())
+}
+
 fn open_full(head: &Head, bytes: &[u8]) -> Result<Vec<Slot>, BodyError> {
     let expected = usize::try_from(head.body_length).unwrap_or(usize::MAX);
     if bytes.len() != expected {

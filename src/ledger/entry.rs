@@ -32,6 +32,8 @@ pub struct BatchEntry {
     pub received: Timestamp,
     /// Node key of the peer that brought it; empty for our own.
     pub from: ByteBuf,
+    /// The head's id, which its signature's context makes and its bytes alone do not tell.
+    pub id: Hash,
     pub head: ByteBuf,
     pub body: ByteBuf,
     /// Hash of the policy that judged.
@@ -100,6 +102,7 @@ impl BatchEntry {
         Self {
             received,
             from: from.to_vec().into(),
+            id: batch.head().id(),
             head: batch.head().bytes().to_vec().into(),
             body: batch.body().to_vec().into(),
             policy: admitted.policy(),

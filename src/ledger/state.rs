@@ -310,18 +310,18 @@ impl Changes {
     }
 
     /// Moves a feed forward by one batch.
-    pub fn advance(&mut self, before: Option<&FeedState>, head: &Head, id: Hash, entry: &BatchEntry, counts: &Counts) {
+    pub fn advance(&mut self, before: Option<&FeedState>, head: &Head, entry: &BatchEntry, counts: &Counts) {
         let mut after = before.cloned().unwrap_or(FeedState {
             first: head.seq,
             last: head.seq,
-            id,
+            id: entry.id,
             head: entry.head.clone(),
             time: head.time,
             counts: Counts::default(),
             quarantined: false,
         });
         after.last = head.seq;
-        after.id = id;
+        after.id = entry.id;
         after.head = entry.head.clone();
         after.time = head.time;
         after.counts.add(counts);

@@ -83,7 +83,7 @@ impl ObservableError {
 }
 
 /// Enough of a hostile text for a sentence about it.
-pub(crate) fn excerpt(text: &str) -> String {
+pub fn excerpt(text: &str) -> String {
     const CHARS_MAX: usize = 120;
     let mut short: String = text.chars().take(CHARS_MAX).collect();
     if short.len() < text.len() {

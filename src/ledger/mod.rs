@@ -1,0 +1,628 @@
+//! Ledger: what is kept.
+//!
+//!     Admitted -append-> journal (truth, fsync before any acknowledgement)
+//!                 '-> state (sled): heads, catalogue, withdrawals, held, disputes
+//!                 '-> index (fjall): value -> records
+//!
+//! One [`Writer`], any number of readers ([`Ledger`]). Promise: what [`Writer::commit`] has returned for survives a crash;
+//! state and index are rebuilt from the journal when they are missing, behind or damaged.
+//! Not here: whether a batch may be kept (`intake`), how answers are put together (`query`).
+
+mod entry;
+mod index;
+mod journal;
+mod state;
+
+pub use entry::*;
+pub use index::*;
+pub use journal::*;
+pub use state::*;
+
+use crate::{
+    charter::{Card, Roster, SignedCharter},
+    envelope::{FederationId, Hash, Head, Slot, stored_slots},
+    intake::{Admitted, Defaults, Known, Outcome},
+    policy::Verdict,
+    record::{Decoded, FeedId, Indicator, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp},
+};
+use fs4::fs_std::FileExt as _;
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+/// Most reports whose defaults are kept in memory; each is some 300 bytes.
+const REPORTS_CACHED_MAX: usize = 16 * 1024;
+/// Rows that wait for the index before they are written as one sorted run.
+pub const INDEX_ROWS_PENDING_MAX: usize = 256 * 1024;
+
+/// Why the ledger cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("{}: {error}", path.display())]
+    Io { path: PathBuf, error: std::io::Error },
+    #[error("{}: the disk is full; make room and start the node again, nothing acknowledged was lost", .0.display())]
+    DiskFull(PathBuf),
+    #[error("{} is in use by another huecry; stop that one first, or talk to it through its socket", .0.display())]
+    InUse(PathBuf),
+    #[error("this ledger has format {found} and needs a newer huecry; this one reads up to {ours}")]
+    Newer { found: u32, ours: u32 },
+    #[error("the journal is damaged: {0}; restore it from a backup, or move the directory away and catch up from peers")]
+    Damaged(String),
+    #[error("the state store failed: {0}; remove the directory `state` and start again, it is rebuilt from the journal")]
+    State(String),
+    #[error("the index failed: {0}; remove the directory `index` and start again, it is rebuilt from the journal")]
+    Index(String),
+    #[error("the journal stopped after a write that failed; start the node again")]
+    Stopped,
+    #[error("the random generator of the system failed: {0}")]
+    Random(String),
+}
+
+impl LedgerError {
+    fn io(path: &Path, error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull(path.to_owned()),
+            _ => Self::Io { path: path.to_owned(), error },
+        }
+    }
+}
+
+struct Shared {
+    journal: JournalReader,
+    state: RwLock<State>,
+    index: Index,
+    reports: Mutex<HashMap<RecordRef, Arc<Defaults>>>,
+    store_id: String,
+    _lock: File,
+}
+
+/// The readers' half: cheap to clone, safe from any thread.
+#[derive(Clone)]
+pub struct Ledger {
+    shared: Arc<Shared>,
+}
+
+/// The writer's half. There is one.
+pub struct Writer {
+    ledger: Ledger,
+    journal: Journal,
+    changes: Changes,
+    rows: Vec<NewRow>,
+    next_batch: u64,
+}
+
+/// What opening had to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Recovery {
+    /// Bytes of a torn tail that were cut; they had not been acknowledged.
+    pub cut_bytes: u64,
+    /// Entries replayed into the state, the index or both.
+    pub replayed: u64,
+    pub state_rebuilt: bool,
+    pub index_rebuilt: bool,
+}
+
+/// A batch read back.
+pub struct StoredBatch {
+    pub number: u64,
+    pub head: Head,
+    pub entry: BatchEntry,
+    pub slots: Vec<Slot>,
+}
+
+impl StoredBatch {
+    /// The name of one of its records.
+    pub fn reference(&self, index: u16) -> RecordRef {
+        RecordRef { feed: self.head.feed(), seq: self.head.seq, index }
+    }
+
+    /// One of its records, if it is here and this version can read it.
+    pub fn record(&self, index: u16) -> Option<Record> {
+        match self.slots.get(usize::from(index))? {
+            Slot::Present(bytes) => match Record::decode(bytes) {
+                Ok(Decoded::Record(record)) => Some(record),
+                _ => None,
+            },
+            Slot::Absent => None,
+        }
+    }
+
+    /// What became of one of its records.
+    pub fn outcome(&self, index: u16) -> OutcomeLine {
+        self.entry.outcomes().nth(usize::from(index)).cloned().unwrap_or(OutcomeLine::Absent)
+    }
+}
+
+/// What a record speaks about, if it is a value.
+pub fn value_of(record: &Record) -> Option<&Observable> {
+    match record {
+        Record::Indicator(Indicator { value, .. }) => Some(value),
+        Record::Sighting(sighting) => match &sighting.of {
+            Sighted::Value(value) => Some(value),
+            Sighted::Records(_) => None,
+        },
+        Record::Question(question) => question.value.as_ref(),
+        _ => None,
+    }
+}
+
+impl Ledger {
+    /// Opens or creates the ledger in `directory`, alone. Replays what the derived stores lack.
+    pub fn open(directory: &Path) -> Result<(Self, Writer, Recovery), LedgerError> {
+        std::fs::create_dir_all(directory).map_err(|error| LedgerError::io(directory, error))?;
+        let lock = lock(directory)?;
+        let (journal, cut_bytes) = Journal::open(&directory.join("journal"), || new_store_id())?;
+        let store_id = journal.store_id().to_owned();
+        let mut recovery = Recovery { cut_bytes, ..Recovery::default() };
+        let behind = |position: &Option<Position>| position.is_none_or(|position| position > journal.end());
+        let state_path = directory.join("state");
+        let mut opened = State::open(&state_path, &store_id);
+        if opened.as_ref().map_or(true, |(_, position)| behind(position)) {
+            recovery.state_rebuilt = journal.end() > 0;
+            drop(opened);
+            start_anew(&state_path)?;
+            opened = State::open(&state_path, &store_id);
+        }
+        let (state, state_position) = opened?;
+        let index_path = directory.join("index");
+        let mut opened = Index::open(&index_path, &store_id);
+        if opened.as_ref().map_or(true, |(_, position)| behind(position)) {
+            recovery.index_rebuilt = journal.end() > 0;
+            drop(opened);
+            start_anew(&index_path)?;
+            opened = Index::open(&index_path, &store_id);
+        }
+        let (index, index_position) = opened?;
+        let next_batch = state.next_batch;
+        let shared = Shared {
+            journal: journal.reader(),
+            state: RwLock::new(state),
+            index,
+            reports: Mutex::new(HashMap::new()),
+            store_id,
+            _lock: lock,
+        };
+        let ledger = Self { shared: Arc::new(shared) };
+        let mut writer = Writer { ledger: ledger.clone(), journal, changes: Changes::default(), rows: Vec::new(), next_batch };
+        recovery.replayed = writer.replay(state_position.unwrap_or(0), index_position.unwrap_or(0))?;
+        Ok((ledger, writer, recovery))
+    }
+
+    fn state<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.shared.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The feeds and how far each is judged. Only what is durable.
+    pub fn feeds(&self) -> Vec<(FeedId, FeedState)> {
+        let mut feeds: Vec<_> = self.state(|state| state.feeds.clone()).into_iter().collect();
+        feeds.sort_by(|one, other| one.0.cmp(&other.0));
+        feeds
+    }
+
+    /// One feed.
+    pub fn feed(&self, feed: &FeedId) -> Option<FeedState> {
+        self.state(|state| state.feeds.get(feed).cloned())
+    }
+
+    /// A batch by its number.
+    pub fn batch(&self, number: u64) -> Result<Option<StoredBatch>, LedgerError> {
+        let Some(info) = self.state(|state| state.batch(number))? else { return Ok(None) };
+        let Entry::Batch(entry) = Entry::decode(&self.shared.journal.read(info.position)?)? else {
+            return Err(LedgerError::Damaged(format!("batch {number} points at something else")));
+        };
+        let head = stored_head(&entry.head)?;
+        let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(format!("batch {number}: {error}")))?;
+        Ok(Some(StoredBatch { number, head, entry, slots }))
+    }
+
+    /// The batch at a place of a feed.
+    pub fn batch_at(&self, feed: &FeedId, seq: u64) -> Result<Option<StoredBatch>, LedgerError> {
+        match self.state(|state| state.batch_at(feed, seq))? {
+            Some(number) => self.batch(number),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether and why a record was taken back, by itself.
+    pub fn withdrawn(&self, record: &RecordRef) -> Result<Option<Withdrawn>, LedgerError> {
+        self.state(|state| state.withdrawn(record))
+    }
+
+    /// Records that wait for a person.
+    pub fn held(&self, limit: usize) -> Result<Vec<Place>, LedgerError> {
+        self.state(|state| state.held(limit))
+    }
+
+    /// Rows of the index in a range of keys.
+    pub fn scan(&self, range: &KeyRange, rows_max: usize) -> Result<(Vec<Row>, bool), LedgerError> {
+        self.shared.index.scan(range, rows_max)
+    }
+
+    /// The roster as the journal's documents make it; `None` before a charter was taken.
+    pub fn roster(&self) -> Result<Option<Roster>, LedgerError> {
+        let refused = |what: &str, error: String| LedgerError::Damaged(format!("a kept {what} does not verify: {error}"));
+        let Some(first) = self.document(DocumentKey::Charter(1))? else { return Ok(None) };
+        let charter = SignedCharter::first(&first, None).map_err(|error| refused("charter", error.to_string()))?;
+        let mut roster = Roster::new(charter);
+        while let Some(next) = self.document(DocumentKey::Charter(roster.charter().charter().version + 1))? {
+            roster.take_charter(&next).map_err(|error| refused("charter", error.to_string()))?;
+        }
+        if let Some(stamp) = self.document(DocumentKey::Stamp)? {
+            // A stamp over an earlier version says nothing about this one.
+            let _about_another_version = roster.take_stamp(&stamp);
+        }
+        let members: Vec<MemberId> = roster.charter().charter().members.iter().map(|member| member.id.clone()).collect();
+        for member in members {
+            if let Some(card) = self.document(DocumentKey::Card(&member))? {
+                // A card under a root key that was replaced since does not count.
+                let _under_an_old_root = roster.take_card(&card).map(|_| ());
+            }
+        }
+        Ok(Some(roster))
+    }
+
+    fn document(&self, key: DocumentKey<'_>) -> Result<Option<Vec<u8>>, LedgerError> {
+        let Some(position) = self.state(|state| state.document(key))? else { return Ok(None) };
+        match Entry::decode(&self.shared.journal.read(position)?)? {
+            Entry::Charter(bytes) | Entry::Stamp(bytes) | Entry::Card(bytes) => Ok(Some(bytes)),
+            _ => Err(LedgerError::Damaged("a document points at something else".to_owned())),
+        }
+    }
+
+    fn remember(&self, report: RecordRef, defaults: Arc<Defaults>) {
+        self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(report, defaults);
+    }
+
+    fn remembered(&self, report: &RecordRef) -> Option<Arc<Defaults>> {
+        self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner).get(report).cloned()
+    }
+}
+
+/// Facts for the door. An unreadable store answers "unknown", which at worst has something asked for again.
+impl Known for Ledger {
+    fn position(&self, feed: &FeedId) -> Option<(u64, Hash)> {
+        self.state(|state| state.feeds.get(feed).map(|state| (state.last, state.id)))
+    }
+
+    fn head_at(&self, feed: &FeedId, seq: u64) -> Option<Hash> {
+        let number = self.state(|state| state.batch_at(feed, seq)).ok()??;
+        self.state(|state| state.batch(number)).ok()?.map(|info| info.id)
+    }
+
+    fn quarantined(&self, feed: &FeedId) -> bool {
+        self.state(|state| state.feeds.get(feed).is_some_and(|state| state.quarantined))
+    }
+
+    fn defaults(&self, report: &RecordRef) -> Option<Arc<Defaults>> {
+        if let Some(known) = self.remembered(report) {
+            return Some(known);
+        }
+        let batch = self.batch_at(&report.feed, report.seq).ok()??;
+        let Record::Report(found) = batch.record(report.index)? else { return None };
+        let defaults = Arc::new(Defaults::of(&found));
+        self.remember(report.clone(), Arc::clone(&defaults));
+        Some(defaults)
+    }
+
+    fn disputed_by(&self, value: &Observable) -> BTreeSet<MemberId> {
+        self.state(|state| match state.disputes.is_empty() {
+            true => BTreeSet::new(),
+            false => state.disputes.get(&value_key(value)).cloned().unwrap_or_default(),
+        })
+    }
+}
+
+/// As the ledger's own, with what this writer has taken in since the last commit.
+impl Known for Writer {
+    fn position(&self, feed: &FeedId) -> Option<(u64, Hash)> {
+        self.changes.feeds.get(feed).map(|state| (state.last, state.id)).or_else(|| self.ledger.position(feed))
+    }
+
+    fn head_at(&self, feed: &FeedId, seq: u64) -> Option<Hash> {
+        self.changes.seqs.get(&(feed.clone(), seq)).copied().or_else(|| self.ledger.head_at(feed, seq))
+    }
+
+    fn quarantined(&self, feed: &FeedId) -> bool {
+        self.changes.feeds.get(feed).is_some_and(|state| state.quarantined) || self.ledger.quarantined(feed)
+    }
+
+    fn defaults(&self, report: &RecordRef) -> Option<Arc<Defaults>> {
+        self.ledger.defaults(report)
+    }
+
+    fn disputed_by(&self, value: &Observable) -> BTreeSet<MemberId> {
+        let mut members = self.ledger.disputed_by(value);
+        if !self.changes.disputes.is_empty() {
+            let key = value_key(value);
+            members.extend(self.changes.disputes.iter().filter(|(at, _)| *at == key).map(|(_, member)| member.clone()));
+        }
+        members
+    }
+}
+
+impl Writer {
+    /// The readers' half.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Takes in a batch that passed the door. Durable after the next [`Self::commit`].
+    pub fn keep(&mut self, admitted: &Admitted, received: Timestamp, from: &[u8]) -> Result<(), LedgerError> {
+        let entry = BatchEntry::of(admitted, received, from);
+        let frame = Entry::Batch(entry.clone()).encode();
+        let position = self.journal.append(&frame)?;
+        let records = admitted.outcomes().iter().map(|outcome| match outcome {
+            Outcome::Judged(one) => Some(&one.record),
+            _ => None,
+        });
+        self.note_batch(position, admitted.batch().head().head(), &entry, records);
+        Ok(())
+    }
+
+    /// Takes in a version of the charter.
+    pub fn keep_charter(&mut self, version: u64, bytes: &[u8]) -> Result<(), LedgerError> {
+        let position = self.journal.append(&Entry::Charter(bytes.to_vec()).encode())?;
+        self.changes.document(DocumentKey::Charter(version), position);
+        Ok(())
+    }
+
+    /// Takes in a stamp.
+    pub fn keep_stamp(&mut self, bytes: &[u8]) -> Result<(), LedgerError> {
+        let position = self.journal.append(&Entry::Stamp(bytes.to_vec()).encode())?;
+        self.changes.document(DocumentKey::Stamp, position);
+        Ok(())
+    }
+
+    /// Takes in a card.
+    pub fn keep_card(&mut self, card: &Card, bytes: &[u8]) -> Result<(), LedgerError> {
+        let position = self.journal.append(&Entry::Card(bytes.to_vec()).encode())?;
+        self.changes.document(DocumentKey::Card(&card.member), position);
+        Ok(())
+    }
+
+    /// Takes in a proof that a feed's author said two things, and quarantines the feed.
+    pub fn keep_proof(&mut self, feed: &FeedId, bytes: &[u8]) -> Result<(), LedgerError> {
+        self.journal.append(&Entry::Proof(bytes.to_vec()).encode())?;
+        self.quarantine(feed);
+        Ok(())
+    }
+
+    fn quarantine(&mut self, feed: &FeedId) {
+        let state = self.changes.feeds.get(feed).cloned().or_else(|| self.ledger.feed(feed));
+        if let Some(mut state) = state {
+            state.quarantined = true;
+            self.changes.feeds.insert(feed.clone(), state);
+        }
+    }
+
+    /// Makes everything taken in durable: journal and fsync first, then the state. The index follows.
+    pub fn commit(&mut self) -> Result<(), LedgerError> {
+        self.journal.commit()?;
+        self.apply_changes(self.journal.end())?;
+        if self.rows.len() >= INDEX_ROWS_PENDING_MAX { self.write_index() } else { Ok(()) }
+    }
+
+    fn apply_changes(&mut self, position: Position) -> Result<(), LedgerError> {
+        let changes = std::mem::take(&mut self.changes);
+        let mut state = self.ledger.shared.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.apply(changes, &self.ledger.shared.store_id, position)?;
+        drop(state);
+        let mut reports = self.ledger.shared.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        if reports.len() > REPORTS_CACHED_MAX {
+            reports.clear();
+        }
+        Ok(())
+    }
+
+    /// Rows that wait for the index.
+    pub fn rows_pending(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Makes everything committed findable by value. Call it when there is nothing more urgent, within a second.
+    pub fn write_index(&mut self) -> Result<(), LedgerError> {
+        let rows = std::mem::take(&mut self.rows);
+        self.ledger.shared.index.write(rows, &self.ledger.shared.store_id, self.journal.end())
+    }
+
+    /// Leaves everything on the disk so that the next start has nothing to replay.
+    pub fn close(mut self) -> Result<(), LedgerError> {
+        self.commit()?;
+        self.write_index()?;
+        self.ledger.shared.index.sync()?;
+        self.ledger.state(State::flush)
+    }
+
+    /// What a batch changes in state and index; the same whether it is new or replayed.
+    fn note_batch<'a>(
+        &mut self,
+        position: Position,
+        head: &Head,
+        entry: &BatchEntry,
+        records: impl Iterator<Item = Option<&'a Record>>,
+    ) {
+        let feed = head.feed();
+        let number = self.next_batch;
+        self.next_batch += 1;
+        let mut counts = Counts::default();
+        for ((index, record), line) in (0u16..).zip(records).zip(entry.outcomes()) {
+            count(&mut counts, line);
+            let place = Place { batch: number, index };
+            if line.verdict() == Some(Verdict::Hold) {
+                self.changes.hold(place);
+            }
+            let (Some(record), OutcomeLine::Judged { ends, .. }) = (record, line) else { continue };
+            let reference = || RecordRef { feed: feed.clone(), seq: head.seq, index };
+            self.note_record(record, &reference, head);
+            if let Some(value) = value_of(record) {
+                self.rows.push(row(value, place, ends.day(), line.verdict()));
+            }
+        }
+        let before = self.changes.feeds.get(&feed).cloned().or_else(|| self.ledger.feed(&feed));
+        let info = BatchInfo { position, feed: feed.to_string(), seq: head.seq, id: entry.id };
+        self.changes.batch(number, &info, &feed);
+        self.changes.advance(before.as_ref(), head, entry, &counts);
+    }
+
+    fn note_record(&mut self, record: &Record, reference: &impl Fn() -> RecordRef, head: &Head) {
+        match record {
+            Record::Report(report) => self.ledger.remember(reference(), Arc::new(Defaults::of(report))),
+            Record::Withdrawal(withdrawal) => {
+                let by = reference();
+                for target in withdrawal.targets.iter().filter_map(|target| target.resolve(&by.feed, by.seq)) {
+                    let note = withdrawal.description.clone();
+                    let reason = withdrawal.reason as u8;
+                    self.changes.withdraw(&target, &Withdrawn { reason, by: by.to_string(), at: head.time, note });
+                }
+            }
+            Record::Sighting(sighting) if sighting.sighting == SightingKind::FalsePositive => {
+                if let Sighted::Value(value) = &sighting.of {
+                    self.changes.dispute(value, &head.member);
+                }
+            }
+            _ => (),
+        }
+    }
+
+    /// Builds what state and index lack, from the entries behind their positions.
+    fn replay(&mut self, state_from: Position, index_from: Position) -> Result<u64, LedgerError> {
+        let end = self.journal.end();
+        let from = state_from.min(index_from);
+        let reader = self.journal.reader();
+        let mut replayed = 0;
+        if from < end && state_from > from {
+            // Only the index is behind: batch numbers are those that the state gave.
+            self.next_batch = self.number_at(from)?;
+        }
+        reader.scan(from, end, |position, payload| {
+            replayed += 1;
+            let into_state = position >= state_from;
+            self.replay_entry(position, Entry::decode(payload)?)?;
+            if position < index_from {
+                self.rows.clear();
+            }
+            if into_state {
+                self.apply_changes(position + (8 + payload.len()) as Position)?;
+            } else {
+                self.changes = Changes::default();
+            }
+            if self.rows.len() >= INDEX_ROWS_PENDING_MAX {
+                let rows = std::mem::take(&mut self.rows);
+                self.ledger.shared.index.write(rows, &self.ledger.shared.store_id, position)?;
+            }
+            Ok(())
+        })?;
+        if state_from == 0 || state_from < end {
+            self.apply_changes(end)?;
+        }
+        if !self.rows.is_empty() || index_from < end || index_from == 0 {
+            self.write_index()?;
+        }
+        Ok(replayed)
+    }
+
+    /// The number of the first batch at or behind `position`. Numbers rise with positions.
+    fn number_at(&self, position: Position) -> Result<u64, LedgerError> {
+        let (mut low, mut high) = (0, self.next_batch);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let at = self.ledger.state(|state| state.batch(middle))?.map_or(Position::MAX, |info| info.position);
+            if at < position { low = middle + 1 } else { high = middle }
+        }
+        Ok(low)
+    }
+
+    fn replay_entry(&mut self, position: Position, entry: Entry) -> Result<(), LedgerError> {
+        match entry {
+            Entry::Charter(bytes) => {
+                // Version numbers stand in the payload; the signatures are checked when the roster is built.
+                let version = charter_version(&bytes)?;
+                self.changes.document(DocumentKey::Charter(version), position);
+            }
+            Entry::Stamp(_) => self.changes.document(DocumentKey::Stamp, position),
+            Entry::Card(bytes) => {
+                let member = card_member(&bytes)?;
+                self.changes.document(DocumentKey::Card(&member), position);
+            }
+            Entry::Proof(bytes) => {
+                let proof: crate::charter::Equivocation =
+                    crate::cbor::decode_checked(&bytes).map_err(|error| LedgerError::Damaged(format!("a proof: {error}")))?;
+                self.quarantine(&stored_head(&proof.one)?.feed());
+            }
+            Entry::Batch(batch) => {
+                let head = stored_head(&batch.head)?;
+                let slots = stored_slots(&batch.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
+                let decode = |slot: &Slot| match slot {
+                    Slot::Present(bytes) => match Record::decode(bytes) {
+                        Ok(Decoded::Record(record)) => Some(record),
+                        _ => None,
+                    },
+                    Slot::Absent => None,
+                };
+                let records: Vec<Option<Record>> = slots.iter().map(decode).collect();
+                self.note_batch(position, &head, &batch, records.iter().map(Option::as_ref));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn count(counts: &mut Counts, line: &OutcomeLine) {
+    let counter = match line {
+        OutcomeLine::Absent => &mut counts.absent,
+        OutcomeLine::Bad(_) => &mut counts.bad,
+        OutcomeLine::Newer(_) => &mut counts.newer,
+        OutcomeLine::Waiting(_) => &mut counts.waiting,
+        OutcomeLine::Judged { judgement, .. } => match judgement.verdict {
+            Verdict::Accept => &mut counts.accepted,
+            Verdict::Hold => &mut counts.held,
+            Verdict::Refuse => &mut counts.refused,
+        },
+    };
+    *counter += 1;
+}
+
+fn charter_version(bytes: &[u8]) -> Result<u64, LedgerError> {
+    let damaged = |error: String| LedgerError::Damaged(format!("a kept charter does not read: {error}"));
+    let none = |_: &[u8]| FederationId([0; 32]);
+    let signed = crate::envelope::Cosigned::open(bytes, crate::envelope::Domain::Charter, none, bytes.len())
+        .map_err(|error| damaged(error.to_string()))?;
+    let charter: crate::charter::Charter =
+        crate::cbor::decode_checked(signed.payload()).map_err(|error| damaged(error.to_string()))?;
+    Ok(charter.version)
+}
+
+fn card_member(bytes: &[u8]) -> Result<MemberId, LedgerError> {
+    let damaged = |error: String| LedgerError::Damaged(format!("a kept card does not read: {error}"));
+    let sealed = crate::envelope::Sealed::open(bytes, crate::envelope::Domain::Card, &FederationId([0; 32]), bytes.len())
+        .map_err(|error| damaged(error.to_string()))?;
+    let card: Card = crate::cbor::decode_checked(sealed.payload()).map_err(|error| damaged(error.to_string()))?;
+    Ok(card.member)
+}
+
+fn lock(directory: &Path) -> Result<File, LedgerError> {
+    let path = directory.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(|error| LedgerError::io(&path, error))?;
+    match file.try_lock_exclusive() {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(LedgerError::InUse(directory.to_owned())),
+        Err(error) => Err(LedgerError::io(&path, error)),
+    }
+}
+
+/// Removes a derived store, whose content the journal has.
+fn start_anew(path: &Path) -> Result<(), LedgerError> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(LedgerError::io(path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn new_store_id() -> Result<String, LedgerError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| LedgerError::Random(error.to_string()))?;
+    Ok(hex::encode(id))
+}
