@@ -1,0 +1,175 @@
+//! Configuration: `node.toml`, every key with a default, every unknown key refused by name.
+
+use crate::{
+    intake::Limits,
+    policy::ListRole,
+    record::{MemberId, UnknownName, nearest},
+};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Longest configuration file that is read, in bytes.
+const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The file as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub node: NodeConfig,
+    #[serde(default)]
+    pub policy: PolicyConfig,
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lists: Vec<ListConfig>,
+}
+
+/// `[node]`: who and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    pub member: String,
+    #[serde(default = "default_name")]
+    pub name: String,
+    #[serde(default = "default_listen")]
+    pub listen: Vec<String>,
+    /// Addresses that others reach us at, if they are not the ones we listen on.
+    #[serde(default)]
+    pub announce: Vec<String>,
+    #[serde(default)]
+    pub dial: Vec<String>,
+}
+
+/// `[policy]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyConfig {
+    pub file: PathBuf,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    pub life_days_max: u32,
+    pub retention_days: u32,
+}
+
+/// `[[lists]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListConfig {
+    pub name: String,
+    pub file: PathBuf,
+    pub role: String,
+}
+
+impl ListConfig {
+    /// The role by its name.
+    pub fn role(&self) -> Result<ListRole, UnknownName> {
+        self.role.parse()
+    }
+}
+
+fn default_name() -> String {
+    "main".to_owned()
+}
+
+fn default_listen() -> Vec<String> {
+    vec!["/ip4/0.0.0.0/tcp/4100".to_owned()]
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self { file: "policy.cedar".into() }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let Limits { life_days_max, retention_days } = Limits::default();
+        Self { life_days_max, retention_days }
+    }
+}
+
+impl From<&LimitsConfig> for Limits {
+    fn from(config: &LimitsConfig) -> Self {
+        let LimitsConfig { life_days_max, retention_days } = *config;
+        Self { life_days_max, retention_days }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{}: {error}", path.display())]
+    Io { path: PathBuf, error: std::io::Error },
+    #[error("{}: longer than 1 MiB; this is not a node.toml", .0.display())]
+    Long(PathBuf),
+    #[error("{}: {what}{hint}", path.display())]
+    Text { path: PathBuf, what: String, hint: String },
+}
+
+impl Config {
+    /// A node of `member` with everything else as it comes.
+    pub fn new(member: &MemberId) -> Self {
+        let node = NodeConfig {
+            member: member.to_string(),
+            name: default_name(),
+            listen: default_listen(),
+            announce: Vec::new(),
+            dial: Vec::new(),
+        };
+        Self { node, policy: PolicyConfig::default(), limits: LimitsConfig::default(), lists: Vec::new() }
+    }
+
+    /// Reads `path`.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let io = |error| ConfigError::Io { path: path.to_owned(), error };
+        if std::fs::metadata(path).map_err(io)?.len() > CONFIG_BYTES_MAX {
+            return Err(ConfigError::Long(path.to_owned()));
+        }
+        Self::parse(path, &std::fs::read_to_string(path).map_err(io)?)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let refuse = |what: String| ConfigError::Text { path: path.to_owned(), hint: hint_for(&what), what };
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count());
+            refuse(format!("line {line}: {}", error.message()))
+        })?;
+        config.node.member.parse::<MemberId>().map_err(|error| refuse(format!("node.member: {error}")))?;
+        for list in &config.lists {
+            list.role().map_err(|error| refuse(format!("list `{}`: {error}", list.name)))?;
+        }
+        Ok(config)
+    }
+}
+
+/// serde lists every key it expected; a person wants the nearest one.
+fn hint_for(message: &str) -> String {
+    let mut words = message.split('`').skip(1).step_by(2);
+    match (message.contains("unknown field"), words.next()) {
+        (true, Some(given)) => nearest(given, words).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_as_shipped_equals_the_defaults() {
+        let shipped = include_str!("../node-config/node.toml");
+        let config = Config::parse(Path::new("node.toml"), shipped).unwrap();
+        assert_eq!(config, Config::new(&"xx-agency".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line_and_the_nearest_name() {
+        let bad = include_str!("../node-config/bad/node.toml");
+        let error = Config::parse(Path::new("node.toml"), bad).unwrap_err().to_string();
+        assert!(error.contains("line 4") && error.contains("did you mean `listen`?"), "{error}");
+    }
+}

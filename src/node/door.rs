@@ -1,0 +1,488 @@
+//! The door's keeper: one thread that owns the ledger's writer. Everything that changes anything passes here.
+//!
+//!     Request (bounded queue) -intake-> Writer::keep ... -> commit (one fsync for all) -> replies, Events
+//!
+//! Replies are sent after the fsync, never before. The index is written when nothing waits, or after 300 ms. A commit
+//! that fails ends the thread, and with it the node: nothing is acknowledged after it.
+
+use super::{Current, Identity};
+use crate::{
+    clock::Clock,
+    charter::{CardError, CharterError},
+    envelope::{Audience, Class, Hash, Head, ProvedHead, SignedHead},
+    intake::{Blame, Intake, Known as _, Placed, Refusal},
+    ledger::{Counts, Ledger, LedgerError, Writer},
+    policy::may_send,
+    publish::{Draft, Lane, PublishError, Publisher},
+    record::{ChannelName, FeedId, Kind, MemberId, Reason, Record, RecordRef, Report, Tlp, UnknownName, WireRef, Withdrawal},
+    replica::PeerKey,
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// Requests that may wait for the door; a batch is some 13 KiB, so 13 MiB.
+pub const QUEUE_MAX: usize = 1_024;
+/// Requests taken in under one fsync.
+const GROUP_MAX: usize = 256;
+/// Longest that committed records may be unfindable by value. Half a second would still be "within a second".
+const INDEX_DELAY: Duration = Duration::from_millis(300);
+/// Most targets of one withdrawal request.
+pub const WITHDRAW_MAX: usize = 65_536;
+
+/// Why nothing was published or withdrawn.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    #[error("this node has no publishing key; run `huecry init` on the machine that is to publish")]
+    NoKey,
+    #[error("no card of `{0}` is known here yet, so nobody could check what it signs")]
+    NoCard(MemberId),
+    #[error(transparent)]
+    Channel(#[from] UnknownName),
+    #[error("{} may not travel in channel `{channel}`, whose audience is {audience}", tlp.label())]
+    Marking { tlp: Tlp, channel: ChannelName, audience: String },
+    #[error("`{0}` is another member's; only its author can withdraw it. `huecry` keeps it from you by policy if you want")]
+    NotOurs(RecordRef),
+    #[error("there is no record `{0}` here")]
+    NoSuchRecord(RecordRef),
+    #[error("more than 65,536 records in one request")]
+    Many,
+    #[error(transparent)]
+    Charter(#[from] CharterError),
+    #[error(transparent)]
+    Card(#[from] CardError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error("our own batch was not let in: {0}")]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// Records to be published together.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    pub channel: ChannelName,
+    pub tlp: Tlp,
+    /// A new report that begins this, or one published before.
+    pub report: ReportOf,
+    pub records: Vec<Record>,
+}
+
+/// The report of a publication's indicators.
+#[derive(Clone, Debug)]
+pub enum ReportOf {
+    New(Box<Report>),
+    Known(RecordRef),
+    None,
+}
+
+/// What was published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    pub report: Option<RecordRef>,
+    pub first: Option<RecordRef>,
+    pub last: Option<RecordRef>,
+    pub batches: u64,
+    /// How our own policy judged them.
+    pub counts: Counts,
+}
+
+/// What to take back.
+#[derive(Clone, Debug)]
+pub struct TakeBack {
+    pub targets: Vec<RecordRef>,
+    pub reason: Reason,
+    pub note: Option<String>,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, DoorError>>;
+
+/// Something for the door.
+pub enum Request {
+    Batch { head: Box<ProvedHead>, body: Vec<u8>, from: PeerKey, begins: bool },
+    /// A second head for one place.
+    Fork { head: Box<ProvedHead> },
+    Charter(Vec<u8>),
+    Stamp(Vec<u8>),
+    Card(Vec<u8>),
+    Publish(Publication, Reply<Published>),
+    Withdraw(TakeBack, Reply<Published>),
+    Stop(oneshot::Sender<Result<(), LedgerError>>),
+}
+
+/// What the door did, for the event loop.
+#[derive(Debug)]
+pub enum Event {
+    /// Durable.
+    Kept { feed: FeedId, seq: u64, head: Vec<u8>, from: Option<PeerKey> },
+    Refused { feed: FeedId, seq: u64, from: PeerKey, refusal: Refusal },
+    /// The roster changed; the document may be passed on.
+    Document { document: u64, bytes: Vec<u8> },
+    /// The journal failed; nothing more is acknowledged.
+    Fatal(String),
+}
+
+/// Numbers of documents, as in [`crate::replica::Document`].
+pub mod document {
+    pub const CHARTER: u64 = 1;
+    pub const STAMP: u64 = 2;
+    pub const CARD: u64 = 3;
+    pub const PROOF: u64 = 4;
+    pub const WHEREABOUTS: u64 = 6;
+}
+
+/// The door without its thread.
+pub struct Door {
+    writer: Writer,
+    current: Current,
+    identity: Arc<Identity>,
+    clock: Clock,
+}
+
+fn random(buffer: &mut [u8]) -> Result<(), String> {
+    getrandom::fill(buffer).map_err(|error| error.to_string())
+}
+
+impl Door {
+    /// A door to this ledger.
+    pub fn new(writer: Writer, current: Current, identity: Arc<Identity>, clock: Clock) -> Self {
+        Self { writer, current, identity, clock }
+    }
+
+    /// The readers' half of the ledger behind it.
+    pub fn ledger(&self) -> Ledger {
+        self.writer.ledger().clone()
+    }
+
+    /// Takes in a batch that a peer served. Durable after [`Self::commit`].
+    pub fn batch(&mut self, head: ProvedHead, body: Vec<u8>, from: &[u8], begins: bool) -> Result<(), DoorError> {
+        let now = self.clock.now();
+        let admitted = self.current.get().admit(head, body, now, &self.writer, begins)?;
+        self.writer.keep(&admitted, now, from)?;
+        Ok(())
+    }
+
+    /// Signs records and takes them in like anybody else's. Durable after [`Self::commit`].
+    pub fn publish(&mut self, publication: Publication, events: &mut Vec<Event>) -> Result<Published, DoorError> {
+        let Publication { channel, tlp, report, records } = publication;
+        self.publish_as(&channel, tlp, Class::Content, report, records, events)
+    }
+
+    fn publish_as(
+        &mut self,
+        channel: &ChannelName,
+        tlp: Tlp,
+        class: Class,
+        report: ReportOf,
+        records: Vec<Record>,
+        events: &mut Vec<Event>,
+    ) -> Result<Published, DoorError> {
+        let intake = self.current.get();
+        let identity = Arc::clone(&self.identity);
+        let key = identity.publishing.as_ref().ok_or(DoorError::NoKey)?;
+        let feed = own_feed(&intake, &identity.member, channel, identity.lane)?;
+        let audience = own_audience(&intake, &identity.member, channel)?;
+        if !audience.permits(tlp) {
+            return Err(DoorError::Marking { tlp, channel: channel.clone(), audience: audience.name() });
+        }
+        let state = self.writer.position(&feed);
+        let federation = intake.roster.federation();
+        let lane = Lane { feed, audience, tlp, class, last: state, floor_seq: 1, key, federation };
+        let mut publisher = Publisher::new(lane, self.clock.now(), random);
+        let mut done = Published::default();
+        let mut report_ref = None;
+        match report {
+            ReportOf::New(report) => {
+                let (place, full) = publisher.push(Record::Report(*report), None)?;
+                full.map_or(Ok(()), |draft| self.take_own(draft, &intake, &mut done, events))?;
+                report_ref = Some(place);
+            }
+            ReportOf::Known(place) => report_ref = Some(place),
+            ReportOf::None => (),
+        }
+        for record in records {
+            let (place, full) = publisher.push(record, report_ref.as_ref())?;
+            full.map_or(Ok(()), |draft| self.take_own(draft, &intake, &mut done, events))?;
+            done.first.get_or_insert_with(|| place.clone());
+            done.last = Some(place);
+        }
+        if let Some(draft) = publisher.finish()? {
+            self.take_own(draft, &intake, &mut done, events)?;
+        }
+        done.report = report_ref;
+        Ok(done)
+    }
+
+    /// One door: our own batch is proved, placed and judged as a stranger's would be.
+    fn take_own(&mut self, draft: Draft, intake: &Intake, done: &mut Published, events: &mut Vec<Event>) -> Result<(), DoorError> {
+        let now = self.clock.now();
+        let head = match intake.place(draft.head.bytes(), now, &self.writer)? {
+            Placed::Next(head) => head,
+            _ => return Err(Refusal { blame: Blame::Ignore, code: "own-order", text: "our own lane is not where we thought".to_owned() }.into()),
+        };
+        let (feed, seq, bytes) = (head.head().feed(), head.head().seq, head.bytes().to_vec());
+        let admitted = intake.admit(head, draft.body, now, &self.writer, false)?;
+        self.writer.keep(&admitted, now, &[])?;
+        for outcome in admitted.outcomes() {
+            match outcome {
+                crate::intake::Outcome::Judged(one) => match one.judgement.verdict {
+                    crate::policy::Verdict::Accept => done.counts.accepted += 1,
+                    crate::policy::Verdict::Hold => done.counts.held += 1,
+                    crate::policy::Verdict::Refuse => done.counts.refused += 1,
+                },
+                crate::intake::Outcome::Bad(why) => {
+                    let refusal = Refusal { blame: Blame::Reject, code: "own-record", text: why.clone() };
+                    return Err(refusal.into());
+                }
+                _ => done.counts.waiting += 1,
+            }
+        }
+        done.batches += 1;
+        events.push(Event::Kept { feed, seq, head: bytes, from: None });
+        Ok(())
+    }
+
+    /// Takes back records of our own, each in the channel that it was published in.
+    pub fn withdraw(&mut self, take_back: TakeBack, events: &mut Vec<Event>) -> Result<Published, DoorError> {
+        if take_back.targets.len() > WITHDRAW_MAX {
+            return Err(DoorError::Many);
+        }
+        let ledger = self.ledger();
+        let mut by_channel: BTreeMap<(ChannelName, Tlp), Vec<RecordRef>> = BTreeMap::new();
+        for target in take_back.targets {
+            if target.feed.member != self.identity.member {
+                return Err(DoorError::NotOurs(target));
+            }
+            let batch = ledger.batch_at(&target.feed, target.seq)?.filter(|batch| usize::from(target.index) < batch.slots.len());
+            let batch = batch.ok_or_else(|| DoorError::NoSuchRecord(target.clone()))?;
+            by_channel.entry((target.feed.channel.clone(), batch.head.tlp)).or_default().push(target);
+        }
+        let mut done = Published::default();
+        for ((channel, tlp), targets) in by_channel {
+            let feed = own_feed(&self.current.get(), &self.identity.member, &channel, self.identity.lane)?;
+            for some in targets.chunks(crate::record::LIST_MAX) {
+                // References are shortest within their batch; a withdrawal stands in one of its own, behind all targets.
+                let seq = self.writer.position(&feed).map_or(1, |(last, _)| last + 1);
+                let record = Record::Withdrawal(Withdrawal {
+                    kind: Kind::Withdrawal,
+                    description: take_back.note.clone(),
+                    targets: some.iter().map(|target| WireRef::shortest(target, &feed, seq)).collect(),
+                    reason: take_back.reason,
+                });
+                let part = self.publish_as(&channel, tlp, Class::Removal, ReportOf::None, vec![record], events)?;
+                done.batches += part.batches;
+                done.first = done.first.or(part.first);
+                done.last = part.last;
+                done.counts.add(&part.counts);
+            }
+        }
+        Ok(done)
+    }
+
+    /// Takes the next version of the charter: stored before it is used.
+    pub fn charter(&mut self, bytes: &[u8]) -> Result<(), DoorError> {
+        let mut roster = (*self.current.get().roster).clone();
+        roster.take_charter(bytes)?;
+        self.writer.keep_charter(roster.charter().charter().version, bytes)?;
+        self.writer.commit()?;
+        self.current.set_roster(roster);
+        Ok(())
+    }
+
+    /// Takes a stamp; answers whether it was newer than ours.
+    pub fn stamp(&mut self, bytes: &[u8]) -> Result<bool, DoorError> {
+        let mut roster = (*self.current.get().roster).clone();
+        let newer = roster.take_stamp(bytes)?;
+        if newer {
+            self.writer.keep_stamp(bytes)?;
+            self.writer.commit()?;
+            self.current.set_roster(roster);
+        }
+        Ok(newer)
+    }
+
+    /// Takes a card.
+    pub fn card(&mut self, bytes: &[u8]) -> Result<(), DoorError> {
+        let mut roster = (*self.current.get().roster).clone();
+        let card = roster.take_card(bytes)?.clone();
+        self.writer.keep_card(&card, bytes)?;
+        self.writer.commit()?;
+        self.current.set_roster(roster);
+        Ok(())
+    }
+
+    /// Keeps the proof that `head` makes with the one that we hold for its place, and quarantines the feed.
+    fn fork(&mut self, head: &ProvedHead) -> Result<Option<Vec<u8>>, DoorError> {
+        let (feed, seq) = (head.head().feed(), head.head().seq);
+        let Some(held) = self.ledger().batch_at(&feed, seq)? else { return Ok(None) };
+        let intake = self.current.get();
+        let ours = SignedHead::open(&held.entry.head, &intake.roster.federation()).map_err(Refusal::from)?;
+        let key = *intake.roster.speaker(&ours, self.clock.now()).map_err(Refusal::from)?;
+        let ours = ours.prove(&key).map_err(Refusal::from)?;
+        let Some(proof) = crate::charter::equivocation(&ours, head) else { return Ok(None) };
+        let bytes = crate::cbor::to_vec(&proof);
+        self.writer.keep_proof(&feed, &bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// Makes everything taken in durable.
+    pub fn commit(&mut self) -> Result<(), DoorError> {
+        Ok(self.writer.commit()?)
+    }
+
+    /// Makes everything committed findable.
+    pub fn write_index(&mut self) -> Result<(), DoorError> {
+        if self.writer.rows_pending() > 0 { Ok(self.writer.write_index()?) } else { Ok(()) }
+    }
+
+    /// Leaves the ledger in order.
+    pub fn close(self) -> Result<(), LedgerError> {
+        self.writer.close()
+    }
+}
+
+/// The feed that a channel of ours writes now: its newest epoch that our card opened.
+fn own_feed(intake: &Intake, member: &MemberId, channel: &ChannelName, lane: u32) -> Result<FeedId, DoorError> {
+    let card = intake.roster.card(member).ok_or_else(|| DoorError::NoCard(member.clone()))?;
+    let opened = card.epochs.iter().filter(|one| one.channel == *channel && one.lane == lane).map(|one| one.epoch);
+    Ok(FeedId { member: member.clone(), channel: channel.clone(), lane, epoch: opened.max().unwrap_or(1) })
+}
+
+/// The audience that our card gives a channel, with a circle's generation as it is now.
+pub fn own_audience(intake: &Intake, member: &MemberId, channel: &ChannelName) -> Result<Audience, DoorError> {
+    let card = intake.roster.card(member).ok_or_else(|| DoorError::NoCard(member.clone()))?;
+    let names = || card.channels.iter().map(|one| one.name.as_str());
+    let found = card.channels.iter().find(|one| one.name == *channel);
+    let mut audience =
+        found.ok_or_else(|| UnknownName::new("channel of ours", channel.as_str(), names()))?.audience.clone();
+    if let crate::envelope::Readers::Circle { name, generation, .. } = &mut audience.readers {
+        *generation = intake.roster.generation(name).unwrap_or(*generation);
+    }
+    Ok(audience)
+}
+
+/// Whom a channel reaches at a marking: each other member, or why not. Nothing is signed for this.
+pub fn reach(
+    intake: &Intake,
+    member: &MemberId,
+    channel: &ChannelName,
+    tlp: Tlp,
+    now: crate::record::Timestamp,
+) -> Result<Vec<(MemberId, Option<String>)>, DoorError> {
+    let audience = own_audience(intake, member, channel)?;
+    let head = Head {
+        format: crate::envelope::HEAD_FORMAT,
+        member: member.clone(),
+        channel: channel.clone(),
+        lane: 0,
+        epoch: 1,
+        audience,
+        seq: 1,
+        prev: None,
+        floor_seq: 1,
+        time: now,
+        tlp,
+        class: Class::Content,
+        count: 1,
+        body_length: 1,
+        root: Hash([0; 32]),
+    };
+    let others = intake.roster.charter().charter().members.iter().filter(|other| other.id != *member);
+    let verdict = |id: &MemberId| may_send(&intake.roster, &head, id, now).err().map(|why| why.to_string());
+    Ok(others.map(|other| (other.id.clone(), verdict(&other.id))).collect())
+}
+
+/// Runs the door until it is told to stop or the journal fails.
+pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::sync::mpsc::Sender<Event>) {
+    let mut indexed_at = Instant::now();
+    loop {
+        let first = match requests.recv_timeout(INDEX_DELAY) {
+            Ok(request) => Some(request),
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
+            Err(mpsc::RecvTimeoutError::Disconnected) => return close(door, None),
+        };
+        let group = first.into_iter().chain(std::iter::from_fn(|| requests.try_recv().ok())).take(GROUP_MAX);
+        let mut out = Vec::new();
+        let mut replies: Vec<Box<dyn FnOnce()>> = Vec::new();
+        let mut stop = None;
+        for request in group {
+            if let Request::Stop(reply) = request {
+                stop = Some(reply);
+                break;
+            }
+            take(&mut door, request, &mut out, &mut replies);
+        }
+        if let Err(error) = door.commit() {
+            tracing::error!(%error, "the journal failed; the node stops");
+            let _receiver_gone = events.blocking_send(Event::Fatal(error.to_string()));
+            return;
+        }
+        replies.into_iter().for_each(|reply| reply());
+        for event in out {
+            let _receiver_gone = events.blocking_send(event);
+        }
+        if stop.is_some() {
+            return close(door, stop);
+        }
+        if indexed_at.elapsed() >= INDEX_DELAY || door.writer.rows_pending() < 4_096 {
+            if let Err(error) = door.write_index() {
+                let _receiver_gone = events.blocking_send(Event::Fatal(error.to_string()));
+                return;
+            }
+            indexed_at = Instant::now();
+        }
+    }
+}
+
+fn close(door: Door, reply: Option<oneshot::Sender<Result<(), LedgerError>>>) {
+    let closed = door.close();
+    if let (Err(error), None) = (&closed, &reply) {
+        tracing::error!(%error, "the ledger was not closed in order; it is replayed at the next start");
+    }
+    let _asker_gone = reply.map(|reply| reply.send(closed));
+}
+
+fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut Vec<Box<dyn FnOnce()>>) {
+    match request {
+        Request::Batch { head, body, from, begins } => {
+            let (feed, seq, bytes) = (head.head().feed(), head.head().seq, head.bytes().to_vec());
+            out.push(match door.batch(*head, body, &from, begins) {
+                Ok(()) => Event::Kept { feed, seq, head: bytes, from: Some(from) },
+                Err(DoorError::Refused(refusal)) => Event::Refused { feed, seq, from, refusal },
+                Err(error) => Event::Fatal(error.to_string()),
+            });
+        }
+        Request::Fork { head } => match door.fork(&head) {
+            Ok(Some(bytes)) => out.push(Event::Document { document: document::PROOF, bytes }),
+            Ok(None) => (),
+            Err(error) => tracing::warn!(%error, "a second head for one place could not be proved"),
+        },
+        Request::Charter(bytes) => note(door.charter(&bytes).map(|()| true), document::CHARTER, bytes, out),
+        Request::Stamp(bytes) => note(door.stamp(&bytes), document::STAMP, bytes, out),
+        Request::Card(bytes) => note(door.card(&bytes).map(|()| true), document::CARD, bytes, out),
+        Request::Publish(publication, reply) => {
+            let done = door.publish(publication, out);
+            replies.push(Box::new(move || drop(reply.send(done))));
+        }
+        Request::Withdraw(take_back, reply) => {
+            let done = door.withdraw(take_back, out);
+            replies.push(Box::new(move || drop(reply.send(done))));
+        }
+        Request::Stop(_) => (),
+    }
+}
+
+fn note(taken: Result<bool, DoorError>, document: u64, bytes: Vec<u8>, out: &mut Vec<Event>) {
+    match taken {
+        Ok(true) => out.push(Event::Document { document, bytes }),
+        Ok(false) => (),
+        // Old news is what most of these are.
+        Err(error) => tracing::debug!(%error, document, "a document was not taken"),
+    }
+}

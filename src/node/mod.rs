@@ -1,0 +1,859 @@
+//! Node: the shell around the quiet rooms. One event loop, one door thread, one local window.
+//!
+//!     swarm events, frames, door's events, ticks -> loop -> Replica -> effects -> streams, gossip, door
+//!
+//! | task | in | out |
+//! |---|---|---|
+//! | event loop (`Shell::run`) | swarm, frames, `door::Event`, tick | gossip, frames, `door::Request` |
+//! | door (thread) | `door::Request` | journal, state, index, `door::Event` |
+//! | a reader and a writer for each stream | frames | frames |
+//! | serving (blocking threads) | ledger | frames, each after `may_send` |
+//! | local window (`http`) | requests on the socket | `door::Request`, ledger |
+
+pub mod door;
+pub mod keys;
+pub mod setup;
+pub mod streams;
+pub mod swarm;
+
+use crate::{
+    charter::{ADDRESSES_MAX, Roster, STAMP_DAYS_MAX, SignedStamp, WHEREABOUTS_DAYS_MAX, Whereabouts, open_whereabouts, sign_whereabouts},
+    clock::Clock,
+    envelope::{PublicKey, SecretKey, SignedHead},
+    intake::{Blame, Intake, Known as _, Placed},
+    ledger::Ledger,
+    policy::{may_gossip, may_send},
+    record::{DAY_MS, FeedId, HOUR_MS, MemberId, Timestamp},
+    replica::{
+        Announce, Ask, Body, CURSORS_PER_MESSAGE_MAX, CardSerial, Cursor, Cursors, Digest, Effect, End, Hello, Message, PROTOCOL_VERSION,
+        PeerKey, RangeHead, Replica, digest_of, document_messages, number,
+    },
+};
+use door::{Event, Request, document};
+use futures::StreamExt as _;
+use libp2p::{
+    Multiaddr, PeerId, Swarm,
+    gossipsub::{self, MessageAcceptance},
+    swarm::{SwarmEvent, dial_opts::DialOpts},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
+    time::Duration,
+};
+use streams::{Incoming, Outlet};
+use swarm::{Behaviour, BehaviourEvent, Topics};
+
+/// Outbound links that a node keeps, each to another member.
+const LINKS_MAX: usize = 16;
+/// How often the loop looks after slow answers.
+const TICK: Duration = Duration::from_millis(50);
+/// How often lost connections are dialled again.
+const DIAL_INTERVAL_MS: u64 = 2_000;
+/// A stamp is renewed when it is older than this.
+const STAMP_RENEW_MS: u64 = 6 * HOUR_MS;
+/// Longest document put together from pieces.
+const DOCUMENT_BYTES_MAX: usize = crate::charter::CHARTER_BYTES_MAX;
+/// Refusals remembered for `status`, by code.
+const REFUSAL_CODES_MAX: usize = 64;
+
+/// Who this node is. Its keys live here and in their files.
+pub struct Identity {
+    pub member: MemberId,
+    pub node_name: String,
+    pub lane: u32,
+    pub node: SecretKey,
+    pub publishing: Option<SecretKey>,
+    /// Coordinators only.
+    pub freshness: Option<SecretKey>,
+}
+
+/// The intake as it is now: replaced as a whole when roster or policy change.
+#[derive(Clone)]
+pub struct Current {
+    intake: Arc<RwLock<Arc<Intake>>>,
+}
+
+impl Current {
+    /// Begins with this intake.
+    pub fn new(intake: Intake) -> Self {
+        Self { intake: Arc::new(RwLock::new(Arc::new(intake))) }
+    }
+
+    /// The intake in force.
+    pub fn get(&self) -> Arc<Intake> {
+        Arc::clone(&self.intake.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts a new roster in force.
+    pub fn set_roster(&self, roster: Roster) {
+        let mut intake = self.intake.write().unwrap_or_else(PoisonError::into_inner);
+        *intake = Arc::new(Intake { roster: Arc::new(roster), ..(**intake).clone() });
+    }
+}
+
+/// What the loop shows the local window.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct NetworkStatus {
+    pub listening: Vec<String>,
+    pub peers: Vec<PeerStatus>,
+    /// Feeds for which something is under way.
+    pub feeds_under_way: usize,
+    /// What was not let in, by reason.
+    pub refusals: BTreeMap<String, u64>,
+}
+
+/// One connected node.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct PeerStatus {
+    pub member: String,
+    pub node: String,
+    pub software: String,
+}
+
+/// The loop's handle for the local window.
+#[derive(Clone, Default)]
+pub struct Watch {
+    status: Arc<Mutex<NetworkStatus>>,
+}
+
+impl Watch {
+    /// The newest status.
+    pub fn get(&self) -> NetworkStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, status: NetworkStatus) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+}
+
+/// Why a node stopped or could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error(transparent)]
+    Swarm(#[from] swarm::SwarmError),
+    #[error("cannot listen on {address}: {error}; is another program using the port?")]
+    Listen { address: String, error: String },
+    #[error("`{0}` is not a multiaddress; it looks like /ip4/192.0.2.1/tcp/4100")]
+    Address(String),
+    #[error("{0}")]
+    Fatal(String),
+}
+
+struct Connected {
+    member: MemberId,
+    node: String,
+    outlet: Outlet,
+    software: String,
+    /// A document that is being put together.
+    partial: Option<(u64, Vec<u8>)>,
+}
+
+/// The event loop and all it holds.
+pub struct Shell {
+    identity: Arc<Identity>,
+    current: Current,
+    ledger: Ledger,
+    door: mpsc::SyncSender<Request>,
+    clock: Clock,
+    swarm: Swarm<Behaviour>,
+    topics: Topics,
+    streams: libp2p_stream::Control,
+    replica: Replica,
+    connected: BTreeMap<PeerKey, Connected>,
+    /// Node keys by peer id, for those that the gate lets in.
+    admitted: HashMap<PeerId, PeerKey>,
+    whereabouts: HashMap<PeerKey, (Whereabouts, Vec<u8>)>,
+    dial: Vec<Multiaddr>,
+    announce: Vec<String>,
+    incoming: tokio::sync::mpsc::Sender<Incoming>,
+    opened: tokio::sync::mpsc::Sender<(PeerKey, libp2p::Stream)>,
+    opening: BTreeSet<PeerKey>,
+    streams_opened: u64,
+    dialled_at: Timestamp,
+    housekept_at: Timestamp,
+    refusals: BTreeMap<String, u64>,
+    watch: Watch,
+}
+
+/// What a shell is made of.
+pub struct Parts {
+    pub identity: Arc<Identity>,
+    pub current: Current,
+    pub ledger: Ledger,
+    pub door: mpsc::SyncSender<Request>,
+    pub clock: Clock,
+    pub listen: Vec<String>,
+    pub announce: Vec<String>,
+    pub dial: Vec<String>,
+    pub watch: Watch,
+}
+
+fn multiaddress(text: &str) -> Result<Multiaddr, NodeError> {
+    text.parse().map_err(|_| NodeError::Address(text.to_owned()))
+}
+
+/// Runs a node until `stop` completes or the door fails.
+pub async fn run(
+    parts: Parts,
+    mut events: tokio::sync::mpsc::Receiver<Event>,
+    ready: impl FnOnce(Vec<String>),
+    stop: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
+    let topics = Topics::of(&parts.current.get().roster.federation());
+    let mut swarm = swarm::build(&parts.identity.node, &topics)?;
+    let mut waiting = Vec::new();
+    for text in &parts.listen {
+        let listener = swarm.listen_on(multiaddress(text)?);
+        let failed = |error: String| NodeError::Listen { address: text.clone(), error };
+        waiting.push((listener.map_err(|error| failed(error.to_string()))?, text.clone()));
+    }
+    // A port in use shows at once, before anything else is said to be running.
+    for (id, address) in waiting {
+        loop {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { listener_id, .. } if listener_id == id => break,
+                SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } if listener_id == id => {
+                    return Err(NodeError::Listen { address, error: error.to_string() });
+                }
+                SwarmEvent::ListenerError { listener_id, error } if listener_id == id => {
+                    return Err(NodeError::Listen { address, error: error.to_string() });
+                }
+                _ => (),
+            }
+        }
+    }
+    let dial = parts.dial.iter().map(|text| multiaddress(text)).collect::<Result<_, _>>()?;
+    let mut streams = swarm.behaviour().stream.new_control();
+    let accepted = streams.accept(streams::PROTOCOL).map_err(|error| NodeError::Fatal(error.to_string()))?;
+    let (incoming, mut frames) = tokio::sync::mpsc::channel(streams::IN_FRAMES_MAX);
+    let (opened, mut ours) = tokio::sync::mpsc::channel(64);
+    let mut shell = Shell {
+        identity: parts.identity,
+        current: parts.current,
+        ledger: parts.ledger,
+        door: parts.door,
+        clock: parts.clock,
+        swarm,
+        topics,
+        streams,
+        replica: Replica::default(),
+        connected: BTreeMap::new(),
+        admitted: HashMap::new(),
+        whereabouts: HashMap::new(),
+        dial,
+        announce: parts.announce,
+        incoming,
+        opened,
+        opening: BTreeSet::new(),
+        streams_opened: 0,
+        dialled_at: Timestamp::default(),
+        housekept_at: Timestamp::default(),
+        refusals: BTreeMap::new(),
+        watch: parts.watch,
+    };
+    shell.open_gate();
+    shell.housekeeping();
+    shell.publish_status();
+    ready(shell.swarm.listeners().map(ToString::to_string).collect());
+    let mut accepted = accepted;
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tokio::pin!(stop);
+    loop {
+        // Local work first: what is durable is passed on before more is taken in.
+        tokio::select! {
+            biased;
+            () = &mut stop => return Ok(()),
+            Some(event) = events.recv() => shell.on_door(event)?,
+            _ = tick.tick() => shell.on_tick(),
+            Some((peer, stream)) = ours.recv() => shell.on_stream(peer, stream),
+            Some((peer, stream)) = accepted.next() => shell.on_accepted(peer, stream),
+            Some(incoming) = frames.recv() => shell.on_incoming(incoming),
+            event = shell.swarm.select_next_some() => shell.on_swarm(event),
+        }
+    }
+}
+
+impl Shell {
+    fn me(&self) -> PeerKey {
+        self.identity.node.public().to_bytes()
+    }
+
+    fn position(&self) -> impl Fn(&FeedId) -> Option<u64> + use<> {
+        let ledger = self.ledger.clone();
+        move |feed| ledger.position(feed).map(|(last, _)| last)
+    }
+
+    /// Lets in exactly the nodes on current cards; connections of others close at once.
+    fn open_gate(&mut self) {
+        let now = self.clock.now();
+        let roster = Arc::clone(&self.current.get().roster);
+        let me = self.me();
+        let keys = roster.admitted_nodes(now).filter(|(key, _)| *key != me);
+        let admitted: HashMap<PeerId, PeerKey> = keys.filter_map(|(key, _)| Some((swarm::peer_id(&key)?, key))).collect();
+        let gate = &mut self.swarm.behaviour_mut().gate;
+        for peer in admitted.keys() {
+            gate.allow_peer(*peer);
+        }
+        for (peer, key) in &self.admitted {
+            if !admitted.contains_key(peer) {
+                self.swarm.behaviour_mut().gate.disallow_peer(*peer);
+                self.connected.remove(key);
+                self.replica.gone(key);
+            }
+        }
+        self.admitted = admitted;
+    }
+
+    fn on_door(&mut self, event: Event) -> Result<(), NodeError> {
+        let now = self.clock.now();
+        match event {
+            Event::Kept { feed, seq, head, from } => {
+                let own = from.is_none();
+                let parsed = SignedHead::open(&head, &self.current.get().roster.federation()).ok();
+                let gossiped = parsed.is_some_and(|parsed| may_gossip(parsed.head()));
+                if own && gossiped {
+                    self.gossip(head);
+                }
+                // Gossip forwards what it brought; our own and what it may not carry goes by stream.
+                let effects = self.replica.kept(&feed, seq, from, own || !gossiped, now);
+                self.carry_out(effects);
+            }
+            Event::Refused { feed, seq, from, refusal } => {
+                self.count_refusal(refusal.code);
+                tracing::debug!(%feed, seq, code = refusal.code, text = %refusal.text, "batch refused");
+                self.replica.refused(&feed, from, refusal.blame == Blame::Reject);
+            }
+            Event::Document { document, bytes } => {
+                self.open_gate();
+                if document != document::CHARTER && bytes.len() < swarm::GOSSIP_BYTES_MAX {
+                    self.gossip_document(document, &bytes);
+                }
+                // Everyone we know hears what we have now; what they lack they ask for.
+                let peers: Vec<PeerKey> = self.connected.keys().copied().collect();
+                peers.into_iter().for_each(|peer| self.send(&peer, &Message::Hello(self.hello())));
+            }
+            Event::Fatal(why) => return Err(NodeError::Fatal(why)),
+        }
+        Ok(())
+    }
+
+    fn gossip(&mut self, head: Vec<u8>) {
+        // Too few peers or full queues: cursors bring it (gossipsub T4: publishing again would be a duplicate).
+        if let Err(error) = self.swarm.behaviour_mut().gossip.publish(self.topics.heads.clone(), head) {
+            tracing::debug!(%error, "head not gossiped; cursors will bring it");
+        }
+    }
+
+    fn gossip_document(&mut self, document: u64, bytes: &[u8]) {
+        let tagged = [&[u8::try_from(document).unwrap_or(0)], bytes].concat();
+        if let Err(error) = self.swarm.behaviour_mut().gossip.publish(self.topics.documents.clone(), tagged) {
+            tracing::debug!(%error, "document not gossiped; hellos will bring it");
+        }
+    }
+
+    fn on_tick(&mut self) {
+        let now = self.clock.now();
+        let effects = self.replica.tick(self.position(), now);
+        self.carry_out(effects);
+        if now.ms_since(self.dialled_at) >= DIAL_INTERVAL_MS {
+            self.dialled_at = now;
+            self.dial_more(now);
+            self.publish_status();
+        }
+        if now.ms_since(self.housekept_at) >= HOUR_MS / 60 {
+            self.housekeeping();
+        }
+    }
+
+    /// Every minute: expired keys leave the gate; our whereabouts and, at a coordinator, the stamp are renewed.
+    fn housekeeping(&mut self) {
+        let now = self.clock.now();
+        self.housekept_at = now;
+        self.open_gate();
+        let addresses = match self.announce.as_slice() {
+            [] => self.swarm.listeners().map(ToString::to_string).filter(|text| !text.contains("/0.0.0.0/")).take(ADDRESSES_MAX).collect(),
+            given => given.to_vec(),
+        };
+        let intake = self.current.get();
+        let federation = intake.roster.federation();
+        let until = now.plus_ms(WHEREABOUTS_DAYS_MAX * DAY_MS / 2);
+        let whereabouts = Whereabouts { format: 1, serial: now.ms(), time: now, until, addresses };
+        if !whereabouts.addresses.is_empty() {
+            let bytes = sign_whereabouts(&whereabouts, &self.identity.node, &federation);
+            self.whereabouts.insert(self.me(), (whereabouts, bytes));
+        }
+        if let Some(key) = &self.identity.freshness {
+            let young = |stamp: &SignedStamp| now.ms_since(stamp.stamp().time) < STAMP_RENEW_MS.min(STAMP_DAYS_MAX * DAY_MS);
+            if !intake.roster.stamp().is_some_and(young)
+                && let Ok(stamp) = SignedStamp::sign(intake.roster.charter(), key, now)
+            {
+                self.ask_door(Request::Stamp(stamp.bytes().to_vec()));
+            }
+        }
+    }
+
+    fn dial_more(&mut self, now: Timestamp) {
+        let given = self.dial.clone();
+        for address in given {
+            let peer = address.iter().find_map(|part| match part {
+                libp2p::multiaddr::Protocol::P2p(peer) => Some(peer),
+                _ => None,
+            });
+            if let Some(peer) = peer {
+                self.dial_peer(peer, vec![address]);
+            }
+        }
+        if self.connected.len() >= LINKS_MAX {
+            return;
+        }
+        let roster = Arc::clone(&self.current.get().roster);
+        let reachable = self.whereabouts.iter().filter(|(key, (place, _))| !self.connected.contains_key(*key) && place.until > now);
+        let known: Vec<(PeerKey, Vec<String>)> = reachable.map(|(key, (place, _))| (*key, place.addresses.clone())).collect();
+        for (key, addresses) in known.into_iter().take(LINKS_MAX) {
+            if let (Some(_), Some(peer)) = (roster.node(&key, now), swarm::peer_id(&key)) {
+                self.dial_peer(peer, addresses.iter().filter_map(|text| text.parse().ok()).collect());
+            }
+        }
+    }
+
+    fn dial_peer(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        if self.admitted.contains_key(&peer) && !self.swarm.is_connected(&peer) && !addresses.is_empty() {
+            // The default condition refuses a second dial while one is under way.
+            let _under_way = self.swarm.dial(DialOpts::peer_id(peer).addresses(addresses).build());
+        }
+    }
+
+    fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                if let Some(key) = self.admitted.get(&peer_id).copied() {
+                    self.open_stream(key, peer_id);
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+                if let Some(key) = self.admitted.get(&peer_id).copied() {
+                    self.lose(&key);
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message })) => {
+                let acceptance = self.on_gossip(propagation_source, &message);
+                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                gossip.report_message_validation_result(&message_id, &propagation_source, acceptance);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::SlowPeer { peer_id, .. })) => {
+                tracing::debug!(%peer_id, "gossip to a slow peer was dropped; cursors will bring it");
+            }
+            _ => (),
+        }
+    }
+
+    fn on_gossip(&mut self, source: PeerId, message: &gossipsub::Message) -> MessageAcceptance {
+        let Some(from) = self.admitted.get(&source).copied() else { return MessageAcceptance::Ignore };
+        if message.topic == self.topics.heads.hash() {
+            return self.on_head(from, &message.data, true);
+        }
+        let Some((kind, bytes)) = message.data.split_first() else { return MessageAcceptance::Reject };
+        match u64::from(*kind) {
+            document::STAMP => drop(self.ask_door(Request::Stamp(bytes.to_vec()))),
+            document::CARD => drop(self.ask_door(Request::Card(bytes.to_vec()))),
+            _ => return MessageAcceptance::Ignore,
+        }
+        // The door passes on what it took, in its own name; forwarding before that would spread what nobody checked.
+        MessageAcceptance::Ignore
+    }
+
+    /// A head from gossip or by stream. Proved and entitled it may be forwarded; its body is asked for.
+    fn on_head(&mut self, from: PeerKey, bytes: &[u8], gossiped: bool) -> MessageAcceptance {
+        let now = self.clock.now();
+        let placed = self.current.get().place(bytes, now, &self.ledger);
+        match placed {
+            Ok(Placed::Next(head) | Placed::Ahead { head, .. }) => {
+                if gossiped && !may_gossip(head.head()) {
+                    self.count_refusal("restricted-gossip");
+                    return MessageAcceptance::Reject;
+                }
+                if !self.addressed_to_us(head.head()) {
+                    return MessageAcceptance::Ignore;
+                }
+                let position = self.position()(&head.head().feed());
+                let effects = self.replica.heard(head, from, position, now);
+                self.carry_out(effects);
+                MessageAcceptance::Accept
+            }
+            Ok(Placed::Known) => MessageAcceptance::Ignore,
+            Ok(Placed::Fork(head)) => {
+                self.count_refusal("fork");
+                self.ask_door(Request::Fork { head: Box::new(head) });
+                MessageAcceptance::Accept
+            }
+            Err(refusal) => {
+                self.count_refusal(refusal.code);
+                tracing::debug!(code = refusal.code, text = %refusal.text, "head refused");
+                match refusal.blame {
+                    Blame::Reject => MessageAcceptance::Reject,
+                    Blame::Ignore | Blame::Later => MessageAcceptance::Ignore,
+                }
+            }
+        }
+    }
+
+    fn addressed_to_us(&self, head: &crate::envelope::Head) -> bool {
+        self.current.get().roster.addresses(&head.audience, &head.member, &self.identity.member)
+    }
+
+    fn count_refusal(&mut self, code: &str) {
+        if self.refusals.len() < REFUSAL_CODES_MAX || self.refusals.contains_key(code) {
+            *self.refusals.entry(code.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Gives a request to the door without waiting; `false` if its queue is full, and then it comes again by cursor.
+    fn ask_door(&mut self, request: Request) -> bool {
+        let taken = self.door.try_send(request).is_ok();
+        if !taken {
+            self.count_refusal("door-full");
+        }
+        taken
+    }
+
+    fn open_stream(&mut self, key: PeerKey, peer: PeerId) {
+        if self.me() > key || self.connected.contains_key(&key) || !self.opening.insert(key) {
+            return;
+        }
+        let (mut control, opened) = (self.streams.clone(), self.opened.clone());
+        let closed = self.incoming.clone();
+        tokio::spawn(async move {
+            match control.open_stream(peer, streams::PROTOCOL).await {
+                Ok(stream) => drop(opened.send((key, stream)).await),
+                Err(error) => drop(closed.send(Incoming::Closed { peer: key, stream: 0, why: error.to_string() }).await),
+            }
+        });
+    }
+
+    fn on_accepted(&mut self, peer: PeerId, stream: libp2p::Stream) {
+        // The smaller key opens; whatever the larger opens is not ours to serve.
+        if let Some(key) = self.admitted.get(&peer).copied()
+            && key < self.me()
+        {
+            self.on_stream(key, stream);
+        }
+    }
+
+    fn on_stream(&mut self, key: PeerKey, stream: libp2p::Stream) {
+        self.opening.remove(&key);
+        let now = self.clock.now();
+        let Some(identity) = self.current.get().roster.node(&key, now).cloned() else { return };
+        self.streams_opened += 1;
+        let outlet = streams::start(key, self.streams_opened, stream, self.incoming.clone());
+        let connected = Connected { member: identity.member, node: identity.node, outlet, software: String::new(), partial: None };
+        self.connected.insert(key, connected);
+        self.send(&key, &Message::Hello(self.hello()));
+        let places: Vec<Vec<u8>> = self.whereabouts.values().map(|(_, bytes)| bytes.clone()).collect();
+        for bytes in places {
+            document_messages(document::WHEREABOUTS, &bytes).iter().for_each(|message| self.send(&key, message));
+        }
+        let effects = self.replica.connected(key, now);
+        self.carry_out(effects);
+        self.publish_status();
+    }
+
+    fn lose(&mut self, key: &PeerKey) {
+        self.opening.remove(key);
+        if self.connected.remove(key).is_some() {
+            self.replica.gone(key);
+            self.publish_status();
+        }
+    }
+
+    /// Ends a connection whose peer broke the protocol or does not read.
+    fn cut(&mut self, key: &PeerKey, code: &str) {
+        self.count_refusal(code);
+        self.lose(key);
+        if let Some(peer) = swarm::peer_id(key) {
+            let _not_connected = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+
+    fn send(&mut self, to: &PeerKey, message: &Message) {
+        let sent = self.connected.get(to).is_none_or(|connected| connected.outlet.try_send(message.encode()));
+        if !sent {
+            self.cut(to, "does-not-read");
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        let intake = self.current.get();
+        let charter = intake.roster.charter();
+        let serial = |card: &crate::charter::SignedCard| CardSerial { member: card.card().member.clone(), serial: card.card().serial };
+        Hello {
+            kind: number::HELLO,
+            protocol: PROTOCOL_VERSION,
+            software: concat!("huecry ", env!("CARGO_PKG_VERSION")).to_owned(),
+            charter_version: charter.charter().version,
+            charter_hash: charter.hash(),
+            stamp: intake.roster.stamp().map(|stamp| stamp.stamp().time),
+            cards: intake.roster.cards().map(serial).collect(),
+        }
+    }
+
+    fn on_incoming(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Closed { peer, stream, why } => {
+                let current = self.connected.get(&peer).map_or(0, |connected| connected.outlet.stream);
+                if current == stream {
+                    tracing::debug!(why, "stream closed");
+                    self.lose(&peer);
+                    self.opening.remove(&peer);
+                    if let Some(id) = swarm::peer_id(&peer) {
+                        // A connection without its stream is of no use; dialling again makes both anew.
+                        let _not_connected = self.swarm.disconnect_peer_id(id);
+                    }
+                }
+            }
+            Incoming::Frame { peer, stream, bytes } => {
+                if self.connected.get(&peer).is_some_and(|connected| connected.outlet.stream == stream) {
+                    match Message::decode(&bytes) {
+                        Ok(Some(message)) => self.on_message(peer, message),
+                        Ok(None) => (),
+                        Err(error) => {
+                            tracing::warn!(%error, "a peer sent a frame that does not read");
+                            self.cut(&peer, "bad-frame");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_message(&mut self, from: PeerKey, message: Message) {
+        let now = self.clock.now();
+        let position = self.position();
+        let effects = match message {
+            Message::Hello(hello) => return self.on_hello(from, hello),
+            Message::Ask(ask) => return self.on_ask(&from, &ask),
+            Message::Document(part) => return self.on_document(from, part),
+            Message::Digest(theirs) => {
+                let ours = self.cursors_for(&from);
+                if digest_of(&ours) != theirs.hash {
+                    self.send_cursors(&from, ours);
+                }
+                return;
+            }
+            Message::Cursors(theirs) => self.replica.cursors(from, theirs.cursors, position, now),
+            Message::Announce(announce) => {
+                if self.on_head(from, &announce.head, false) == MessageAcceptance::Reject {
+                    self.cut(&from, "bad-announce");
+                }
+                return;
+            }
+            Message::Pull(pull) => {
+                let held = position(&pull.feed.clone().into()).is_some_and(|last| pull.seq <= last);
+                self.replica.pulled(from, pull, held)
+            }
+            Message::Range(range) => self.replica.ranged(from, range),
+            Message::RangeHead(part) => {
+                match self.current.get().place(&part.head, now, &self.ledger) {
+                    Ok(Placed::Next(head) | Placed::Ahead { head, .. }) => self.replica.range_head(from, part.request, head),
+                    // Known: it came another way meanwhile, and its body is dropped.
+                    Ok(_) => (),
+                    Err(refusal) => {
+                        self.count_refusal(refusal.code);
+                        self.replica.range_failed(from, part.request);
+                    }
+                }
+                return;
+            }
+            Message::Body(body) => self.replica.body(from, body, position),
+            Message::End(end) => self.replica.ended(from, &end, position, now),
+        };
+        self.carry_out(effects);
+    }
+
+    /// What a peer has that we lack of the documents, we ask for.
+    fn on_hello(&mut self, from: PeerKey, hello: Hello) {
+        let intake = self.current.get();
+        let roster = &intake.roster;
+        if let Some(connected) = self.connected.get_mut(&from) {
+            connected.software = hello.software.chars().filter(|char| !char.is_control()).take(64).collect();
+        }
+        let ours = roster.charter().charter().version;
+        let charters_from = (hello.charter_version > ours).then_some(ours + 1);
+        let same_charter = hello.charter_hash == roster.charter().hash();
+        let stamp = (same_charter && hello.stamp > roster.stamp().map(|stamp| stamp.stamp().time)).then_some(true);
+        let newer = |card: &&CardSerial| roster.card(&card.member).map_or(0, |ours| ours.serial) < card.serial;
+        let cards: Vec<MemberId> = hello.cards.iter().filter(newer).map(|card| card.member.clone()).collect();
+        if charters_from.is_some() || stamp.is_some() || !cards.is_empty() {
+            self.send(&from, &Message::Ask(Ask { kind: number::ASK, charters_from, stamp, cards }));
+        }
+    }
+
+    fn on_ask(&mut self, from: &PeerKey, ask: &Ask) {
+        let intake = self.current.get();
+        let mut messages = Vec::new();
+        if let Some(first) = ask.charters_from {
+            let skip = usize::try_from(first.saturating_sub(1)).unwrap_or(usize::MAX);
+            messages.extend(intake.roster.chain().iter().skip(skip).flat_map(|bytes| document_messages(document::CHARTER, bytes)));
+        }
+        if ask.stamp == Some(true) {
+            messages.extend(intake.roster.stamp().into_iter().flat_map(|stamp| document_messages(document::STAMP, stamp.bytes())));
+        }
+        let wanted = intake.roster.cards().filter(|card| ask.cards.contains(&card.card().member));
+        messages.extend(wanted.flat_map(|card| document_messages(document::CARD, card.bytes())));
+        // Through a blocking thread: a chain of charters may be longer than the queue.
+        if let Some(outlet) = self.connected.get(from).map(|connected| connected.outlet.clone()) {
+            tokio::task::spawn_blocking(move || messages.iter().all(|message| outlet.blocking_send(message.encode())));
+        }
+    }
+
+    fn on_document(&mut self, from: PeerKey, part: crate::replica::Document) {
+        let Some(connected) = self.connected.get_mut(&from) else { return };
+        let mut whole = match connected.partial.take() {
+            Some((document, bytes)) if document == part.document => bytes,
+            _ => Vec::new(),
+        };
+        whole.extend_from_slice(&part.part);
+        if whole.len() > DOCUMENT_BYTES_MAX {
+            return self.cut(&from, "long-document");
+        }
+        if !part.last {
+            connected.partial = Some((part.document, whole));
+            return;
+        }
+        match part.document {
+            document::CHARTER => drop(self.ask_door(Request::Charter(whole))),
+            document::STAMP => drop(self.ask_door(Request::Stamp(whole))),
+            document::CARD => drop(self.ask_door(Request::Card(whole))),
+            document::WHEREABOUTS => self.on_whereabouts(&whole),
+            _ => (),
+        }
+    }
+
+    fn on_whereabouts(&mut self, bytes: &[u8]) {
+        let now = self.clock.now();
+        let intake = self.current.get();
+        let federation = intake.roster.federation();
+        let signed_by = |key: &PeerKey| PublicKey::from_bytes(key).ok().and_then(|public| open_whereabouts(bytes, &public, &federation).ok());
+        let found = intake.roster.admitted_nodes(now).find_map(|(key, _)| signed_by(&key).map(|place| (key, place)));
+        let Some((key, place)) = found else { return };
+        let newer = self.whereabouts.get(&key).is_none_or(|(ours, _)| ours.serial < place.serial);
+        if newer && key != self.me() && place.until > now {
+            self.whereabouts.insert(key, (place, bytes.to_vec()));
+            let peers: Vec<PeerKey> = self.connected.keys().copied().filter(|peer| *peer != key).collect();
+            for peer in peers {
+                document_messages(document::WHEREABOUTS, bytes).iter().for_each(|message| self.send(&peer, message));
+            }
+        }
+    }
+
+    /// The cursors that a peer may know of: feeds whose readers it is among.
+    fn cursors_for(&self, peer: &PeerKey) -> Vec<Cursor> {
+        let Some(connected) = self.connected.get(peer) else { return Vec::new() };
+        let now = self.clock.now();
+        let roster = Arc::clone(&self.current.get().roster);
+        let may_know = |state: &crate::ledger::FeedState| {
+            crate::ledger::stored_head(&state.head).is_ok_and(|head| may_send(&roster, &head, &connected.member, now).is_ok())
+        };
+        let feeds = self.ledger.feeds().into_iter().filter(|(_, state)| may_know(state));
+        let cursor = |(feed, state): (FeedId, crate::ledger::FeedState)| Cursor {
+            feed: (&feed).into(),
+            intervals: vec![(state.first, state.last)],
+            head: state.id,
+            incomplete: Some(state.counts.absent).filter(|absent| *absent > 0),
+            revision: None,
+        };
+        feeds.map(cursor).collect()
+    }
+
+    fn send_cursors(&mut self, to: &PeerKey, cursors: Vec<Cursor>) {
+        let chunks: Vec<Vec<Cursor>> = cursors.chunks(CURSORS_PER_MESSAGE_MAX).map(<[Cursor]>::to_vec).collect();
+        let count = chunks.len();
+        for (index, cursors) in chunks.into_iter().enumerate() {
+            self.send(to, &Message::Cursors(Cursors { kind: number::CURSORS, cursors, more: index + 1 < count }));
+        }
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send { to, message } => self.send(&to, &message),
+                Effect::Submit { head, body, from, begins } => {
+                    let feed = head.head().feed();
+                    if !self.ask_door(Request::Batch { head, body, from, begins }) {
+                        self.replica.refused(&feed, from, false);
+                    }
+                }
+                Effect::ServeBody { to, request, feed, seq } => {
+                    self.serve(to, request, feed, seq, seq, u64::MAX, false);
+                }
+                Effect::ServeRange { to, request, feed, first, last, bytes_max } => {
+                    self.serve(to, request, feed, first, last, bytes_max, true);
+                }
+                Effect::Announce { feed, seq, except } => self.announce(&feed, seq, except),
+                Effect::SendDigest { to } => {
+                    let hash = digest_of(&self.cursors_for(&to));
+                    self.send(&to, &Message::Digest(Digest { kind: number::DIGEST, hash }));
+                }
+            }
+        }
+    }
+
+    /// Tells every connected peer that may know of a batch.
+    fn announce(&mut self, feed: &FeedId, seq: u64, except: Option<PeerKey>) {
+        let Ok(Some(batch)) = self.ledger.batch_at(feed, seq) else { return };
+        let now = self.clock.now();
+        let roster = Arc::clone(&self.current.get().roster);
+        let message = Message::Announce(Announce { kind: number::ANNOUNCE, head: batch.entry.head.clone() });
+        let may = |member: &MemberId| may_send(&roster, &batch.head, member, now).is_ok();
+        let peers = self.connected.iter().filter(|(key, one)| Some(**key) != except && may(&one.member));
+        let peers: Vec<PeerKey> = peers.map(|(key, _)| *key).collect();
+        peers.iter().for_each(|peer| self.send(peer, &message));
+    }
+
+    /// Sends batches to a peer, each only after `may_send` has said so at that moment. What may not be sent and what does
+    /// not exist look the same.
+    #[expect(clippy::too_many_arguments, reason = "they are the request's own fields")]
+    fn serve(&self, to: PeerKey, request: u64, feed: FeedId, first: u64, last: u64, bytes_max: u64, with_heads: bool) {
+        let Some(connected) = self.connected.get(&to) else { return };
+        let (outlet, reader) = (connected.outlet.clone(), connected.member.clone());
+        let (ledger, current, clock) = (self.ledger.clone(), self.current.clone(), self.clock.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut sent = 0u64;
+            let held = ledger.feed(&feed);
+            let first = held.as_ref().map_or(first, |state| first.max(state.first));
+            let last = held.map_or(0, |state| last.min(state.last));
+            let mut more = false;
+            for seq in first..=last {
+                let Ok(Some(batch)) = ledger.batch_at(&feed, seq) else { break };
+                if may_send(&current.get().roster, &batch.head, &reader, clock.now()).is_err() {
+                    break;
+                }
+                let body = Message::Body(Body { kind: number::BODY, request, body: batch.entry.body.clone() }).encode();
+                sent += body.len() as u64;
+                let head = Message::RangeHead(RangeHead { kind: number::RANGE_HEAD, request, head: batch.entry.head.clone() });
+                if (with_heads && !outlet.blocking_send(head.encode())) || !outlet.blocking_send(body) {
+                    return;
+                }
+                if sent >= bytes_max && seq < last {
+                    more = true;
+                    break;
+                }
+            }
+            if with_heads || sent == 0 {
+                outlet.blocking_send(Message::End(End { kind: number::END, request, more }).encode());
+            }
+        });
+    }
+
+    fn publish_status(&self) {
+        let peer = |one: &Connected| PeerStatus { member: one.member.to_string(), node: one.node.clone(), software: one.software.clone() };
+        self.watch.set(NetworkStatus {
+            listening: self.swarm.listeners().map(ToString::to_string).collect(),
+            peers: self.connected.values().map(peer).collect(),
+            feeds_under_way: self.replica.feeds_under_way(),
+            refusals: self.refusals.clone(),
+        });
+    }
+}

@@ -1,0 +1,165 @@
+//! The swarm: libp2p behaviours, the gate first, and gossipsub set as our messages need it.
+//!
+//! Only nodes on current cards get past the gate. gossipsub carries heads of federation channels, stamps, cards and
+//! proofs; never a body, and nothing that not everyone may read, because gossipsub answers IWANT to anyone.
+//! Not here: what a message means (`node::mod`), standing streams (`node::streams`).
+
+use crate::{
+    envelope::{FederationId, SecretKey},
+    replica::PeerKey,
+};
+use libp2p::{
+    PeerId, Swarm, SwarmBuilder, allow_block_list, connection_limits,
+    gossipsub::{
+        self, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId,
+        PeerScoreParams, PeerScoreThresholds, TopicHash, ValidationMode, WhitelistSubscriptionFilter,
+    },
+    identity, memory_connection_limits, noise, ping,
+    swarm::NetworkBehaviour,
+    tcp, yamux,
+};
+use sha2::{Digest as _, Sha256};
+use std::{collections::HashSet, time::Duration};
+
+/// Longest message that we gossip: a card. Heads have 300 bytes.
+pub const GOSSIP_BYTES_MAX: usize = 64 * 1024;
+/// gossipsub compares its whole read buffer with its limit, so back-to-back messages near it break the stream (trap T1);
+/// a payload equal to the limit is accepted here and refused there (T2). Twice the largest message keeps clear of both.
+const TRANSMIT_BYTES_MAX: usize = 2 * GOSSIP_BYTES_MAX;
+/// Process memory at which new connections are refused.
+const MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+/// A connection without open streams is kept this long; gossipsub keeps only its mesh alive.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// Streams one connection may have: gossip both ways, ping, one standing stream, and room to renew them.
+const STREAMS_MAX: usize = 16;
+
+/// Everything a connection can do, the gate first: behaviours before it would remember peers that it refuses (T6).
+#[derive(NetworkBehaviour)]
+pub struct Behaviour {
+    pub gate: allow_block_list::Behaviour<allow_block_list::AllowedPeers>,
+    pub limits: connection_limits::Behaviour,
+    pub memory: memory_connection_limits::Behaviour,
+    pub ping: ping::Behaviour,
+    pub gossip: gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>>,
+    pub stream: libp2p_stream::Behaviour,
+}
+
+/// The two topics of a federation, under names that tell nothing.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    pub heads: IdentTopic,
+    pub documents: IdentTopic,
+}
+
+impl Topics {
+    /// The topics of `federation`.
+    pub fn of(federation: &FederationId) -> Self {
+        let name = |class: &str| {
+            let hash = Sha256::new().chain_update(b"huecry/v1/topic/").chain_update(class).chain_update(federation.0).finalize();
+            IdentTopic::new(hex::encode(hash.get(..16).unwrap_or_default()))
+        };
+        Self { heads: name("heads"), documents: name("documents") }
+    }
+
+    fn hashes(&self) -> HashSet<TopicHash> {
+        HashSet::from([self.heads.hash(), self.documents.hash()])
+    }
+}
+
+/// Why no swarm could be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the network layer could not be set up: {0}")]
+pub struct SwarmError(String);
+
+fn broken(error: impl std::fmt::Display) -> SwarmError {
+    SwarmError(error.to_string())
+}
+
+/// gossipsub's configuration; each value stands against a trap or a flood, see `tests/` and `stack.md` section 1.
+pub fn gossip_config() -> Result<gossipsub::Config, SwarmError> {
+    ConfigBuilder::default()
+        // Records carry signatures; an author in the clear would only tell who is awake.
+        .validation_mode(ValidationMode::Anonymous)
+        // Required in anonymous mode, and short ids keep IHAVE small (T3).
+        .message_id_fn(|message| {
+            let hash = Sha256::new().chain_update(message.topic.as_str()).chain_update(&message.data).finalize();
+            MessageId::from(hash.get(..20).unwrap_or_default().to_vec())
+        })
+        // Nothing is forwarded before the head is proved and entitled.
+        .validate_messages()
+        .max_transmit_size(TRANSMIT_BYTES_MAX)
+        .max_control_message_size(TRANSMIT_BYTES_MAX)
+        .max_control_messages_sent(2_000)
+        .max_publish_messages(64)
+        // The default sends every own message to everyone.
+        .flood_publish(false)
+        .mesh_n(8)
+        .mesh_n_low(6)
+        .mesh_n_high(12)
+        .mesh_outbound_min(3)
+        .history_length(12)
+        .history_gossip(4)
+        .duplicate_cache_time(Duration::from_secs(600))
+        .connection_handler_queue_len(256)
+        .publish_queue_duration(Duration::from_secs(20))
+        .forward_queue_duration(Duration::from_secs(10))
+        .idontwant_message_size_threshold(2_048)
+        .idontwant_on_publish(true)
+        .heartbeat_interval(Duration::from_millis(500))
+        .build()
+        .map_err(broken)
+}
+
+fn gossip(topics: &Topics) -> Result<gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>>, SwarmError> {
+    let filter = MaxCountSubscriptionFilter {
+        filter: WhitelistSubscriptionFilter(topics.hashes()),
+        max_subscribed_topics: 4,
+        max_subscriptions_per_request: 8,
+    };
+    let mut gossip =
+        gossipsub::Behaviour::new_with_subscription_filter(MessageAuthenticity::Anonymous, gossip_config()?, filter).map_err(broken)?;
+    // Agencies sit behind one gateway; the default punishes more than ten peers at one address.
+    let score = PeerScoreParams { ip_colocation_factor_weight: 0.0, ..PeerScoreParams::default() };
+    gossip.with_peer_score(score, PeerScoreThresholds::default()).map_err(broken)?;
+    gossip.subscribe(&topics.heads).map_err(broken)?;
+    gossip.subscribe(&topics.documents).map_err(broken)?;
+    Ok(gossip)
+}
+
+/// The swarm of a node.
+pub fn build(node: &SecretKey, topics: &Topics) -> Result<Swarm<Behaviour>, SwarmError> {
+    let mut seed = *node.seed();
+    let keypair = identity::Keypair::ed25519_from_bytes(&mut seed).map_err(broken)?;
+    let limits = connection_limits::ConnectionLimits::default()
+        .with_max_pending_incoming(Some(32))
+        .with_max_established_per_peer(Some(2))
+        .with_max_established(Some(512));
+    let behaviour = Behaviour {
+        gate: allow_block_list::Behaviour::default(),
+        limits: connection_limits::Behaviour::new(limits),
+        memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY_BYTES_MAX),
+        ping: ping::Behaviour::new(ping::Config::new()),
+        gossip: gossip(topics)?,
+        stream: libp2p_stream::Behaviour::new(),
+    };
+    let yamux = || {
+        let mut config = yamux::Config::default();
+        config.set_max_num_streams(STREAMS_MAX);
+        config
+    };
+    let swarm = SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux)
+        .map_err(broken)?
+        .with_behaviour(|_| behaviour)
+        .map_err(broken)?
+        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_TIMEOUT))
+        .build();
+    Ok(swarm)
+}
+
+/// The peer id of a node key.
+pub fn peer_id(key: &PeerKey) -> Option<PeerId> {
+    let key = identity::ed25519::PublicKey::try_from_bytes(key).ok()?;
+    Some(PeerId::from_public_key(&identity::PublicKey::from(key)))
+}

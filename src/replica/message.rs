@@ -1,0 +1,300 @@
+//! The messages of the standing stream, as they travel: a length of four bytes, big-endian, then a deterministic CBOR map
+//! whose key 0 says which message it is. A message of a kind that we do not know is skipped, so that kinds can be added.
+
+use crate::{
+    cbor::{self, CborError, int_map},
+    envelope::Hash,
+    record::{ChannelName, FeedId, MemberId, Timestamp},
+};
+use serde_bytes::ByteBuf;
+
+/// Longest frame, in bytes: a part of 70 KiB with its framing fits.
+pub const FRAME_BYTES_MAX: usize = 80 * 1024;
+/// Longest piece of a document in one frame.
+pub const DOCUMENT_PART_BYTES_MAX: usize = 64 * 1024;
+/// Most cursors in one message; more go in several. A cursor has about 100 bytes.
+pub const CURSORS_PER_MESSAGE_MAX: usize = 512;
+/// Version of this protocol, said in [`Hello`]. Higher versions add message kinds and keys from 64 up, nothing else.
+pub const PROTOCOL_VERSION: u64 = 1;
+
+int_map! {
+    /// How new a member's card is.
+    pub struct CardSerial {
+        req 0 member: MemberId,
+        req 1 serial: u64,
+    }
+}
+
+int_map! {
+    /// First on every stream, from both sides: which documents I have.
+    pub struct Hello {
+        req 0 kind: u64,
+        req 1 protocol: u64,
+        req 2 software: String,
+        req 3 charter_version: u64,
+        req 4 charter_hash: Hash,
+        opt 5 stamp: Timestamp,
+        many 6 cards: CardSerial,
+    }
+}
+
+int_map! {
+    /// Send me documents.
+    pub struct Ask {
+        req 0 kind: u64,
+        /// Charter versions from this one on.
+        opt 1 charters_from: u64,
+        /// The newest stamp.
+        opt 2 stamp: bool,
+        many 3 cards: MemberId,
+    }
+}
+
+int_map! {
+    /// A document, or a piece of it. Pieces come in order, nothing between them.
+    pub struct Document {
+        req 0 kind: u64,
+        /// 1 charter, 2 stamp, 3 card, 4 equivocation proof, 5 statement, 6 whereabouts.
+        req 1 document: u64,
+        req 2 part: ByteBuf,
+        req 3 last: bool,
+    }
+}
+
+int_map! {
+    /// A feed, as a message names it.
+    pub struct WireFeed {
+        req 0 member: MemberId,
+        req 1 channel: ChannelName,
+        req 2 lane: u32,
+        req 3 epoch: u32,
+    }
+}
+
+impl From<&FeedId> for WireFeed {
+    fn from(feed: &FeedId) -> Self {
+        let FeedId { member, channel, lane, epoch } = feed.clone();
+        Self { member, channel, lane, epoch }
+    }
+}
+
+impl From<WireFeed> for FeedId {
+    fn from(wire: WireFeed) -> Self {
+        let WireFeed { member, channel, lane, epoch } = wire;
+        Self { member, channel, lane, epoch }
+    }
+}
+
+int_map! {
+    /// How far a feed was judged: verified, journaled, decided; never with what outcome.
+    pub struct Cursor {
+        req 0 feed: WireFeed,
+        /// Inclusive, ascending, disjoint.
+        many 1 intervals: (u64, u64),
+        /// Id of the last head.
+        req 2 head: Hash,
+        /// Records withheld from this node in these batches.
+        opt 3 incomplete: u64,
+        /// Raised when something incomplete became servable.
+        opt 4 revision: u64,
+    }
+}
+
+int_map! {
+    /// Hash over the cursors that both of us may know; equal means nothing is new.
+    pub struct Digest {
+        req 0 kind: u64,
+        req 1 hash: Hash,
+    }
+}
+
+int_map! {
+    /// The cursors themselves.
+    pub struct Cursors {
+        req 0 kind: u64,
+        many 1 cursors: Cursor,
+        /// More follow in the next message.
+        req 2 more: bool,
+    }
+}
+
+int_map! {
+    /// A head, not through gossip: of a restricted channel, or the sender's own.
+    pub struct Announce {
+        req 0 kind: u64,
+        req 1 head: ByteBuf,
+    }
+}
+
+int_map! {
+    /// Send me this body. Parked while you fetch it yourself.
+    pub struct Pull {
+        req 0 kind: u64,
+        req 1 request: u64,
+        req 2 feed: WireFeed,
+        req 3 seq: u64,
+    }
+}
+
+int_map! {
+    /// Send me these batches, oldest first, up to about so many bytes.
+    pub struct Range {
+        req 0 kind: u64,
+        req 1 request: u64,
+        req 2 feed: WireFeed,
+        req 3 first: u64,
+        req 4 last: u64,
+        req 5 bytes_max: u64,
+    }
+}
+
+int_map! {
+    /// A head of a range; its body follows at once.
+    pub struct RangeHead {
+        req 0 kind: u64,
+        req 1 request: u64,
+        req 2 head: ByteBuf,
+    }
+}
+
+int_map! {
+    /// A body, whole or in part.
+    pub struct Body {
+        req 0 kind: u64,
+        req 1 request: u64,
+        req 2 body: ByteBuf,
+    }
+}
+
+int_map! {
+    /// A request is over. Whether anything was withheld, or never existed, looks the same.
+    pub struct End {
+        req 0 kind: u64,
+        req 1 request: u64,
+        /// There is more; ask again from where this ended.
+        req 2 more: bool,
+    }
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    Hello(Hello),
+    Ask(Ask),
+    Document(Document),
+    Digest(Digest),
+    Cursors(Cursors),
+    Announce(Announce),
+    Pull(Pull),
+    Range(Range),
+    RangeHead(RangeHead),
+    Body(Body),
+    End(End),
+}
+
+/// Numbers of the messages, under key 0.
+pub mod number {
+    pub const HELLO: u64 = 0;
+    pub const ASK: u64 = 1;
+    pub const DOCUMENT: u64 = 2;
+    pub const DIGEST: u64 = 3;
+    pub const CURSORS: u64 = 4;
+    pub const ANNOUNCE: u64 = 5;
+    pub const PULL: u64 = 6;
+    pub const RANGE: u64 = 7;
+    pub const RANGE_HEAD: u64 = 8;
+    pub const BODY: u64 = 9;
+    pub const END: u64 = 10;
+}
+
+impl Message {
+    /// The message as CBOR, without its length.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Hello(one) => cbor::to_vec(one),
+            Self::Ask(one) => cbor::to_vec(one),
+            Self::Document(one) => cbor::to_vec(one),
+            Self::Digest(one) => cbor::to_vec(one),
+            Self::Cursors(one) => cbor::to_vec(one),
+            Self::Announce(one) => cbor::to_vec(one),
+            Self::Pull(one) => cbor::to_vec(one),
+            Self::Range(one) => cbor::to_vec(one),
+            Self::RangeHead(one) => cbor::to_vec(one),
+            Self::Body(one) => cbor::to_vec(one),
+            Self::End(one) => cbor::to_vec(one),
+        }
+    }
+
+    /// Reads a frame; `None` for a kind of message that a newer version has added. An error is the peer's fault.
+    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, CborError> {
+        if bytes.len() > FRAME_BYTES_MAX {
+            return Err(CborError::Long { length: bytes.len(), max: FRAME_BYTES_MAX });
+        }
+        let outline = cbor::check(bytes)?;
+        let kind = outline.key_zero.ok_or_else(|| CborError::Shape("a message begins with its kind".to_owned()))?;
+        Ok(Some(match kind {
+            number::HELLO => Self::Hello(cbor::decode_checked(bytes)?),
+            number::ASK => Self::Ask(cbor::decode_checked(bytes)?),
+            number::DOCUMENT => Self::Document(cbor::decode_checked(bytes)?),
+            number::DIGEST => Self::Digest(cbor::decode_checked(bytes)?),
+            number::CURSORS => Self::Cursors(cbor::decode_checked(bytes)?),
+            number::ANNOUNCE => Self::Announce(cbor::decode_checked(bytes)?),
+            number::PULL => Self::Pull(cbor::decode_checked(bytes)?),
+            number::RANGE => Self::Range(cbor::decode_checked(bytes)?),
+            number::RANGE_HEAD => Self::RangeHead(cbor::decode_checked(bytes)?),
+            number::BODY => Self::Body(cbor::decode_checked(bytes)?),
+            number::END => Self::End(cbor::decode_checked(bytes)?),
+            _ => return Ok(None),
+        }))
+    }
+}
+
+/// Cuts a document into messages.
+pub fn document_messages(document: u64, bytes: &[u8]) -> Vec<Message> {
+    let count = bytes.len().div_ceil(DOCUMENT_PART_BYTES_MAX).max(1);
+    let part = |(index, part): (usize, &[u8])| {
+        let last = index + 1 == count;
+        Message::Document(Document { kind: number::DOCUMENT, document, part: ByteBuf::from(part.to_vec()), last })
+    };
+    bytes.chunks(DOCUMENT_PART_BYTES_MAX).enumerate().map(part).collect()
+}
+
+/// The hash that [`Digest`] carries: over feeds and how far each is judged, in order of feed.
+pub fn digest_of(cursors: &[Cursor]) -> Hash {
+    let mut sorted = cursors.to_vec();
+    sorted.sort_by_key(|cursor| FeedId::from(cursor.feed.clone()));
+    // What is incomplete here is no news for a peer that is complete.
+    let plain: Vec<_> = sorted.iter().map(|cursor| (&cursor.feed, &cursor.head)).collect();
+    Hash::of(&cbor::to_vec(&plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_read_back_and_unknown_kinds_are_skipped() {
+        let feed: FeedId = "talos/c2".parse().unwrap();
+        let pull = Message::Pull(Pull { kind: number::PULL, request: 7, feed: (&feed).into(), seq: 9 });
+        assert_eq!(Message::decode(&pull.encode()), Ok(Some(pull)));
+        assert_eq!(Message::decode(&[0xa1, 0, 0x18, 99]), Ok(None));
+        assert!(Message::decode(&[0x80]).is_err());
+    }
+
+    #[test]
+    fn e_12_a_frame_one_byte_too_long_is_refused() {
+        assert!(matches!(Message::decode(&vec![0; FRAME_BYTES_MAX + 1]), Err(CborError::Long { .. })));
+    }
+
+    #[test]
+    fn a_charter_of_a_mebibyte_travels_in_frames() {
+        let bytes = vec![7; 1024 * 1024];
+        let messages = document_messages(1, &bytes);
+        let part = |message: &Message| match message {
+            Message::Document(one) => one.part.to_vec(),
+            _ => unreachable!(),
+        };
+        assert!(messages.iter().all(|message| message.encode().len() <= FRAME_BYTES_MAX));
+        assert_eq!(messages.iter().flat_map(part).collect::<Vec<_>>(), bytes);
+    }
+}
