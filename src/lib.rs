@@ -14,3 +14,5 @@ pub mod exchange;
 pub mod clock;
 pub mod config;
 pub mod node;
+pub mod http;
+pub mod cli;

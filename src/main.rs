@@ -1,1 +1,5 @@
-fn main(){}
+//! The `huecry` command.
+
+fn main() -> std::process::ExitCode {
+    huecry::cli::main()
+}

@@ -160,6 +160,11 @@ impl Door {
         self.writer.ledger().clone()
     }
 
+    /// Proves and places a head by what this door holds, uncommitted batches included.
+    pub fn place(&self, intake: &Intake, bytes: &[u8]) -> Result<Placed, Refusal> {
+        intake.place(bytes, self.clock.now(), &self.writer)
+    }
+
     /// Takes in a batch that a peer served. Durable after [`Self::commit`].
     pub fn batch(&mut self, head: ProvedHead, body: Vec<u8>, from: &[u8], begins: bool) -> Result<(), DoorError> {
         let now = self.clock.now();

@@ -1,0 +1,317 @@
+//! `huecry bench`: the figures, each with its workload, on data it makes from reserved names.
+
+use super::{
+    Context, Failure,
+    client::Client,
+    print::grouped,
+    runtime,
+};
+use crate::{
+    clock::Clock,
+    charter::MemberKind,
+    envelope::SecretKey,
+    http::{PublishParameters, PublishReply},
+    intake::Placed,
+    node::{
+        keys::{KeyStore, Purpose},
+        setup::{self, INDICATORS, NewNode},
+    },
+    publish::{Lane, Publisher},
+    record::{FeedId, Indicator, Kind, Observable, Record, Report, Tlp, WireRef},
+};
+use axum::body::Body;
+use clap::Subcommand;
+use serde_json::json;
+use std::{
+    fs::File,
+    io::{BufReader, BufWriter, Write as _},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// Batches under one fsync in `ingest`, as when the network brings them.
+const GROUP_BATCHES: usize = 64;
+
+/// Measure: publishing a list, and ingest of signed batches.
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Import, sign and publish a list of so many lines: lines a second, from the first byte read to the last fsync.
+    Publish {
+        #[arg(long, default_value_t = 500_000)]
+        lines: u64,
+        /// Keep the ledger here instead of in a directory that is removed.
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+    },
+    /// Take in signed batches of a member: verified, judged, journaled with fsync, in state and index.
+    Ingest {
+        #[arg(long, default_value_t = 1_000_000)]
+        records: u64,
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+    },
+}
+
+/// A directory that goes when the bench ends, unless it is to be kept.
+struct Place {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Place {
+    fn new(keep: Option<PathBuf>) -> Result<Self, Failure> {
+        let mut name = [0; 8];
+        getrandom::fill(&mut name).map_err(Failure::environment)?;
+        let path = keep.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("huecry-bench-{}", hex::encode(name))));
+        std::fs::create_dir_all(&path).map_err(|error| Failure::environment(format!("{}: {error}", path.display())))?;
+        Ok(Self { path, keep: keep.is_some() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.keep {
+            // What stays behind lies in the system's temporary directory.
+            let _left_behind = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    match arguments.bench {
+        Bench::Publish { lines, keep } => publish(context, lines, keep),
+        Bench::Ingest { records, keep } => ingest(context, records, keep),
+    }
+}
+
+/// A value of the mix that public lists have: about half domains, a third addresses, the rest URLs and hashes.
+fn value(number: u64) -> String {
+    match number % 10 {
+        0..=4 => format!("host-{number}.list-{}.example", number % 9_973),
+        5..=7 => format!("2001:db8:{:x}:{:x}::{:x}", (number >> 32) & 0xffff, (number >> 16) & 0xffff, number & 0xffff),
+        8 => format!("http://host-{number}.example/path/{}", number % 101),
+        _ => hex::encode(crate::envelope::Hash::of(&number.to_be_bytes()).0),
+    }
+}
+
+fn new_node(member: &str) -> Result<NewNode, Failure> {
+    Ok(NewNode {
+        member: member.parse().map_err(Failure::usage)?,
+        display: member.to_owned(),
+        kind: MemberKind::Coordinator,
+        country: None,
+        listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+        channels: Vec::new(),
+    })
+}
+
+fn publish(context: &Context, lines: u64, keep: Option<PathBuf>) -> Result<(), Failure> {
+    let place = Place::new(keep)?;
+    let data = place.path.join("node");
+    let new = new_node("bench-vendor")?;
+    setup::init(&data, &new)?;
+    setup::found(&data, &new, "bench", Clock::System.now())?;
+    let list = place.path.join("list.txt");
+    let written = (|| {
+        let mut file = BufWriter::new(File::create(&list)?);
+        (0..lines).try_for_each(|number| writeln!(file, "{}", value(number)))?;
+        file.flush()
+    })();
+    written.map_err(|error| Failure::environment(format!("{}: {error}", list.display())))?;
+    let bytes = std::fs::read(&list).map_err(Failure::environment)?;
+    let parameters =
+        PublishParameters { channel: INDICATORS.to_owned(), tlp: "green".to_owned(), title: "bench".to_owned(), ..PublishParameters::default() };
+    let (reply, took, cpu) = runtime()?.block_on(async {
+        let client = Client::open(&data).await?;
+        let (begun, cpu) = (Instant::now(), cpu_seconds());
+        let reply: PublishReply = client.stream("/v1/publish", &parameters, Body::from(bytes)).await?;
+        let took = begun.elapsed();
+        client.close().await?;
+        Ok::<_, Failure>((reply, took, cpu_seconds() - cpu))
+    })?;
+    if reply.records != lines || reply.accepted != lines {
+        return Err(Failure::environment(format!("{} of {lines} lines were published, {} accepted", reply.records, reply.accepted)));
+    }
+    let per_s = rate(lines, took);
+    context.screen.line(&format!(
+        "publish: {} lines read, signed and durable in {:.2} s: {} lines/s, {cpu:.2} s of CPU",
+        grouped(lines),
+        took.as_secs_f64(),
+        grouped(per_s)
+    ));
+    context.screen.value(&json!({ "lines": lines, "lines_per_s": per_s, "wall_s": took.as_secs_f64(), "cpu_s": cpu }));
+    Ok(())
+}
+
+fn rate(count: u64, took: Duration) -> u64 {
+    (count as f64 / took.as_secs_f64().max(1e-9)) as u64
+}
+
+/// Writes `records` as signed batches of the node's own lane, framed, to a file.
+fn make_batches(data: &Path, path: &Path, records: u64) -> Result<u64, Failure> {
+    let opened = setup::open(data, Clock::System)?;
+    let intake = opened.current.get();
+    let keys = KeyStore::in_data(data).map_err(Failure::environment)?;
+    let key: SecretKey = keys.read(Purpose::Publishing).map_err(Failure::environment)?;
+    let feed = FeedId { member: opened.identity.member.clone(), channel: INDICATORS.parse().map_err(Failure::usage)?, lane: 0, epoch: 1 };
+    let audience = crate::envelope::Audience::federation();
+    let federation = intake.roster.federation();
+    let class = crate::envelope::Class::Content;
+    let lane = Lane { feed: feed.clone(), audience, tlp: Tlp::Green, class, last: None, floor_seq: 1, key: &key, federation };
+    let random = |buffer: &mut [u8]| getrandom::fill(buffer).map_err(|error| error.to_string());
+    let mut publisher = Publisher::new(lane, Clock::System.now(), random);
+    let mut file = BufWriter::new(File::create(path).map_err(Failure::environment)?);
+    let mut batches = 0;
+    let mut put = |draft: crate::publish::Draft| {
+        batches += 1;
+        let (head, body) = (draft.head.bytes(), &draft.body);
+        let lengths = [(head.len() as u32).to_le_bytes(), (body.len() as u32).to_le_bytes()].concat();
+        [&lengths, head, body].into_iter().try_for_each(|part| file.write_all(part)).map_err(Failure::environment)
+    };
+    let mut report = None;
+    for number in 0..records {
+        // As publishers do: a report for every ten thousand indicators.
+        if number % 10_000 == 0 {
+            let record = Record::Report(Report {
+                kind: Kind::Report,
+                role: None,
+                usage: None,
+                confidence: Some(80),
+                valid_from: None,
+                valid_until: None,
+                tags: vec!["bench".to_owned()],
+                title: format!("bench {number}"),
+                description: None,
+                language: None,
+                actors: Vec::new(),
+                malware: Vec::new(),
+                techniques: Vec::new(),
+                references: Vec::new(),
+                source: None,
+                caveat: None,
+                replaces: None,
+            });
+            let (reference, full) = publisher.push(record, None).map_err(Failure::environment)?;
+            report = Some(reference);
+            full.map_or(Ok(()), &mut put)?;
+        }
+        let value = Observable::recognise(&value(number)).map_err(Failure::environment)?;
+        let record = Record::Indicator(Indicator::of(value, None::<WireRef>));
+        let (_, full) = publisher.push(record, report.as_ref()).map_err(Failure::environment)?;
+        full.map_or(Ok(()), &mut put)?;
+    }
+    if let Some(last) = publisher.finish().map_err(Failure::environment)? {
+        put(last)?;
+    }
+    drop(put);
+    file.flush().map_err(Failure::environment)?;
+    Ok(batches)
+}
+
+fn ingest(context: &Context, records: u64, keep: Option<PathBuf>) -> Result<(), Failure> {
+    let place = Place::new(keep)?;
+    let data = place.path.join("node");
+    let new = new_node("bench-vendor")?;
+    setup::init(&data, &new)?;
+    setup::found(&data, &new, "bench", Clock::System.now())?;
+    let path = place.path.join("batches");
+    context.screen.note(&format!("making {} signed records", grouped(records)));
+    let batches = make_batches(&data, &path, records)?;
+    let opened = setup::open(&data, Clock::System)?;
+    let (mut door, ledger, current) = (opened.door, opened.ledger, opened.current);
+    let mut file = BufReader::new(File::open(&path).map_err(Failure::environment)?);
+    let length = std::fs::metadata(&path).map_err(Failure::environment)?.len();
+    let bar = context.screen.bar(length, "ingest");
+    let (begun, cpu) = (Instant::now(), cpu_seconds());
+    let mut tenth_begun = begun;
+    for number in 0..batches {
+        if number == batches - batches / 10 {
+            tenth_begun = Instant::now();
+        }
+        let (head, body) = read_batch(&mut file).map_err(Failure::environment)?;
+        bar.inc((head.len() + body.len() + 8) as u64);
+        // As from a peer: the head is proved and placed, then the body admitted.
+        let intake = current.get();
+        let placed = door.place(&intake, &head).map_err(Failure::environment)?;
+        let Placed::Next(head) = placed else { return Err(Failure::environment("a batch was out of order")) };
+        door.batch(head, body, &[7; 32], false).map_err(Failure::environment)?;
+        if number as usize % GROUP_BATCHES == GROUP_BATCHES - 1 {
+            door.commit().map_err(Failure::environment)?;
+        }
+    }
+    door.commit().map_err(Failure::environment)?;
+    door.write_index().map_err(Failure::environment)?;
+    let (took, last_tenth, cpu) = (begun.elapsed(), tenth_begun.elapsed(), cpu_seconds() - cpu);
+    bar.finish_and_clear();
+    let known: u64 = ledger.feeds().iter().map(|(_, state)| state.counts.accepted).sum();
+    let reports = records.div_ceil(10_000);
+    if known != records + reports {
+        return Err(Failure::environment(format!("{known} records were accepted, {} were sent", records + reports)));
+    }
+    // Queryable: the last value is found.
+    let question = crate::query::Question { text: Some(value(records - 1)), ..Default::default() };
+    let answer = crate::query::answer(&ledger, &question, Clock::System.now()).map_err(Failure::environment)?;
+    if answer.values.is_empty() {
+        return Err(Failure::environment("the last record is not found by its value"));
+    }
+    door.close().map_err(Failure::environment)?;
+    drop(ledger);
+    let disk = disk_bytes(&data.join("ledger")) as f64 / records as f64;
+    let (per_s, last) = (rate(records, took), rate(records / 10, last_tenth));
+    let rss = rss_peak_bytes();
+    context.screen.line(&format!(
+        "ingest: {} records in {:.2} s: {} records/s, {} in the last tenth; {cpu:.2} s of CPU, {} MiB at most, {disk:.0} bytes of disk a record",
+        grouped(records),
+        took.as_secs_f64(),
+        grouped(per_s),
+        grouped(last),
+        rss / 1_048_576,
+    ));
+    context.screen.value(&json!({
+        "records": records, "records_per_s": per_s, "records_per_s_last_tenth": last, "cpu_s": cpu,
+        "rss_peak_bytes": rss, "disk_bytes_per_record": disk,
+    }));
+    Ok(())
+}
+
+fn read_batch(file: &mut impl std::io::Read) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut lengths = [0; 8];
+    file.read_exact(&mut lengths)?;
+    let [a, b, c, d, e, f, g, h] = lengths;
+    let mut part = |length: [u8; 4]| {
+        let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
+        file.read_exact(&mut bytes).map(|()| bytes)
+    };
+    Ok((part([a, b, c, d])?, part([e, f, g, h])?))
+}
+
+/// User and system time of this process so far.
+fn cpu_seconds() -> f64 {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
+    usage.map_or(0.0, |usage| {
+        let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+        seconds(usage.user_time()) + seconds(usage.system_time())
+    })
+}
+
+fn rss_peak_bytes() -> u64 {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
+    usage.map_or(0, |usage| u64::try_from(usage.max_rss()).unwrap_or(0) * 1024)
+}
+
+fn disk_bytes(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(entries) = std::fs::read_dir(path) else { return 0 };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => disk_bytes(&entry.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}

@@ -1,0 +1,161 @@
+//! The client of the local window: through the node's socket, or, with no node running, through the same router in this
+//! process, after taking the directory's lock.
+
+use super::Failure;
+use crate::{
+    clock::Clock,
+    http::{self, Local},
+    ledger::LedgerError,
+    node::{
+        Watch,
+        door::{self, Request},
+        setup::{self, SetupError},
+    },
+};
+use axum::{Router, body::Body, http::StatusCode};
+use http_body_util::BodyExt as _;
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{path::Path, sync::mpsc};
+use tower::ServiceExt as _;
+
+/// Longest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// A way to a node.
+pub struct Client {
+    way: Way,
+}
+
+enum Way {
+    Socket(std::path::PathBuf),
+    Here { router: Router, door: mpsc::SyncSender<Request> },
+}
+
+impl Client {
+    /// To the node that runs on `data`, or to `data` itself.
+    pub async fn open(data: &Path) -> Result<Self, Failure> {
+        let socket = data.join(http::SOCKET);
+        match tokio::net::UnixStream::connect(&socket).await {
+            Ok(_probe) => Ok(Self { way: Way::Socket(socket) }),
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
+                Self::here(data).await
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                Err(Failure::nothing(format!("{}: {error}; the node's group may ask it", socket.display())))
+            }
+            Err(error) => Err(Failure::environment(format!("{}: {error}", socket.display()))),
+        }
+    }
+
+    /// To a running node only.
+    pub fn to_socket(data: &Path) -> Self {
+        Self { way: Way::Socket(data.join(http::SOCKET)) }
+    }
+
+    async fn here(data: &Path) -> Result<Self, Failure> {
+        let data = data.to_owned();
+        let opened = tokio::task::spawn_blocking(move || setup::open(&data, Clock::System)).await.map_err(Failure::environment)?;
+        let opened = match opened {
+            Err(SetupError::Ledger(LedgerError::InUse(path))) => {
+                return Err(Failure::environment(LedgerError::InUse(path)));
+            }
+            other => other?,
+        };
+        let (requests, queue) = mpsc::sync_channel(door::QUEUE_MAX);
+        let (events, mut ignored) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
+        tokio::spawn(async move { while ignored.recv().await.is_some() {} });
+        let local = Local {
+            identity: opened.identity,
+            current: opened.current,
+            ledger: opened.ledger,
+            door: requests.clone(),
+            clock: Clock::System,
+            watch: Watch::default(),
+            recovery: opened.recovery,
+            running: false,
+            started: Clock::System.now(),
+        };
+        let keeper = opened.door;
+        std::thread::spawn(move || door::run(keeper, queue, events));
+        Ok(Self { way: Way::Here { router: http::router(local), door: requests } })
+    }
+
+    /// Asks for JSON.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, parameters: &impl Serialize) -> Result<T, Failure> {
+        self.call("GET", &with_query(path, parameters), Body::empty(), None).await
+    }
+
+    /// Sends JSON, gets JSON.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, value: &impl Serialize) -> Result<T, Failure> {
+        let body = serde_json::to_vec(value).map_err(Failure::usage)?;
+        self.call("POST", path, Body::from(body), Some("application/json")).await
+    }
+
+    /// Sends a stream of bytes, gets JSON.
+    pub async fn stream<T: DeserializeOwned>(&self, path: &str, parameters: &impl Serialize, body: Body) -> Result<T, Failure> {
+        self.call("POST", &with_query(path, parameters), body, Some("application/octet-stream")).await
+    }
+
+    async fn call<T: DeserializeOwned>(&self, method: &str, path: &str, body: Body, kind: Option<&str>) -> Result<T, Failure> {
+        let mut request = hyper::Request::builder().method(method).uri(path).header("host", "huecry");
+        if let Some(kind) = kind {
+            request = request.header("content-type", kind);
+        }
+        let request = request.body(body).map_err(Failure::usage)?;
+        let (status, body) = match &self.way {
+            Way::Here { router, .. } => {
+                let answer = router.clone().oneshot(request).await.map_err(Failure::environment)?;
+                (answer.status(), answer.into_body())
+            }
+            Way::Socket(socket) => {
+                let gone = |error: &dyn std::fmt::Display| Failure::environment(format!("{}: {error}", socket.display()));
+                let stream = tokio::net::UnixStream::connect(socket).await.map_err(|error| gone(&error))?;
+                let (mut sender, connection) =
+                    hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| gone(&error))?;
+                tokio::spawn(connection);
+                let answer = sender.send_request(request).await.map_err(|error| gone(&error))?;
+                (answer.status(), Body::new(answer.into_body()))
+            }
+        };
+        let limited = http_body_util::Limited::new(body, ANSWER_BYTES_MAX);
+        let bytes = limited.collect().await.map_err(Failure::environment)?.to_bytes();
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(Failure::environment);
+        }
+        let error: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let text = error.get("error").and_then(|text| text.as_str()).map(str::to_owned);
+        let text = text.unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned());
+        Err(match status {
+            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Failure::nothing(text),
+            status if status.is_server_error() => Failure::environment(text),
+            _ => Failure::usage(text),
+        })
+    }
+
+    /// Leaves the directory in order, if this process had opened it.
+    pub async fn close(self) -> Result<(), Failure> {
+        let Way::Here { door, router } = self.way else { return Ok(()) };
+        drop(router);
+        let (reply, done) = tokio::sync::oneshot::channel();
+        let asked = tokio::task::spawn_blocking(move || door.send(Request::Stop(reply)).is_ok()).await.unwrap_or(false);
+        if !asked {
+            return Err(Failure::environment("the ledger stopped; see the messages above"));
+        }
+        done.await.map_err(Failure::environment)?.map_err(Failure::environment)
+    }
+}
+
+fn with_query(path: &str, parameters: &impl Serialize) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(parameters) {
+        for (name, value) in fields {
+            match value {
+                serde_json::Value::Null => (),
+                serde_json::Value::String(text) => drop(query.append_pair(&name, &text)),
+                other => drop(query.append_pair(&name, &other.to_string())),
+            }
+        }
+    }
+    format!("{path}?{}", query.finish())
+}

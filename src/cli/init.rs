@@ -1,0 +1,73 @@
+//! `huecry init`: make a node's directory and keys; found a federation, or ask to join one.
+
+use super::{Context, Failure};
+use crate::{
+    charter::MemberKind,
+    clock::Clock,
+    envelope::FederationId,
+    node::setup::{self, NewNode},
+};
+
+/// Make a node: directory, keys, configuration. Founds a federation, or writes a request to join one.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The member this node belongs to: a short id such as xx-police.
+    #[arg(long, value_name = "ID")]
+    member: String,
+    /// country, vendor, coordinator or observer.
+    #[arg(long, default_value = "coordinator")]
+    kind: String,
+    /// The organisation's name.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// For countries: two capital letters (ISO 3166-1).
+    #[arg(long, value_name = "CODE")]
+    country: Option<String>,
+    /// Where to listen, such as /ip4/192.0.2.1/tcp/4100.
+    #[arg(long, value_name = "MULTIADDRESS")]
+    listen: Vec<String>,
+    /// A further channel: NAME=federation, NAME=circle:CIRCLE or NAME=named:MEMBER,MEMBER.
+    #[arg(long, value_name = "NAME=AUDIENCE")]
+    channel: Vec<String>,
+    /// Found a federation of this name, with this node as its first member and steward.
+    #[arg(long, value_name = "NAME", conflicts_with = "federation")]
+    found: Option<String>,
+    /// The id of the federation to join; writes request.huecry for its stewards.
+    #[arg(long, value_name = "ID", required_unless_present = "found")]
+    federation: Option<String>,
+}
+
+pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let member = arguments.member.parse().map_err(Failure::usage)?;
+    let kind: MemberKind = arguments.kind.parse().map_err(Failure::usage)?;
+    let display = arguments.name.unwrap_or_else(|| arguments.member.clone());
+    let new = NewNode { member, display, kind, country: arguments.country, listen: arguments.listen, channels: arguments.channel };
+    if arguments.found.is_some() && kind != MemberKind::Coordinator {
+        return Err(Failure::usage("who founds a federation keeps its charter current, and so is a coordinator; use --kind coordinator"));
+    }
+    let federation: Option<FederationId> = match &arguments.federation {
+        Some(text) => Some(text.parse().map_err(|_| Failure::usage(format!("`{text}` is no federation id; it has 64 hexadecimal digits")))?),
+        None => None,
+    };
+    setup::init(&context.data, &new)?;
+    let now = Clock::System.now();
+    let screen = &context.screen;
+    let data = context.data.display();
+    match (arguments.found, federation) {
+        (Some(name), _) => {
+            let federation = setup::found(&context.data, &new, &name, now)?;
+            screen.line(&format!("founded federation {federation}"));
+            screen.value(&serde_json::json!({ "data": data.to_string(), "federation": federation.to_string() }));
+            screen.note(&format!("keys are in {data}/keys; the root and steward keys belong offline, see the README"));
+            screen.note(&format!("next: huecry --data {data} import FILE, then huecry --data {data} query VALUE"));
+        }
+        (None, Some(federation)) => {
+            let path = setup::write_request(&context.data, &new, federation, now)?;
+            screen.line(&format!("wrote {}", path.display()));
+            screen.value(&serde_json::json!({ "data": data.to_string(), "request": path }));
+            screen.note("next: send it to the federation's stewards; with their invitation run `huecry join INVITATION`");
+        }
+        (None, None) => (),
+    }
+    Ok(())
+}

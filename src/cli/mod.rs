@@ -1,0 +1,136 @@
+//! The command line: one file a verb. Results go to stdout, everything else to stderr.
+//!
+//! Exit codes: 0 done; 1 nothing found, or not permitted; 2 the command or its input is wrong; 3 the machine is in the way
+//! (disk, port, lock, network). A new verb is a file here, a line in [`Verb`] and a line in [`dispatch`].
+
+mod admit;
+mod bench;
+mod client;
+mod demo;
+mod explain;
+mod init;
+mod join;
+mod print;
+mod publish;
+mod query;
+mod run;
+mod status;
+mod withdraw;
+
+use clap::{Parser, Subcommand};
+use print::Screen;
+use std::{path::PathBuf, process::ExitCode};
+
+/// A federated node for sharing cyber-threat indicators.
+#[derive(Parser)]
+#[command(name = "huecry", version, about, max_term_width = 100, after_help = "Exit codes: 0 done, 1 nothing found or not permitted, 2 wrong input, 3 the machine is in the way.")]
+struct Arguments {
+    /// The node's data directory.
+    #[arg(long, global = true, env = "HUECRY_DATA", default_value = "huecry-data", value_name = "DIR")]
+    data: PathBuf,
+    /// Print results as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Init(init::Arguments),
+    Admit(admit::Arguments),
+    Join(join::Arguments),
+    Run(run::Arguments),
+    Import(publish::ImportArguments),
+    Publish(publish::PublishArguments),
+    Query(query::Arguments),
+    Explain(explain::Arguments),
+    Withdraw(withdraw::Arguments),
+    Status(status::Arguments),
+    Demo(demo::Arguments),
+    Bench(bench::Arguments),
+}
+
+/// What a verb may fail with.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    /// Nothing found, or not permitted.
+    fn nothing(text: impl std::fmt::Display) -> Self {
+        Self { code: 1, text: text.to_string() }
+    }
+
+    /// The command or its input is wrong.
+    fn usage(text: impl std::fmt::Display) -> Self {
+        Self { code: 2, text: text.to_string() }
+    }
+
+    /// The machine is in the way.
+    fn environment(text: impl std::fmt::Display) -> Self {
+        Self { code: 3, text: text.to_string() }
+    }
+}
+
+/// What every verb is given.
+struct Context {
+    data: PathBuf,
+    screen: Screen,
+}
+
+/// Runs one command.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are answers, not errors; clap knows which is which.
+            let _closed_terminal = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let context = Context { data: arguments.data, screen: Screen::new(arguments.json) };
+    match dispatch(&context, arguments.verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.text.is_empty() {
+                context.screen.note(&format!("huecry: {}", failure.text));
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Init(arguments) => init::run(context, arguments),
+        Verb::Admit(arguments) => admit::run(context, arguments),
+        Verb::Join(arguments) => join::run(context, arguments),
+        Verb::Run(arguments) => run::run(context, arguments),
+        Verb::Import(arguments) => publish::import(context, arguments),
+        Verb::Publish(arguments) => publish::publish(context, arguments),
+        Verb::Query(arguments) => query::run(context, arguments),
+        Verb::Explain(arguments) => explain::run(context, arguments),
+        Verb::Withdraw(arguments) => withdraw::run(context, arguments),
+        Verb::Status(arguments) => status::run(context, arguments),
+        Verb::Demo(arguments) => demo::run(context, arguments),
+        Verb::Bench(arguments) => bench::run(context, arguments),
+    }
+}
+
+impl From<crate::node::setup::SetupError> for Failure {
+    fn from(error: crate::node::setup::SetupError) -> Self {
+        use crate::node::setup::SetupError as E;
+        match error {
+            E::Io { .. } | E::Ledger(_) | E::Key(_) => Self::environment(error),
+            _ => Self::usage(error),
+        }
+    }
+}
+
+/// A runtime for a verb that speaks to the local window.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::environment)
+}

@@ -1,0 +1,124 @@
+//! The one layer between values and a terminal, a pipe or a log: nothing hostile gets through as itself.
+//!
+//! Control characters, C1, and everything that reorders or hides text are shown as `\u{202e}`; a line is one line.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::io::{IsTerminal as _, Write as _};
+
+/// Where a verb writes.
+pub struct Screen {
+    json: bool,
+}
+
+impl Screen {
+    /// A screen that prints results as JSON, or for people.
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether results are wanted as JSON.
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints a result for people; nothing under `--json`.
+    pub fn line(&self, text: &str) {
+        if !self.json {
+            self.put(&visible(text));
+        }
+    }
+
+    /// Prints a result as one line of JSON, under `--json`.
+    pub fn value(&self, value: &impl Serialize) {
+        if self.json {
+            self.put(&json_line(value));
+        }
+    }
+
+    fn put(&self, text: &str) {
+        // A reader that went away (`| head`) is no error of ours.
+        let _reader_gone = writeln!(std::io::stdout(), "{text}");
+    }
+
+    /// Prints what is no result: hints, progress, errors.
+    pub fn note(&self, text: &str) {
+        let _reader_gone = writeln!(std::io::stderr(), "{}", visible(text));
+    }
+
+    /// A progress bar over `total` bytes, shown only on a terminal and only after a second.
+    pub fn bar(&self, total: u64, what: &str) -> ProgressBar {
+        if !std::io::stderr().is_terminal() || self.json {
+            return ProgressBar::hidden();
+        }
+        let style = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {eta}");
+        let bar = ProgressBar::new(total).with_message(visible(what));
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar
+    }
+}
+
+/// One line of JSON in which nothing but printable characters stands as itself.
+pub fn json_line(value: &impl Serialize) -> String {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    let mut units = [0; 2];
+    text.chars().fold(String::with_capacity(text.len()), |mut out, char| {
+        if is_hostile(char) {
+            char.encode_utf16(&mut units).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            out.push(char);
+        }
+        out
+    })
+}
+
+/// `text` with every character that could act on a screen made visible.
+pub fn visible(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, char| {
+        if is_hostile(char) {
+            out.push_str(&format!("\\u{{{:x}}}", u32::from(char)));
+        } else {
+            out.push(char);
+        }
+        out
+    })
+}
+
+/// Controls (C0, DEL, C1), line and paragraph separators, bidirectional marks and isolates, zero-width and tag characters.
+fn is_hostile(char: char) -> bool {
+    char.is_control()
+        || matches!(char,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Whole numbers with spaces between thousands.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let with_gap = |(index, digit): (usize, char)| {
+        let gap = index > 0 && (digits.len() - index).is_multiple_of(3);
+        gap.then_some('\u{a0}').into_iter().chain([digit])
+    };
+    digits.chars().enumerate().flat_map(with_gap).map(|char| if char == '\u{a0}' { ' ' } else { char }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn x_01_x_02_what_acts_on_a_screen_is_shown_instead() {
+        let hostile = "a\u{1b}]52;c;x\u{7}\u{8}\u{9b}\u{202e}\u{200b}\u{2066}\nb";
+        let shown = visible(hostile);
+        assert!(shown.chars().all(|char| !is_hostile(char)), "{shown}");
+        assert_eq!(shown, "a\\u{1b}]52;c;x\\u{7}\\u{8}\\u{9b}\\u{202e}\\u{200b}\\u{2066}\\u{a}b");
+        let json = json_line(&hostile);
+        assert!(json.chars().all(|char| !is_hostile(char)), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hostile);
+    }
+
+    #[test]
+    fn numbers_are_read_in_threes() {
+        assert_eq!((grouped(7).as_str(), grouped(1234).as_str(), grouped(1_234_567).as_str()), ("7", "1 234", "1 234 567"));
+    }
+}

@@ -1,0 +1,278 @@
+//! `huecry import` and `huecry publish`: read indicator files, keep them to ourselves or sign them to others.
+
+use super::{Context, Failure, client::Client, print::grouped, runtime};
+use crate::{
+    exchange::Layout,
+    http::{PublishParameters, PublishReply},
+    node::setup::{IMPORTED, INDICATORS},
+};
+use axum::body::{Body, Bytes};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+/// Bytes read from a file at once.
+const PIECE_BYTES: usize = 256 * 1024;
+/// Complaints printed for a person; `--json` has fifty.
+const COMPLAINTS_SHOWN: usize = 10;
+
+/// What is said once about everything in the files.
+#[derive(clap::Args, Clone)]
+struct About {
+    /// The title of the report that the indicators belong to; the file's name unless said.
+    #[arg(long)]
+    title: Option<String>,
+    #[arg(long)]
+    description: Option<String>,
+    /// How the files are laid out: plain (a value a line), csv, or text (prose). By their names unless said.
+    #[arg(long)]
+    layout: Option<String>,
+    /// The type of every value, such as domain or other:filename. Recognised unless said.
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// 0 to 100.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=100))]
+    confidence: Option<u8>,
+    /// How long it stays valid.
+    #[arg(long, value_name = "DAYS", conflicts_with = "valid_until")]
+    valid_days: Option<u32>,
+    #[arg(long, value_name = "DATE")]
+    valid_until: Option<String>,
+    /// attacker, compromised, victim or unknown.
+    #[arg(long)]
+    role: Option<String>,
+    /// The most a receiver should do: block, alert, hunt or context.
+    #[arg(long = "use", value_name = "USE")]
+    usage: Option<String>,
+    /// Tags, separated by commas.
+    #[arg(long)]
+    tags: Option<String>,
+    /// Whose finding it is, if not ours.
+    #[arg(long, value_name = "ORGANISATION")]
+    source: Option<String>,
+    /// Every domain means also what is below it.
+    #[arg(long)]
+    subdomains: bool,
+}
+
+/// Read indicator files into this node alone. Nothing of it leaves; `publish` does that.
+#[derive(clap::Args)]
+pub struct ImportArguments {
+    /// Files (plain, csv, prose; gzip too), or - for standard input.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    about: About,
+}
+
+/// Sign indicators and send them to a channel's readers.
+#[derive(clap::Args)]
+pub struct PublishArguments {
+    /// Files (plain, csv, prose; gzip too), or - for standard input.
+    #[arg(value_name = "FILE", required_unless_present = "value")]
+    files: Vec<PathBuf>,
+    /// A value to publish, beside or instead of files.
+    #[arg(long, value_name = "VALUE")]
+    value: Vec<String>,
+    /// The channel.
+    #[arg(long, default_value = INDICATORS)]
+    channel: String,
+    /// clear, green, amber, amber+strict or red.
+    #[arg(long, default_value = "green")]
+    tlp: String,
+    /// Sign nothing; say whom it would reach and which lists its values are on.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    about: About,
+}
+
+/// Where bytes come from.
+enum Input {
+    File(PathBuf),
+    Values(Vec<String>),
+}
+
+pub(super) fn import(context: &Context, arguments: ImportArguments) -> Result<(), Failure> {
+    let inputs = arguments.files.into_iter().map(Input::File).collect();
+    send_all(context, inputs, &arguments.about, IMPORTED, "red", false)
+}
+
+pub(super) fn publish(context: &Context, arguments: PublishArguments) -> Result<(), Failure> {
+    let mut inputs: Vec<Input> = arguments.files.into_iter().map(Input::File).collect();
+    if !arguments.value.is_empty() {
+        inputs.push(Input::Values(arguments.value));
+    }
+    send_all(context, inputs, &arguments.about, &arguments.channel, &arguments.tlp, arguments.dry_run)
+}
+
+fn send_all(context: &Context, inputs: Vec<Input>, about: &About, channel: &str, tlp: &str, dry_run: bool) -> Result<(), Failure> {
+    // Every file is opened before the first is sent, so that a misspelt name stops all of it.
+    let opened = inputs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    runtime()?.block_on(async {
+        let client = Client::open(&context.data).await?;
+        let mut failure = None;
+        for (input, (reader, length)) in inputs.iter().zip(opened) {
+            let parameters = parameters(about, input, channel, tlp, dry_run);
+            let name = name_of(input);
+            match send(context, &client, &parameters, reader, length, &name).await {
+                Ok(reply) => show(context, &name, &reply),
+                Err(error) => {
+                    failure = Some(Failure { text: format!("{name}: {}", error.text), ..error });
+                    break;
+                }
+            }
+        }
+        client.close().await?;
+        failure.map_or(Ok(()), Err)
+    })
+}
+
+fn name_of(input: &Input) -> String {
+    match input {
+        Input::File(path) if path.as_os_str() == "-" => "standard input".to_owned(),
+        Input::File(path) => path.display().to_string(),
+        Input::Values(_) => "--value".to_owned(),
+    }
+}
+
+fn parameters(about: &About, input: &Input, channel: &str, tlp: &str, dry_run: bool) -> PublishParameters {
+    let file_name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let default_title = match input {
+        Input::File(path) => file_name(path).filter(|name| name != "-").unwrap_or_else(|| "imported list".to_owned()),
+        Input::Values(values) => format!("{} values", values.len()),
+    };
+    let by_name = match input {
+        Input::File(path) => match Layout::of_name(&path.to_string_lossy()) {
+            Layout::Plain => "plain",
+            Layout::Csv => "csv",
+            Layout::Prose => "text",
+        },
+        Input::Values(_) => "plain",
+    };
+    let About { title, description, layout, kind, confidence, valid_days, valid_until, role, usage, tags, source, subdomains } = about.clone();
+    PublishParameters {
+        channel: channel.to_owned(),
+        tlp: tlp.to_owned(),
+        title: title.unwrap_or(default_title),
+        layout: Some(layout.unwrap_or_else(|| by_name.to_owned())),
+        kind,
+        description,
+        confidence,
+        valid_days,
+        valid_until,
+        role,
+        usage,
+        tags,
+        source,
+        subdomains,
+        dry_run,
+    }
+}
+
+type Opened = (Box<dyn Read + Send>, u64);
+
+fn open(input: &Input) -> Result<Opened, Failure> {
+    let path = match input {
+        Input::Values(values) => {
+            let text = values.join("\n").into_bytes();
+            return Ok((Box::new(std::io::Cursor::new(text)), 0));
+        }
+        Input::File(path) if path.as_os_str() == "-" => return Ok((Box::new(std::io::stdin()), 0)),
+        Input::File(path) => path,
+    };
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => Failure::usage(format!("{}: there is no such file", path.display())),
+        _ => Failure::environment(format!("{}: {error}", path.display())),
+    };
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(Failure::usage(format!("{} is a directory; name the files in it, as in {}/*", path.display(), path.display())));
+    }
+    if path.extension().is_some_and(|ending| ending == "gz") {
+        return Ok((Box::new(flate2::read::MultiGzDecoder::new(file)), 0));
+    }
+    Ok((Box::new(file), metadata.len()))
+}
+
+async fn send(
+    context: &Context,
+    client: &Client,
+    parameters: &PublishParameters,
+    mut reader: Box<dyn Read + Send>,
+    length: u64,
+    name: &str,
+) -> Result<PublishReply, Failure> {
+    let bar = context.screen.bar(length, name);
+    let (pieces, queue) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(8);
+    let counting = bar.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut buffer = vec![0; PIECE_BYTES];
+        loop {
+            let piece = match reader.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => Ok(Bytes::copy_from_slice(buffer.get(..count).unwrap_or_default())),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            counting.inc(piece.as_ref().map_or(0, |piece| piece.len() as u64));
+            let failed = piece.as_ref().err().map(|error| std::io::Error::new(error.kind(), error.to_string()));
+            if pieces.blocking_send(piece).is_err() {
+                return Ok(());
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+    });
+    let stream = futures::stream::unfold(queue, |mut queue| async move { queue.recv().await.map(|piece| (piece, queue)) });
+    let reply = client.stream("/v1/publish", parameters, Body::from_stream(stream)).await;
+    bar.finish_and_clear();
+    // A file that cannot be read to its end is the reason that matters more.
+    if let Ok(Err(error)) = reading.await {
+        return Err(Failure::environment(error));
+    }
+    reply
+}
+
+fn show(context: &Context, name: &str, reply: &PublishReply) {
+    let screen = &context.screen;
+    screen.value(reply);
+    let types = reply.by_type.iter().map(|(kind, count)| format!("{} {kind}", grouped(*count)));
+    let types = types.collect::<Vec<_>>().join(", ");
+    if reply.dry_run {
+        screen.line(&format!("{name}: {} indicators ({types}) would go to {}, {}", grouped(reply.records), reply.channel, reply.tlp));
+        for list in &reply.lists {
+            screen.line(&format!("  on list `{}`: {} values, the first is {}", list.list, grouped(list.values), list.first));
+        }
+        let reached: Vec<&str> = reply.reach.iter().filter(|line| line.reached).map(|line| line.member.as_str()).collect();
+        screen.line(&format!("  reaches {} of {} other members: {}", reached.len(), reply.reach.len(), reached.join(", ")));
+        for line in reply.reach.iter().filter(|line| !line.reached) {
+            screen.line(&format!("  not {}: {}", line.member, line.why_not.as_deref().unwrap_or_default()));
+        }
+    } else {
+        screen.line(&format!("{name}: {} indicators ({types}) in {} batches to {}, {}", grouped(reply.records), reply.batches, reply.channel, reply.tlp));
+        if let (Some(report), Some(first), Some(last)) = (&reply.report, &reply.first, &reply.last) {
+            screen.line(&format!("  report {report}, indicators {first} to {last}"));
+        }
+        if reply.held + reply.refused > 0 {
+            screen.line(&format!("  our own policy holds {} and refuses {} of them", grouped(reply.held), grouped(reply.refused)));
+        }
+    }
+    if reply.duplicates > 0 {
+        screen.note(&format!("{name}: {} values stood there more than once", grouped(reply.duplicates)));
+    }
+    if reply.latin1_lines > 0 {
+        screen.note(&format!("{name}: {} lines were not UTF-8 and were read as ISO-8859-1", grouped(reply.latin1_lines)));
+    }
+    for complaint in reply.first_complaints.iter().take(COMPLAINTS_SHOWN) {
+        screen.note(&format!("{name}:{}: {}", complaint.line, complaint.why));
+    }
+    if reply.complaints > 0 {
+        let more = if reply.complaints as usize > COMPLAINTS_SHOWN { "; --json shows the first fifty" } else { "" };
+        screen.note(&format!("{name}: {} of {} lines gave nothing{more}", grouped(reply.complaints), grouped(reply.lines)));
+    }
+}

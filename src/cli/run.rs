@@ -1,0 +1,123 @@
+//! `huecry run`: be a node.
+
+use super::{Context, Failure, runtime};
+use crate::{
+    clock::Clock,
+    http::{self, Local},
+    node::{
+        self, NodeError, Parts, Watch,
+        door::{self, Request},
+        setup,
+    },
+};
+use std::sync::mpsc;
+use tracing_subscriber::EnvFilter;
+
+/// Run the node until it is told to stop (SIGTERM, or Ctrl-C).
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// What to log: a tracing filter such as info or huecry=debug.
+    #[arg(long, env = "HUECRY_LOG", default_value = "info,libp2p=warn,libp2p_gossipsub=error,libp2p_swarm=warn,fjall=warn,lsm_tree=warn")]
+    log: String,
+    /// Log as JSON lines.
+    #[arg(long)]
+    log_json: bool,
+}
+
+/// A log line is one line, whatever a value in it tries: the same escaping as on a terminal.
+struct SafeLog;
+
+impl std::io::Write for SafeLog {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let mut stderr = std::io::stderr().lock();
+        stderr.write_all(super::print::visible(text.trim_end_matches('\n')).as_bytes())?;
+        stderr.write_all(b"\n")?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&arguments.log).map_err(|error| Failure::usage(format!("--log: {error}")))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| SafeLog);
+    let installed = if arguments.log_json { log.json().try_init() } else { log.try_init() };
+    installed.map_err(Failure::environment)?;
+    // A core file would hold the keys.
+    let no_core = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
+    if let Err(error) = no_core {
+        tracing::warn!(%error, "core files could not be turned off");
+    }
+    let opened = setup::open(&context.data, Clock::System)?;
+    opened.notes.iter().for_each(|note| tracing::warn!("{note}"));
+    if opened.recovery.replayed > 0 || opened.recovery.cut_bytes > 0 {
+        let recovery = opened.recovery;
+        tracing::info!(replayed = recovery.replayed, cut_bytes = recovery.cut_bytes, "the ledger was brought up to date");
+    }
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(serve(context, opened));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    outcome
+}
+
+async fn serve(context: &Context, opened: setup::Opened) -> Result<(), Failure> {
+    let (requests, queue) = mpsc::sync_channel(door::QUEUE_MAX);
+    let (events, door_events) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
+    let keeper = opened.door;
+    std::thread::spawn(move || door::run(keeper, queue, events));
+    let watch = Watch::default();
+    let local = Local {
+        identity: opened.identity.clone(),
+        current: opened.current.clone(),
+        ledger: opened.ledger.clone(),
+        door: requests.clone(),
+        clock: Clock::System,
+        watch: watch.clone(),
+        recovery: opened.recovery,
+        running: true,
+        started: Clock::System.now(),
+    };
+    let listener = http::listen(&context.data).map_err(Failure::environment)?;
+    tokio::spawn(http::serve(listener, http::router(local)));
+    let parts = Parts {
+        identity: opened.identity,
+        current: opened.current,
+        ledger: opened.ledger,
+        door: requests.clone(),
+        clock: Clock::System,
+        listen: opened.config.node.listen,
+        announce: opened.config.node.announce,
+        dial: opened.config.node.dial,
+        watch,
+    };
+    let ready = |addresses: Vec<String>| tracing::info!(addresses = addresses.join(" "), "ready");
+    let ended = node::run(parts, door_events, ready, stopped()).await;
+    // Whatever ended the loop, what was taken in is left in order.
+    let (reply, done) = tokio::sync::oneshot::channel();
+    let asked = tokio::task::spawn_blocking(move || requests.send(Request::Stop(reply)).is_ok()).await.unwrap_or(false);
+    if asked && let Ok(Err(error)) = done.await {
+        return Err(Failure::environment(error));
+    }
+    let _already_gone = std::fs::remove_file(context.data.join(http::SOCKET));
+    match ended {
+        Ok(()) => Ok(()),
+        Err(error @ NodeError::Address(_)) => Err(Failure::usage(error)),
+        Err(error) => Err(Failure::environment(error)),
+    }
+}
+
+async fn stopped() {
+    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    match terminate {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => (),
+                _ = tokio::signal::ctrl_c() => (),
+            }
+        }
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+    tracing::info!("stopping");
+}

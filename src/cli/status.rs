@@ -1,0 +1,41 @@
+//! `huecry status`: how the node is.
+
+use super::{Context, Failure, client::Client, print::grouped, runtime};
+use serde_json::{Value, json};
+
+/// Show how the node is: federation, peers, feeds, verdicts.
+#[derive(clap::Args)]
+pub struct Arguments {}
+
+pub(super) fn run(context: &Context, _: Arguments) -> Result<(), Failure> {
+    let status: Value = runtime()?.block_on(async {
+        let client = Client::open(&context.data).await?;
+        let answer = client.get("/v1/status", &json!({})).await;
+        client.close().await?;
+        answer
+    })?;
+    let screen = &context.screen;
+    screen.value(&status);
+    let at = |path: &str| status.pointer(path).cloned().unwrap_or_default();
+    let text = |path: &str| at(path).as_str().unwrap_or_default().to_owned();
+    let number = |path: &str| grouped(at(path).as_u64().unwrap_or_default());
+    let running = if at("/running") == Value::Bool(true) { format!("running since {}", text("/since")) } else { "not running".to_owned() };
+    screen.line(&format!("{} (node {}), {running}", text("/member"), text("/node")));
+    screen.line(&format!("federation  {}  {}", text("/federation_name"), text("/federation")));
+    screen.line(&format!("charter     version {}, {}, until {}; {} members, {} cards", number("/charter_version"), text("/charter"), text("/charter_expires"), number("/members"), number("/cards")));
+    let peers = at("/network/peers").as_array().cloned().unwrap_or_default();
+    let peer = |peer: &Value| format!("{} ({})", peer.pointer("/member").and_then(Value::as_str).unwrap_or_default(), peer.pointer("/software").and_then(Value::as_str).unwrap_or_default());
+    screen.line(&format!("peers       {}: {}", peers.len(), peers.iter().map(peer).collect::<Vec<_>>().join(", ")));
+    screen.line(&format!("records     {} accepted, {} held, {} refused, {} waiting, {} malformed", number("/counts/accepted"), number("/counts/held"), number("/counts/refused"), number("/counts/waiting"), number("/counts/bad")));
+    for feed in at("/feeds").as_array().into_iter().flatten() {
+        let count = |name: &str| grouped(feed.get(name).and_then(Value::as_u64).unwrap_or_default());
+        let quarantined = if feed.get("quarantined") == Some(&Value::Bool(true)) { "  QUARANTINED" } else { "" };
+        screen.line(&format!("feed        {}  {} batches, {} accepted, {} held, {} refused{quarantined}", feed.get("feed").and_then(Value::as_str).unwrap_or_default(), count("last"), count("accepted"), count("held"), count("refused")));
+    }
+    let refusals = at("/network/refusals");
+    let refusals: Vec<String> = refusals.as_object().into_iter().flatten().map(|(code, count)| format!("{count} {code}")).collect();
+    if !refusals.is_empty() {
+        screen.line(&format!("not let in  {}", refusals.join(", ")));
+    }
+    Ok(())
+}

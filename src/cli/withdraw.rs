@@ -1,0 +1,34 @@
+//! `huecry withdraw`: take back what is ours, everywhere.
+
+use super::{Context, Failure, client::Client, runtime};
+use crate::http::{WithdrawParameters, WithdrawReply};
+
+/// Take back records of ours, everywhere they went.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Names of records or reports, or values that we assert.
+    #[arg(required = true, value_name = "REF|VALUE")]
+    what: Vec<String>,
+    /// wrong, superseded, over-shared or legal.
+    #[arg(long, default_value = "wrong")]
+    reason: String,
+    /// A sentence for those who relied on it.
+    #[arg(long)]
+    note: Option<String>,
+}
+
+pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { what, reason, note } = arguments;
+    let reply: WithdrawReply = runtime()?.block_on(async {
+        let client = Client::open(&context.data).await?;
+        let reply = client.post("/v1/withdraw", &WithdrawParameters { what, reason, note }).await;
+        client.close().await?;
+        reply
+    })?;
+    context.screen.value(&reply);
+    for reference in &reply.withdrawn {
+        context.screen.line(&format!("withdrew {reference}"));
+    }
+    context.screen.note(&format!("by {}; it travels to everyone who may have had them", reply.by.join(", ")));
+    Ok(())
+}

@@ -1,0 +1,371 @@
+//! The local window: HTTP over a Unix socket in the data directory. The command line is its first client.
+//!
+//!     GET  /v1/status            POST /v1/publish     (body: the file itself)
+//!     GET  /v1/query             POST /v1/withdraw
+//!     GET  /v1/explain
+//!
+//! The socket has mode 0660 in a directory of mode 0750, so the file system says who may ask; the peer's user id is logged
+//! with whatever changes anything. Without a running node the same router answers inside the command line's process.
+
+mod publish;
+
+use crate::{
+    charter::Freshness,
+    clock::Clock,
+    ledger::{Counts, Ledger, LedgerError, Recovery},
+    node::{
+        Current, Identity, NetworkStatus, Watch,
+        door::{DoorError, Request, TakeBack},
+    },
+    query::{self, Question, QueryError},
+    record::{MemberId, Reason, RecordRef, Timestamp, Tlp},
+};
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+use tokio::net::UnixListener;
+
+pub use publish::{ListHit, PublishParameters, PublishReply, ReachLine};
+
+/// The socket's name in the data directory.
+pub const SOCKET: &str = "huecry.sock";
+/// A request's header must be complete within this.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections at once; each is a local process.
+const CONNECTIONS_MAX: usize = 256;
+/// Longest JSON body.
+const JSON_BYTES_MAX: usize = 1024 * 1024;
+
+/// What the window looks at.
+#[derive(Clone)]
+pub struct Local {
+    pub identity: Arc<Identity>,
+    pub current: Current,
+    pub ledger: Ledger,
+    pub door: mpsc::SyncSender<Request>,
+    pub clock: Clock,
+    pub watch: Watch,
+    pub recovery: Recovery,
+    /// Whether this is a running node, or a command that opened the directory itself.
+    pub running: bool,
+    pub started: Timestamp,
+}
+
+/// An answer that is no success.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    text: String,
+}
+
+impl ApiError {
+    fn bad(error: impl std::fmt::Display) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, text: error.to_string() }
+    }
+
+    fn internal(error: impl std::fmt::Display) -> Self {
+        tracing::error!(%error, "a local request failed");
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, text: error.to_string() }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.text }))).into_response()
+    }
+}
+
+impl From<LedgerError> for ApiError {
+    fn from(error: LedgerError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Ledger(error) => Self::internal(error),
+            other => Self::bad(other),
+        }
+    }
+}
+
+impl From<DoorError> for ApiError {
+    fn from(error: DoorError) -> Self {
+        match error {
+            DoorError::Ledger(_) | DoorError::Stopping => Self::internal(error),
+            DoorError::NoSuchRecord(_) => Self { status: StatusCode::NOT_FOUND, text: error.to_string() },
+            DoorError::NotOurs(_) => Self { status: StatusCode::FORBIDDEN, text: error.to_string() },
+            other => Self::bad(other),
+        }
+    }
+}
+
+/// The window's routes.
+pub fn router(local: Local) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/query", get(ask))
+        .route("/v1/explain", get(explain))
+        .route("/v1/withdraw", post(withdraw).layer(axum::extract::DefaultBodyLimit::max(JSON_BYTES_MAX)))
+        .route("/v1/publish", post(publish::publish).layer(axum::extract::DefaultBodyLimit::disable()))
+        .with_state(local)
+}
+
+/// What `status` says.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    pub member: String,
+    pub node: String,
+    pub federation: String,
+    pub federation_name: String,
+    pub running: bool,
+    pub since: String,
+    pub charter_version: u64,
+    pub charter_expires: String,
+    /// `current`, or `stale since ...`.
+    pub charter: String,
+    pub members: usize,
+    pub cards: usize,
+    pub policy: String,
+    pub lists: Vec<String>,
+    pub counts: Counts,
+    pub records: u64,
+    pub feeds: Vec<FeedLine>,
+    pub recovery: Recovery,
+    pub network: NetworkStatus,
+}
+
+/// One feed in `status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct FeedLine {
+    pub feed: String,
+    pub last: u64,
+    pub head: String,
+    pub time: String,
+    pub quarantined: bool,
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+async fn status(State(local): State<Local>) -> Json<Status> {
+    let intake = local.current.get();
+    let now = local.clock.now();
+    let charter = intake.roster.charter().charter();
+    let feeds = local.ledger.feeds();
+    let mut counts = Counts::default();
+    feeds.iter().for_each(|(_, state)| counts.add(&state.counts));
+    let line = |(feed, state): (crate::record::FeedId, crate::ledger::FeedState)| FeedLine {
+        feed: feed.to_string(),
+        last: state.last,
+        head: state.id.to_string(),
+        time: state.time.to_string(),
+        quarantined: state.quarantined,
+        counts: state.counts,
+    };
+    Json(Status {
+        member: local.identity.member.to_string(),
+        node: local.identity.node_name.clone(),
+        federation: intake.roster.federation().to_string(),
+        federation_name: charter.name.clone(),
+        running: local.running,
+        since: local.started.to_string(),
+        charter_version: charter.version,
+        charter_expires: charter.expires.to_string(),
+        charter: match intake.roster.freshness(now) {
+            Freshness::Current => "current".to_owned(),
+            Freshness::Stale { since } => format!("stale since {since}: new content is held"),
+        },
+        members: charter.members.len(),
+        cards: intake.roster.cards().count(),
+        policy: intake.policy.hash().to_string(),
+        lists: intake.lists.names().map(|(name, role)| format!("{name} ({role})")).collect(),
+        records: counts.total(),
+        counts,
+        feeds: feeds.into_iter().map(line).collect(),
+        recovery: local.recovery,
+        network: local.watch.get(),
+    })
+}
+
+/// What `query` may be asked.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryParameters {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tlp_max: Option<String>,
+    #[serde(default)]
+    pub all: bool,
+    #[serde(default)]
+    pub limit: usize,
+}
+
+impl QueryParameters {
+    fn question(&self) -> Result<Question, ApiError> {
+        let kind = |name: &String| match name.parse::<crate::record::TypeName>() {
+            Ok(crate::record::TypeName::Typed(kind)) => Ok(kind),
+            Ok(crate::record::TypeName::Other(_)) => Ok(crate::record::ObservableType::Other),
+            Err(error) => Err(ApiError::bad(error)),
+        };
+        Ok(Question {
+            text: self.text.clone(),
+            origin: self.origin.as_ref().map(|id| id.parse()).transpose().map_err(ApiError::bad)?,
+            kind: self.kind.as_ref().map(kind).transpose()?,
+            tlp_max: self.tlp_max.as_deref().map(Tlp::parse).transpose().map_err(ApiError::bad)?,
+            all: self.all,
+            limit: self.limit,
+        })
+    }
+}
+
+async fn ask(State(local): State<Local>, Query(parameters): Query<QueryParameters>) -> Result<Json<query::Answer>, ApiError> {
+    let question = parameters.question()?;
+    blocking(move || Ok(query::answer(&local.ledger, &question, local.clock.now())?)).await.map(Json)
+}
+
+#[derive(Deserialize)]
+struct ExplainParameters {
+    what: String,
+}
+
+async fn explain(State(local): State<Local>, Query(parameters): Query<ExplainParameters>) -> Result<Json<Vec<query::Story>>, ApiError> {
+    blocking(move || {
+        let intake = local.current.get();
+        Ok(query::explain(&local.ledger, &intake.roster, &intake.lists, &parameters.what, local.clock.now())?)
+    })
+    .await
+    .map(Json)
+}
+
+/// What `withdraw` takes: names of records, or values.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WithdrawParameters {
+    pub what: Vec<String>,
+    pub reason: String,
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+/// What was taken back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WithdrawReply {
+    pub withdrawn: Vec<String>,
+    pub by: Vec<String>,
+}
+
+async fn withdraw(State(local): State<Local>, Json(parameters): Json<WithdrawParameters>) -> Result<Json<WithdrawReply>, ApiError> {
+    let reason: Reason = parameters.reason.parse().map_err(ApiError::bad)?;
+    let (ledger, me, now) = (local.ledger.clone(), local.identity.member.clone(), local.clock.now());
+    let what = parameters.what;
+    let targets = blocking(move || own_targets(&ledger, &me, &what, now)).await?;
+    let withdrawn = targets.iter().map(ToString::to_string).collect();
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let request = Request::Withdraw(TakeBack { targets, reason, note: parameters.note }, reply);
+    let door = local.door.clone();
+    blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
+    let done = answer.await.map_err(|_| DoorError::Stopping)??;
+    let by = done.first.into_iter().chain(done.last).map(|one| one.to_string());
+    let by: std::collections::BTreeSet<String> = by.collect();
+    Ok(Json(WithdrawReply { withdrawn, by: by.into_iter().collect() }))
+}
+
+/// Records of ours: those named, and those about the values named.
+fn own_targets(ledger: &Ledger, me: &MemberId, what: &[String], now: Timestamp) -> Result<Vec<RecordRef>, ApiError> {
+    let mut targets = Vec::new();
+    for text in what {
+        if let Ok(reference) = text.parse::<RecordRef>() {
+            targets.push(reference);
+            continue;
+        }
+        let question = Question { text: Some(text.clone()), origin: Some(me.clone()), all: true, ..Question::default() };
+        let answer = query::answer(ledger, &question, now)?;
+        let exact = crate::record::Observable::recognise(text).map_err(ApiError::bad)?.to_string();
+        let ours = answer.values.iter().filter(|value| value.value == exact).flat_map(|value| &value.assertions);
+        let live = ours.filter(|one| one.kind == "indicator" && one.standing != query::Standing::Withdrawn);
+        let before = targets.len();
+        targets.extend(live.filter_map(|one| one.reference.parse::<RecordRef>().ok()));
+        if targets.len() == before {
+            let text = format!("we assert nothing about `{}` that could be withdrawn", crate::record::excerpt(text));
+            return Err(ApiError { status: StatusCode::NOT_FOUND, text });
+        }
+    }
+    Ok(targets)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?
+}
+
+/// Why the window could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("the socket {} could not be made: {error}", path.display())]
+pub struct SocketError {
+    path: PathBuf,
+    error: std::io::Error,
+}
+
+/// Makes the socket. The ledger's lock is held by then, so a socket that is there is a dead node's.
+pub fn listen(data: &Path) -> Result<UnixListener, SocketError> {
+    let path = data.join(SOCKET);
+    let failed = |error| SocketError { path: path.clone(), error };
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => (),
+    }
+    let listener = UnixListener::bind(&path).map_err(failed)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Answers on the socket for as long as the node runs.
+pub async fn serve(listener: UnixListener, router: Router) {
+    let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let (stream, _) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a local connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let operator = stream.peer_cred().map(|cred| cred.uid()).ok();
+        tracing::debug!(operator, "local connection");
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            // `axum::serve` has no header timeout; hyper's needs a timer to be one.
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "local connection ended");
+            }
+            drop(place);
+        });
+    }
+}
