@@ -12,7 +12,7 @@
 //! Not here: what any key means (`record`, `envelope`, `charter`).
 
 use serde::{Serialize, de::DeserializeOwned};
-use unicode_normalization::{IsNormalized, is_nfc_quick, is_nfc};
+use unicode_normalization::{IsNormalized, is_nfc, is_nfc_quick};
 
 /// Deepest nesting of arrays and maps that is read. Our deepest document, the charter, has five levels; RFC 8949
 /// section 10 asks for a bound because recursion is the attacker's stack.
@@ -153,12 +153,7 @@ impl Walk<'_> {
 
     /// Walks the entries of a map and reports each: its key when that is an unsigned integer, where its value starts,
     /// and how long key and value are together.
-    fn map_entries(
-        &mut self,
-        count: u64,
-        depth: usize,
-        mut seen: impl FnMut(Option<u64>, usize, &[u8], usize),
-    ) -> Result<(), CborError> {
+    fn map_entries(&mut self, count: u64, depth: usize, mut seen: impl FnMut(Option<u64>, usize, &[u8], usize)) -> Result<(), CborError> {
         let depth = self.deeper(depth)?;
         let mut previous: &[u8] = &[];
         for _ in 0..count {

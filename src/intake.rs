@@ -157,6 +157,7 @@ pub enum Placed {
 }
 
 /// What became of one place of an admitted batch.
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// Withheld by whoever served it.
@@ -236,9 +237,7 @@ impl Intake {
             Some((last, _)) if seq == last + 1 => {
                 Err(Refusal::new(Blame::Reject, "wrong-prev", format!("{feed}#{seq} does not continue {feed}#{last}")))
             }
-            Some((last, _)) if seq <= last => {
-                Err(Refusal::new(Blame::Ignore, "below-floor", format!("{feed}#{seq} was forgotten here")))
-            }
+            Some((last, _)) if seq <= last => Err(Refusal::new(Blame::Ignore, "below-floor", format!("{feed}#{seq} was forgotten here"))),
             None if seq == 1 => Ok(Placed::Next(head)),
             position => {
                 let last = position.map_or(0, |(last, _)| last);
@@ -452,4 +451,3 @@ impl Bench<'_> {
         (judgement, clipped.map_or(ends, |clip| clip.min(ends)))
     }
 }
-

@@ -1,8 +1,8 @@
 //! The roster: charter, stamp and cards together, and the questions that the rest of huecry asks of them.
 
 use super::{
-    Agreement, BUILT_IN_CIRCLES, Card, CardError, Channel, CharterError, History, Member, MemberKind, NodeKey, PublishingKey,
-    SignedCard, SignedCharter, SignedStamp,
+    Agreement, BUILT_IN_CIRCLES, Card, CardError, Channel, CharterError, History, Member, MemberKind, NodeKey, PublishingKey, SignedCard,
+    SignedCharter, SignedStamp,
 };
 use crate::{
     envelope::{Audience, Class, FederationId, Head, KeyId, PublicKey, Readers, SignedHead},
@@ -26,7 +26,9 @@ pub enum Standing {
     /// Cut off; its signed removals still pass among the others.
     Revoked,
     /// No agreement is running: run-off, removals pass both ways.
-    Ended { agreement: Option<String> },
+    Ended {
+        agreement: Option<String>,
+    },
 }
 
 impl Standing {
@@ -216,9 +218,8 @@ impl Roster {
 
     /// The agreements of a member that run at `now`.
     pub fn agreements<'a>(&'a self, id: &'a MemberId, now: Timestamp) -> impl Iterator<Item = &'a Agreement> {
-        let runs = move |one: &&Agreement| {
-            one.member == *id && one.from <= now && now < one.until && one.revoked.is_none_or(|from| from > now)
-        };
+        let runs =
+            move |one: &&Agreement| one.member == *id && one.from <= now && now < one.until && one.revoked.is_none_or(|from| from > now);
         self.charter.charter().agreements.iter().filter(runs)
     }
 
@@ -294,9 +295,7 @@ impl Roster {
         match &audience.readers {
             Readers::Federation => self.member(reader).is_some(),
             Readers::Named(members) => members.contains(reader),
-            Readers::Circle { name, generation, excluded } => {
-                !excluded.contains(reader) && self.in_circle(name, *generation, reader)
-            }
+            Readers::Circle { name, generation, excluded } => !excluded.contains(reader) && self.in_circle(name, *generation, reader),
         }
     }
 

@@ -1,14 +1,9 @@
 //! `huecry bench`: the figures, each with its workload, on data it makes from reserved names.
 
-use super::{
-    Context, Failure,
-    client::Client,
-    print::grouped,
-    runtime,
-};
+use super::{Context, Failure, client::Client, print::grouped, runtime};
 use crate::{
-    clock::Clock,
     charter::MemberKind,
+    clock::Clock,
     envelope::SecretKey,
     http::{PublishParameters, PublishReply},
     intake::Placed,
@@ -125,8 +120,12 @@ fn publish(context: &Context, lines: u64, keep: Option<PathBuf>) -> Result<(), F
     })();
     written.map_err(|error| Failure::environment(format!("{}: {error}", list.display())))?;
     let bytes = std::fs::read(&list).map_err(Failure::environment)?;
-    let parameters =
-        PublishParameters { channel: INDICATORS.to_owned(), tlp: "green".to_owned(), title: "bench".to_owned(), ..PublishParameters::default() };
+    let parameters = PublishParameters {
+        channel: INDICATORS.to_owned(),
+        tlp: "green".to_owned(),
+        title: "bench".to_owned(),
+        ..PublishParameters::default()
+    };
     let (reply, took, cpu) = runtime()?.block_on(async {
         let client = Client::open(&data).await?;
         let (begun, cpu) = (Instant::now(), cpu_seconds());
@@ -135,7 +134,8 @@ fn publish(context: &Context, lines: u64, keep: Option<PathBuf>) -> Result<(), F
         client.close().await?;
         Ok::<_, Failure>((reply, took, cpu_seconds() - cpu))
     })?;
-    if reply.records != lines || reply.accepted != lines {
+    // The report is a record too.
+    if reply.records != lines || reply.accepted != lines + 1 {
         return Err(Failure::environment(format!("{} of {lines} lines were published, {} accepted", reply.records, reply.accepted)));
     }
     let per_s = rate(lines, took);
@@ -209,7 +209,6 @@ fn make_batches(data: &Path, path: &Path, records: u64) -> Result<u64, Failure> 
     if let Some(last) = publisher.finish().map_err(Failure::environment)? {
         put(last)?;
     }
-    drop(put);
     file.flush().map_err(Failure::environment)?;
     Ok(batches)
 }

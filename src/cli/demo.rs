@@ -184,8 +184,7 @@ impl Demo<'_> {
                 federation = answer.pointer("/federation").and_then(Value::as_str).unwrap_or_default().to_owned();
             }
         }
-        let requests: Vec<String> =
-            self.nodes.iter().skip(1).map(|node| node.data.join("request.huecry").display().to_string()).collect();
+        let requests: Vec<String> = self.nodes.iter().skip(1).map(|node| node.data.join("request.huecry").display().to_string()).collect();
         let words: Vec<&str> = ["admit"].into_iter().chain(requests.iter().map(String::as_str)).collect();
         huecry(&hub, &words)?;
         let invitation = hub.join("invitation.huecry").display().to_string();
@@ -196,7 +195,11 @@ impl Demo<'_> {
         if let Some(node) = self.nodes.get(2) {
             self.add_lists(&node.data).map_err(Failure::environment)?;
         }
-        self.say(&format!("`{}` founded federation {}… and admitted five members, two of them under agreements", MEMBERS[0].0, federation.get(..8).unwrap_or_default()));
+        self.say(&format!(
+            "`{}` founded federation {}… and admitted five members, two of them under agreements",
+            MEMBERS[0].0,
+            federation.get(..8).unwrap_or_default()
+        ));
         Ok(())
     }
 
@@ -351,15 +354,20 @@ impl Demo<'_> {
         Ok(())
     }
 
+    /// Waits until the node explains a value so: what is durable is findable within a second, not at once.
     async fn explain(&self, index: usize, value: &str, verdict: &str, policy: &str) -> Result<String, Failure> {
-        let stories: Value = self.client(index).get("/v1/explain", &json!({ "what": value })).await?;
-        let text = |path: &str| stories.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let (standing, by) = (text("/0/standing"), text("/0/policies/0"));
-        if standing != verdict || by != policy {
-            let found = format!("`{}` explains {value} as {standing} by `{by}`, expected {verdict} by `{policy}`", self.name(index));
-            return Err(Failure::environment(found));
+        let begun = Instant::now();
+        loop {
+            let stories: Value = self.client(index).get("/v1/explain", &json!({ "what": value })).await?;
+            let text = |path: &str| stories.pointer(path).and_then(Value::as_str).unwrap_or_default();
+            let (standing, by) = (text("/0/standing"), text("/0/policies/0"));
+            if standing == verdict && by == policy {
+                return Ok(text("/0/reason").to_owned());
+            }
+            let what = format!("`{}` to explain {value} as {verdict} by `{policy}`; it says `{standing}` by `{by}`", self.name(index));
+            overdue(begun, &what)?;
+            tokio::time::sleep(POLL).await;
         }
-        Ok(text("/0/reason").to_owned())
     }
 
     async fn verdicts(&mut self) -> Result<(), Failure> {
@@ -393,7 +401,10 @@ impl Demo<'_> {
         self.everywhere(&(0..=LATE).collect::<Vec<_>>()).await?;
         self.await_answer(LATE, SHARED, |origins| origins.len() == 2).await?;
         self.summary.late_join_ms = ms(begun);
-        self.say(&format!("xc-police joined late and has caught up with everything after {} ms, from its start", self.summary.late_join_ms));
+        self.say(&format!(
+            "xc-police joined late and has caught up with everything after {} ms, from its start",
+            self.summary.late_join_ms
+        ));
         Ok(())
     }
 
@@ -407,9 +418,8 @@ impl Demo<'_> {
         self.start(2)?;
         self.ready(2, 0).await?;
         let after = feeds(&self.status(2).await?);
-        let lost = |(feed, (_, records)): (&String, &(String, u64))| {
-            records.saturating_sub(after.get(feed).map_or(0, |(_, records)| *records))
-        };
+        let lost =
+            |(feed, (_, records)): (&String, &(String, u64))| records.saturating_sub(after.get(feed).map_or(0, |(_, records)| *records));
         self.summary.restart_lost = before.iter().map(lost).sum();
         if self.summary.restart_lost > 0 {
             return Err(Failure::environment(format!("{} records were lost by kill -9", self.summary.restart_lost)));
@@ -420,7 +430,11 @@ impl Demo<'_> {
     }
 
     async fn take_back(&mut self) -> Result<(), Failure> {
-        let parameters = WithdrawParameters { what: vec![SHARED.to_owned()], reason: "wrong".to_owned(), note: Some("our sandbox misread it".to_owned()) };
+        let parameters = WithdrawParameters {
+            what: vec![SHARED.to_owned()],
+            reason: "wrong".to_owned(),
+            note: Some("our sandbox misread it".to_owned()),
+        };
         let reply: WithdrawReply = self.client(3).post("/v1/withdraw", &parameters).await?;
         let begun = Instant::now();
         for index in 0..=LATE {
@@ -428,7 +442,10 @@ impl Demo<'_> {
         }
         self.summary.withdrawal_to_all_ms = ms(begun);
         let reference = reply.withdrawn.first().cloned().unwrap_or_default();
-        self.say(&format!("vendor-one took {SHARED} back ({reference}): gone on all six nodes after {} ms; vendor-two still asserts it", self.summary.withdrawal_to_all_ms));
+        self.say(&format!(
+            "vendor-one took {SHARED} back ({reference}): gone on all six nodes after {} ms; vendor-two still asserts it",
+            self.summary.withdrawal_to_all_ms
+        ));
         Ok(())
     }
 
@@ -436,8 +453,15 @@ impl Demo<'_> {
         let screen = &self.context.screen;
         let Summary { records_published, held, rejected, wall_s, .. } = &self.summary;
         screen.line("");
-        screen.line(&format!("Six organisations shared {} indicators in {wall_s:.1} s, and every step above was checked by asking the nodes.", grouped(*records_published)));
-        screen.line(&format!("Each decided by its own policy: {} records were held for a person, {} refused, counted over the nodes.", grouped(*held), grouped(*rejected)));
+        screen.line(&format!(
+            "Six organisations shared {} indicators in {wall_s:.1} s, and every step above was checked by asking the nodes.",
+            grouped(*records_published)
+        ));
+        screen.line(&format!(
+            "Each decided by its own policy: {} records were held for a person, {} refused, counted over the nodes.",
+            grouped(*held),
+            grouped(*rejected)
+        ));
         screen.line("");
         if self.keep {
             screen.line("The nodes are still running. Try:");
@@ -532,7 +556,8 @@ fn lists(from: Option<&Path>) -> Result<Vec<List>, Failure> {
     }
     let Some(corpus) = corpus() else {
         let sample = include_bytes!("../../node-config/sample/indicators.txt");
-        let (one, two) = sample.split_at(sample.iter().skip(sample.len() / 2).position(|byte| *byte == b'\n').map_or(0, |at| sample.len() / 2 + at + 1));
+        let (one, two) =
+            sample.split_at(sample.iter().skip(sample.len() / 2).position(|byte| *byte == b'\n').map_or(0, |at| sample.len() / 2 + at + 1));
         return Ok(vec![
             (3, "the bundled sample (reserved names)".to_owned(), "plain", one.to_vec()),
             (4, "the bundled sample (reserved names)".to_owned(), "plain", two.to_vec()),

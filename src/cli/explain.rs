@@ -35,7 +35,16 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         line("verdict", text("reason"));
         line("author", format!("{} in channel {}, to {}, {}", text("origin"), text("channel"), text("audience"), text("tlp")));
         line("report", [text("report"), text("title")].join("  ").trim().to_owned());
-        line("says", format!("role {}, use {}, confidence {}, until {}", text("role"), text("use"), story.get("confidence").and_then(Value::as_u64).unwrap_or_default(), text("ends")));
+        line(
+            "says",
+            format!(
+                "role {}, use {}, confidence {}, until {}",
+                text("role"),
+                text("use"),
+                story.get("confidence").and_then(Value::as_u64).unwrap_or_default(),
+                text("ends")
+            ),
+        );
         line("tags", list("tags"));
         line("on lists", list("lists"));
         line("signed", format!("{} by key {}", text("signed"), text("signed_by")));

@@ -46,7 +46,9 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         return Err(Failure::usage("who founds a federation keeps its charter current, and so is a coordinator; use --kind coordinator"));
     }
     let federation: Option<FederationId> = match &arguments.federation {
-        Some(text) => Some(text.parse().map_err(|_| Failure::usage(format!("`{text}` is no federation id; it has 64 hexadecimal digits")))?),
+        Some(text) => {
+            Some(text.parse().map_err(|_| Failure::usage(format!("`{text}` is no federation id; it has 64 hexadecimal digits")))?)
+        }
         None => None,
     };
     setup::init(&context.data, &new)?;

@@ -16,6 +16,8 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     let federation = setup::join(&context.data, &arguments.invitation)?;
     context.screen.line(&format!("joined federation {federation}"));
     context.screen.value(&serde_json::json!({ "federation": federation.to_string() }));
-    context.screen.note(&format!("compare this id with the one on your signed agreement; then: huecry --data {} run", context.data.display()));
+    context
+        .screen
+        .note(&format!("compare this id with the one on your signed agreement; then: huecry --data {} run", context.data.display()));
     Ok(())
 }

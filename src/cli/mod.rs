@@ -23,7 +23,13 @@ use std::{path::PathBuf, process::ExitCode};
 
 /// A federated node for sharing cyber-threat indicators.
 #[derive(Parser)]
-#[command(name = "huecry", version, about, max_term_width = 100, after_help = "Exit codes: 0 done, 1 nothing found or not permitted, 2 wrong input, 3 the machine is in the way.")]
+#[command(
+    name = "huecry",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 nothing found or not permitted, 2 wrong input, 3 the machine is in the way."
+)]
 struct Arguments {
     /// The node's data directory.
     #[arg(long, global = true, env = "HUECRY_DATA", default_value = "huecry-data", value_name = "DIR")]

@@ -152,7 +152,8 @@ fn parameters(about: &About, input: &Input, channel: &str, tlp: &str, dry_run: b
         },
         Input::Values(_) => "plain",
     };
-    let About { title, description, layout, kind, confidence, valid_days, valid_until, role, usage, tags, source, subdomains } = about.clone();
+    let About { title, description, layout, kind, confidence, valid_days, valid_until, role, usage, tags, source, subdomains } =
+        about.clone();
     PublishParameters {
         channel: channel.to_owned(),
         tlp: tlp.to_owned(),
@@ -254,7 +255,13 @@ fn show(context: &Context, name: &str, reply: &PublishReply) {
             screen.line(&format!("  not {}: {}", line.member, line.why_not.as_deref().unwrap_or_default()));
         }
     } else {
-        screen.line(&format!("{name}: {} indicators ({types}) in {} batches to {}, {}", grouped(reply.records), reply.batches, reply.channel, reply.tlp));
+        screen.line(&format!(
+            "{name}: {} indicators ({types}) in {} batches to {}, {}",
+            grouped(reply.records),
+            reply.batches,
+            reply.channel,
+            reply.tlp
+        ));
         if let (Some(report), Some(first), Some(last)) = (&reply.report, &reply.first, &reply.last) {
             screen.line(&format!("  report {report}, indicators {first} to {last}"));
         }

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 /// Ask what is known about a value, a network, or everything below a domain.
 #[derive(clap::Args)]
-#[command(after_help = "A value in any spelling (evil[.]example, hxxp://...), a network (192.0.2.0/24: all inside and around it), *.evil.example for all below a domain.")]
+#[command(
+    after_help = "A value in any spelling (evil[.]example, hxxp://...), a network (192.0.2.0/24: all inside and around it), *.evil.example for all below a domain."
+)]
 pub struct Arguments {
     /// What to ask about; with --origin or --type it may be left out.
     #[arg(value_name = "VALUE", required_unless_present_any = ["origin", "kind"])]

@@ -22,15 +22,42 @@ pub(super) fn run(context: &Context, _: Arguments) -> Result<(), Failure> {
     let running = if at("/running") == Value::Bool(true) { format!("running since {}", text("/since")) } else { "not running".to_owned() };
     screen.line(&format!("{} (node {}), {running}", text("/member"), text("/node")));
     screen.line(&format!("federation  {}  {}", text("/federation_name"), text("/federation")));
-    screen.line(&format!("charter     version {}, {}, until {}; {} members, {} cards", number("/charter_version"), text("/charter"), text("/charter_expires"), number("/members"), number("/cards")));
+    screen.line(&format!(
+        "charter     version {}, {}, until {}; {} members, {} cards",
+        number("/charter_version"),
+        text("/charter"),
+        text("/charter_expires"),
+        number("/members"),
+        number("/cards")
+    ));
     let peers = at("/network/peers").as_array().cloned().unwrap_or_default();
-    let peer = |peer: &Value| format!("{} ({})", peer.pointer("/member").and_then(Value::as_str).unwrap_or_default(), peer.pointer("/software").and_then(Value::as_str).unwrap_or_default());
+    let peer = |peer: &Value| {
+        format!(
+            "{} ({})",
+            peer.pointer("/member").and_then(Value::as_str).unwrap_or_default(),
+            peer.pointer("/software").and_then(Value::as_str).unwrap_or_default()
+        )
+    };
     screen.line(&format!("peers       {}: {}", peers.len(), peers.iter().map(peer).collect::<Vec<_>>().join(", ")));
-    screen.line(&format!("records     {} accepted, {} held, {} refused, {} waiting, {} malformed", number("/counts/accepted"), number("/counts/held"), number("/counts/refused"), number("/counts/waiting"), number("/counts/bad")));
+    screen.line(&format!(
+        "records     {} accepted, {} held, {} refused, {} waiting, {} malformed",
+        number("/counts/accepted"),
+        number("/counts/held"),
+        number("/counts/refused"),
+        number("/counts/waiting"),
+        number("/counts/bad")
+    ));
     for feed in at("/feeds").as_array().into_iter().flatten() {
         let count = |name: &str| grouped(feed.get(name).and_then(Value::as_u64).unwrap_or_default());
         let quarantined = if feed.get("quarantined") == Some(&Value::Bool(true)) { "  QUARANTINED" } else { "" };
-        screen.line(&format!("feed        {}  {} batches, {} accepted, {} held, {} refused{quarantined}", feed.get("feed").and_then(Value::as_str).unwrap_or_default(), count("last"), count("accepted"), count("held"), count("refused")));
+        screen.line(&format!(
+            "feed        {}  {} batches, {} accepted, {} held, {} refused{quarantined}",
+            feed.get("feed").and_then(Value::as_str).unwrap_or_default(),
+            count("last"),
+            count("accepted"),
+            count("held"),
+            count("refused")
+        ));
     }
     let refusals = at("/network/refusals");
     let refusals: Vec<String> = refusals.as_object().into_iter().flatten().map(|(code, count)| format!("{count} {code}")).collect();

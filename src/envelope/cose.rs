@@ -139,12 +139,7 @@ impl Cosigned {
     }
 
     /// Takes a stranger's bytes apart. `federation` may depend on the payload: the first charter defines its own.
-    pub fn open(
-        bytes: &[u8],
-        domain: Domain,
-        federation: impl Fn(&[u8]) -> FederationId,
-        bytes_max: usize,
-    ) -> Result<Self, CoseError> {
+    pub fn open(bytes: &[u8], domain: Domain, federation: impl Fn(&[u8]) -> FederationId, bytes_max: usize) -> Result<Self, CoseError> {
         if bytes.len() > bytes_max {
             return Err(CborError::Long { length: bytes.len(), max: bytes_max }.into());
         }

@@ -61,7 +61,11 @@ int_map! {
 pub enum Readers {
     Federation,
     /// A circle of the charter as it was at `generation`, less some.
-    Circle { name: CircleName, generation: u64, excluded: Vec<MemberId> },
+    Circle {
+        name: CircleName,
+        generation: u64,
+        excluded: Vec<MemberId>,
+    },
     /// These members, and the author.
     Named(Vec<MemberId>),
 }
@@ -163,9 +167,7 @@ impl<'de> serde::Deserialize<'de> for Audience {
         let WireAudience { kind, circle, generation, excluded, named, onward } = wire;
         let readers = match (kind, circle, generation) {
             (AudienceKind::Federation, None, None) if excluded.is_empty() && named.is_empty() => Readers::Federation,
-            (AudienceKind::Circle, Some(name), Some(generation)) if named.is_empty() => {
-                Readers::Circle { name, generation, excluded }
-            }
+            (AudienceKind::Circle, Some(name), Some(generation)) if named.is_empty() => Readers::Circle { name, generation, excluded },
             (AudienceKind::Named, None, None) if excluded.is_empty() => Readers::Named(named),
             _ => return Err(serde::de::Error::custom("the audience mixes kinds")),
         };

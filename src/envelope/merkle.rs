@@ -23,8 +23,7 @@ const NONCE_TAG: &[u8] = b"huecry/v1/nonce";
 
 /// The nonce of record `index`: first 16 bytes of SHA-256(tag, seed, index as two bytes, big-endian).
 pub fn nonce(seed: &Seed, index: u16) -> Nonce {
-    let hash: [u8; 32] =
-        Sha256::new().chain_update(NONCE_TAG).chain_update(seed.0).chain_update(index.to_be_bytes()).finalize().into();
+    let hash: [u8; 32] = Sha256::new().chain_update(NONCE_TAG).chain_update(seed.0).chain_update(index.to_be_bytes()).finalize().into();
     let mut nonce = [0; 16];
     nonce.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
     Nonce(nonce)

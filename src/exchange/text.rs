@@ -320,7 +320,8 @@ mod tests {
 
     #[test]
     fn one_bad_line_is_named_and_the_rest_goes_on() {
-        let (items, complaints) = read(Layout::Plain, "a.example\nnot an indicator\n\\b(x|y)\\.example\ntin.exe\nhttp://e.example/*.jpg\nb.example");
+        let (items, complaints) =
+            read(Layout::Plain, "a.example\nnot an indicator\n\\b(x|y)\\.example\ntin.exe\nhttp://e.example/*.jpg\nb.example");
         assert_eq!(items, ["domain a.example", "domain b.example"]);
         assert_eq!(complaints, [2, 3, 4, 5]);
     }

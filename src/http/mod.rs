@@ -17,7 +17,7 @@ use crate::{
         Current, Identity, NetworkStatus, Watch,
         door::{DoorError, Request, TakeBack},
     },
-    query::{self, Question, QueryError},
+    query::{self, QueryError, Question},
     record::{MemberId, Reason, RecordRef, Timestamp, Tlp},
 };
 use axum::{

@@ -8,7 +8,9 @@ use super::{ApiError, Local};
 use crate::{
     exchange::{Complaint, Item, LINE_BYTES_MAX, Layout, SNIFF_BYTES, TextReader, sniff},
     node::door::{DoorError, Publication, Published, ReportOf, Request, reach},
-    record::{ChannelName, DAY_MS, Indicator, Kind, Observable, Record, RecordRef, Report, Role, Scope, Source, Timestamp, Tlp, TypeName, Use},
+    record::{
+        ChannelName, DAY_MS, Indicator, Kind, Observable, Record, RecordRef, Report, Role, Scope, Source, Timestamp, Tlp, TypeName, Use,
+    },
 };
 use axum::{
     Json,

@@ -221,7 +221,15 @@ mod tests {
 
     #[test]
     fn a_domain_range_holds_the_domain_and_what_is_below_and_nothing_else() {
-        let texts = ["evil.example", "www.evil.example", "http://a.evil.example/x", "evil.example:80", "x@evil.example", "notevil.example", "evil.example.org"];
+        let texts = [
+            "evil.example",
+            "www.evil.example",
+            "http://a.evil.example/x",
+            "evil.example:80",
+            "x@evil.example",
+            "notevil.example",
+            "evil.example.org",
+        ];
         assert_eq!(found(&below_domain("evil.example"), &texts), &texts[..5]);
         assert_eq!(found(&[exactly(&value("evil.example"))], &texts), ["evil.example"]);
     }

@@ -93,9 +93,7 @@ impl Journal {
         std::fs::create_dir_all(directory).map_err(at(directory))?;
         let path = directory.join("manifest");
         let manifest = match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                toml::from_str::<Manifest>(&text).map_err(|error| LedgerError::Damaged(format!("{}: {error}", path.display())))?
-            }
+            Ok(text) => toml::from_str::<Manifest>(&text).map_err(|error| LedgerError::Damaged(format!("{}: {error}", path.display())))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::create(directory, new_store_id()?)?,
             Err(error) => return Err(LedgerError::io(&path, error)),
         };
@@ -306,7 +304,11 @@ mod tests {
 
     fn frames(journal: &Journal) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
-        journal.reader().scan(0, journal.end(), |_, payload| Ok(all.push(payload.to_vec()))).unwrap();
+        let visit = |_, payload: &[u8]| {
+            all.push(payload.to_vec());
+            Ok(())
+        };
+        journal.reader().scan(0, journal.end(), visit).unwrap();
         all
     }
 

@@ -154,7 +154,7 @@ impl Ledger {
     pub fn open(directory: &Path) -> Result<(Self, Writer, Recovery), LedgerError> {
         std::fs::create_dir_all(directory).map_err(|error| LedgerError::io(directory, error))?;
         let lock = lock(directory)?;
-        let (journal, cut_bytes) = Journal::open(&directory.join("journal"), || new_store_id())?;
+        let (journal, cut_bytes) = Journal::open(&directory.join("journal"), new_store_id)?;
         let store_id = journal.store_id().to_owned();
         let mut recovery = Recovery { cut_bytes, ..Recovery::default() };
         let behind = |position: &Option<Position>| position.is_none_or(|position| position > journal.end());
@@ -437,13 +437,7 @@ impl Writer {
     }
 
     /// What a batch changes in state and index; the same whether it is new or replayed.
-    fn note_batch<'a>(
-        &mut self,
-        position: Position,
-        head: &Head,
-        entry: &BatchEntry,
-        records: impl Iterator<Item = Option<&'a Record>>,
-    ) {
+    fn note_batch<'a>(&mut self, position: Position, head: &Head, entry: &BatchEntry, records: impl Iterator<Item = Option<&'a Record>>) {
         let feed = head.feed();
         let number = self.next_batch;
         self.next_batch += 1;
@@ -590,8 +584,7 @@ fn charter_version(bytes: &[u8]) -> Result<u64, LedgerError> {
     let none = |_: &[u8]| FederationId([0; 32]);
     let signed = crate::envelope::Cosigned::open(bytes, crate::envelope::Domain::Charter, none, bytes.len())
         .map_err(|error| damaged(error.to_string()))?;
-    let charter: crate::charter::Charter =
-        crate::cbor::decode_checked(signed.payload()).map_err(|error| damaged(error.to_string()))?;
+    let charter: crate::charter::Charter = crate::cbor::decode_checked(signed.payload()).map_err(|error| damaged(error.to_string()))?;
     Ok(charter.version)
 }
 

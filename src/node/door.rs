@@ -2,13 +2,13 @@
 //!
 //!     Request (bounded queue) -intake-> Writer::keep ... -> commit (one fsync for all) -> replies, Events
 //!
-//! Replies are sent after the fsync, never before. The index is written when nothing waits, or after 300 ms. A commit
+//! Replies are sent after the fsync, never before. The index is written when nothing has come for 3 ms, or after 300 ms. A commit
 //! that fails ends the thread, and with it the node: nothing is acknowledged after it.
 
 use super::{Current, Identity};
 use crate::{
-    clock::Clock,
     charter::{CardError, CharterError},
+    clock::Clock,
     envelope::{Audience, Class, Hash, Head, ProvedHead, SignedHead},
     intake::{Blame, Intake, Known as _, Placed, Refusal},
     ledger::{Counts, Ledger, LedgerError, Writer},
@@ -32,6 +32,10 @@ const GROUP_MAX: usize = 256;
 const INDEX_DELAY: Duration = Duration::from_millis(300);
 /// Most targets of one withdrawal request.
 pub const WITHDRAW_MAX: usize = 65_536;
+
+/// When nothing has come for so long, what is pending is written to the index: a lone record is found at once, and a flood
+/// is written in long sorted runs.
+const INDEX_IDLE: Duration = Duration::from_millis(3);
 
 /// Why nothing was published or withdrawn.
 #[derive(Debug, thiserror::Error)]
@@ -105,9 +109,16 @@ type Reply<T> = oneshot::Sender<Result<T, DoorError>>;
 
 /// Something for the door.
 pub enum Request {
-    Batch { head: Box<ProvedHead>, body: Vec<u8>, from: PeerKey, begins: bool },
+    Batch {
+        head: Box<ProvedHead>,
+        body: Vec<u8>,
+        from: PeerKey,
+        begins: bool,
+    },
     /// A second head for one place.
-    Fork { head: Box<ProvedHead> },
+    Fork {
+        head: Box<ProvedHead>,
+    },
     Charter(Vec<u8>),
     Stamp(Vec<u8>),
     Card(Vec<u8>),
@@ -120,10 +131,23 @@ pub enum Request {
 #[derive(Debug)]
 pub enum Event {
     /// Durable.
-    Kept { feed: FeedId, seq: u64, head: Vec<u8>, from: Option<PeerKey> },
-    Refused { feed: FeedId, seq: u64, from: PeerKey, refusal: Refusal },
+    Kept {
+        feed: FeedId,
+        seq: u64,
+        head: Vec<u8>,
+        from: Option<PeerKey>,
+    },
+    Refused {
+        feed: FeedId,
+        seq: u64,
+        from: PeerKey,
+        refusal: Refusal,
+    },
     /// The roster changed; the document may be passed on.
-    Document { document: u64, bytes: Vec<u8> },
+    Document {
+        document: u64,
+        bytes: Vec<u8>,
+    },
     /// The journal failed; nothing more is acknowledged.
     Fatal(String),
 }
@@ -229,7 +253,11 @@ impl Door {
         let now = self.clock.now();
         let head = match intake.place(draft.head.bytes(), now, &self.writer)? {
             Placed::Next(head) => head,
-            _ => return Err(Refusal { blame: Blame::Ignore, code: "own-order", text: "our own lane is not where we thought".to_owned() }.into()),
+            _ => {
+                return Err(
+                    Refusal { blame: Blame::Ignore, code: "own-order", text: "our own lane is not where we thought".to_owned() }.into()
+                );
+            }
         };
         let (feed, seq, bytes) = (head.head().feed(), head.head().seq, head.bytes().to_vec());
         let admitted = intake.admit(head, draft.body, now, &self.writer, false)?;
@@ -364,8 +392,7 @@ pub fn own_audience(intake: &Intake, member: &MemberId, channel: &ChannelName) -
     let card = intake.roster.card(member).ok_or_else(|| DoorError::NoCard(member.clone()))?;
     let names = || card.channels.iter().map(|one| one.name.as_str());
     let found = card.channels.iter().find(|one| one.name == *channel);
-    let mut audience =
-        found.ok_or_else(|| UnknownName::new("channel of ours", channel.as_str(), names()))?.audience.clone();
+    let mut audience = found.ok_or_else(|| UnknownName::new("channel of ours", channel.as_str(), names()))?.audience.clone();
     if let crate::envelope::Readers::Circle { name, generation, .. } = &mut audience.readers {
         *generation = intake.roster.generation(name).unwrap_or(*generation);
     }
@@ -407,11 +434,13 @@ pub fn reach(
 pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::sync::mpsc::Sender<Event>) {
     let mut indexed_at = Instant::now();
     loop {
-        let first = match requests.recv_timeout(INDEX_DELAY) {
+        let pending = door.writer.rows_pending() > 0;
+        let first = match requests.recv_timeout(if pending { INDEX_IDLE } else { INDEX_DELAY }) {
             Ok(request) => Some(request),
             Err(mpsc::RecvTimeoutError::Timeout) => None,
             Err(mpsc::RecvTimeoutError::Disconnected) => return close(door, None),
         };
+        let idle = first.is_none();
         let group = first.into_iter().chain(std::iter::from_fn(|| requests.try_recv().ok())).take(GROUP_MAX);
         let mut out = Vec::new();
         let mut replies: Vec<Box<dyn FnOnce()>> = Vec::new();
@@ -435,7 +464,7 @@ pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::syn
         if stop.is_some() {
             return close(door, stop);
         }
-        if indexed_at.elapsed() >= INDEX_DELAY || door.writer.rows_pending() < 4_096 {
+        if idle || indexed_at.elapsed() >= INDEX_DELAY {
             if let Err(error) = door.write_index() {
                 let _receiver_gone = events.blocking_send(Event::Fatal(error.to_string()));
                 return;

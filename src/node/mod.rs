@@ -735,7 +735,8 @@ impl Shell {
         let now = self.clock.now();
         let intake = self.current.get();
         let federation = intake.roster.federation();
-        let signed_by = |key: &PeerKey| PublicKey::from_bytes(key).ok().and_then(|public| open_whereabouts(bytes, &public, &federation).ok());
+        let signed_by =
+            |key: &PeerKey| PublicKey::from_bytes(key).ok().and_then(|public| open_whereabouts(bytes, &public, &federation).ok());
         let found = intake.roster.admitted_nodes(now).find_map(|(key, _)| signed_by(&key).map(|place| (key, place)));
         let Some((key, place)) = found else { return };
         let newer = self.whereabouts.get(&key).is_none_or(|(ours, _)| ours.serial < place.serial);

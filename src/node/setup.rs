@@ -13,9 +13,8 @@ use super::{
 use crate::{
     cbor::{self, CborError, int_map},
     charter::{
-        AfterEnd, Agreement, CHARTER_DAYS_MAX, Card, CardError, Channel, Charter, CharterError, DOCUMENT_FORMAT,
-        FormatFloor, FreshnessKey, Member, MemberKind, NodeKey, PublishingKey, Quota, Roster, SignedCard, SignedCharter, SignedStamp,
-        Steward,
+        AfterEnd, Agreement, CHARTER_DAYS_MAX, Card, CardError, Channel, Charter, CharterError, DOCUMENT_FORMAT, FormatFloor, FreshnessKey,
+        Member, MemberKind, NodeKey, PublishingKey, Quota, Roster, SignedCard, SignedCharter, SignedStamp, Steward,
     },
     clock::Clock,
     config::{Config, ConfigError},
@@ -199,10 +198,7 @@ fn first_card(keys: &KeyStore, new: &NewNode, federation: &FederationId, now: Ti
     let named = |name: &str, audience: Audience| -> Result<Channel, SetupError> {
         Ok(Channel { name: name.parse()?, audience, description: None, from, until: None })
     };
-    let mut channels = vec![
-        named(INDICATORS, Audience::federation())?,
-        named(IMPORTED, Audience::named(vec![new.member.clone()]))?,
-    ];
+    let mut channels = vec![named(INDICATORS, Audience::federation())?, named(IMPORTED, Audience::named(vec![new.member.clone()]))?];
     for text in &new.channels {
         let (name, audience) = channel_of(text)?;
         channels.retain(|channel| channel.name != name);
@@ -232,9 +228,7 @@ fn channel_of(text: &str) -> Result<(ChannelName, Audience), SetupError> {
             readers: Readers::Circle { name: circle.parse().map_err(|_| wrong())?, generation: 1, excluded: Vec::new() },
             onward: Vec::new(),
         },
-        Some(("named", members)) => {
-            Audience::named(members.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?)
-        }
+        Some(("named", members)) => Audience::named(members.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?),
         _ => return Err(wrong()),
     };
     Ok((name.parse().map_err(|_| wrong())?, audience))
@@ -504,4 +498,3 @@ fn read_list(path: &Path) -> Result<String, SetupError> {
     };
     read.map(|_| text).map_err(at(path))
 }
-

@@ -11,8 +11,8 @@ use crate::{
 use libp2p::{
     PeerId, Swarm, SwarmBuilder, allow_block_list, connection_limits,
     gossipsub::{
-        self, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId,
-        PeerScoreParams, PeerScoreThresholds, TopicHash, ValidationMode, WhitelistSubscriptionFilter,
+        self, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId, PeerScoreParams,
+        PeerScoreThresholds, TopicHash, ValidationMode, WhitelistSubscriptionFilter,
     },
     identity, memory_connection_limits, noise, ping,
     swarm::NetworkBehaviour,
@@ -110,7 +110,9 @@ pub fn gossip_config() -> Result<gossipsub::Config, SwarmError> {
         .map_err(broken)
 }
 
-fn gossip(topics: &Topics) -> Result<gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>>, SwarmError> {
+fn gossip(
+    topics: &Topics,
+) -> Result<gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>>, SwarmError> {
     let filter = MaxCountSubscriptionFilter {
         filter: WhitelistSubscriptionFilter(topics.hashes()),
         max_subscribed_topics: 4,

@@ -10,8 +10,8 @@ use crate::{
     record::{Kind, MemberId, ObservableType, Role, Tlp, Use, nearest},
 };
 use cedar_policy::{
-    Authorizer, Context, Decision, Effect, Entities, Entity, EntityUid, PolicyId, PolicySet, Request, RestrictedExpression,
-    Schema, ValidationMode, Validator,
+    Authorizer, Context, Decision, Effect, Entities, Entity, EntityUid, PolicyId, PolicySet, Request, RestrictedExpression, Schema,
+    ValidationMode, Validator,
 };
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -123,8 +123,20 @@ pub enum PolicyError {
 
 /// Attributes of a [`Case`] that a policy may read, in memo order. The origin is always part of the memo's key.
 const ATTRIBUTES: [&str; 14] = [
-    "channel", "kind", "type", "role", "use", "tlp", "audience", "confidence", "tags", "age_days", "expired", "lists",
-    "list_roles", "disputed_by",
+    "channel",
+    "kind",
+    "type",
+    "role",
+    "use",
+    "tlp",
+    "audience",
+    "confidence",
+    "tags",
+    "age_days",
+    "expired",
+    "lists",
+    "list_roles",
+    "disputed_by",
 ];
 
 struct Obligations {
@@ -282,10 +294,7 @@ impl Policy {
     fn entities(&self, case: &Case<'_>, principal: &EntityUid) -> Result<Entities, String> {
         let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
         let texts = |values: &mut dyn Iterator<Item = &str>| RestrictedExpression::new_set(values.map(text));
-        let mut member = HashMap::from([
-            ("kind".to_owned(), text(case.origin_kind.name())),
-            ("standing".to_owned(), text(case.standing)),
-        ]);
+        let mut member = HashMap::from([("kind".to_owned(), text(case.origin_kind.name())), ("standing".to_owned(), text(case.standing))]);
         if let Some(country) = case.origin_country {
             member.insert("country".to_owned(), text(country));
         }
@@ -314,38 +323,39 @@ impl Policy {
     /// Exactly what the policies can see of the case: who speaks, and the attributes they read. Fields are terminated by
     /// a byte that no text holds (0xff), so that two cases never share a key.
     fn memo_key(&self, case: &Case<'_>) -> Vec<u8> {
+        let fields: [&dyn Fn(&mut Vec<u8>); ATTRIBUTES.len()] = [
+            &|key| put(key, case.channel.as_bytes()),
+            &|key| put(key, &[case.kind as u8]),
+            &|key| put(key, &[case.value_type.map_or(0, |kind| kind as u8)]),
+            &|key| put(key, &[case.role as u8]),
+            &|key| put(key, &[case.usage as u8]),
+            &|key| put(key, &[case.tlp as u8]),
+            &|key| put(key, case.audience.as_bytes()),
+            &|key| put(key, &[case.confidence]),
+            &|key| case.tags.iter().for_each(|tag| put(key, tag.as_bytes())),
+            &|key| put(key, case.age_days.to_string().as_bytes()),
+            &|key| put(key, &[u8::from(case.expired)]),
+            &|key| case.lists.iter().for_each(|name| put(key, name.as_bytes())),
+            &|key| case.list_roles.iter().for_each(|name| put(key, name.as_bytes())),
+            &|key| case.disputed_by.iter().for_each(|name| put(key, name.as_str().as_bytes())),
+        ];
         let mut key = Vec::with_capacity(96);
-        let mut put = |field: &[u8]| {
-            key.extend_from_slice(field);
-            key.push(0xff);
-        };
-        put(case.origin.as_str().as_bytes());
-        put(&[case.origin_kind as u8]);
-        put(case.origin_country.unwrap_or_default().as_bytes());
-        put(case.standing.as_bytes());
-        let mut reads = self.reads.iter().copied();
-        let mut field = |write: &mut dyn FnMut(&mut dyn FnMut(&[u8]))| {
-            if reads.next().unwrap_or(true) {
-                write(&mut put);
-            }
-            put(&[]);
-        };
-        field(&mut |put| put(case.channel.as_bytes()));
-        field(&mut |put| put(&[case.kind as u8]));
-        field(&mut |put| put(&[case.value_type.map_or(0, |kind| kind as u8)]));
-        field(&mut |put| put(&[case.role as u8]));
-        field(&mut |put| put(&[case.usage as u8]));
-        field(&mut |put| put(&[case.tlp as u8]));
-        field(&mut |put| put(case.audience.as_bytes()));
-        field(&mut |put| put(&[case.confidence]));
-        field(&mut |put| case.tags.iter().for_each(|tag| put(tag.as_bytes())));
-        field(&mut |put| put(case.age_days.to_string().as_bytes()));
-        field(&mut |put| put(&[u8::from(case.expired)]));
-        field(&mut |put| case.lists.iter().for_each(|name| put(name.as_bytes())));
-        field(&mut |put| case.list_roles.iter().for_each(|name| put(name.as_bytes())));
-        field(&mut |put| case.disputed_by.iter().for_each(|name| put(name.as_str().as_bytes())));
+        put(&mut key, case.origin.as_str().as_bytes());
+        put(&mut key, &[case.origin_kind as u8]);
+        put(&mut key, case.origin_country.unwrap_or_default().as_bytes());
+        put(&mut key, case.standing.as_bytes());
+        for (_, write) in self.reads.iter().zip(fields).filter(|(read, _)| **read) {
+            write(&mut key);
+            put(&mut key, &[]);
+        }
         key
     }
+}
+
+/// Appends a field of a memo key and the byte that ends it, which is in no UTF-8 text and in none of our numbers.
+fn put(key: &mut Vec<u8>, field: &[u8]) {
+    key.extend_from_slice(field);
+    key.push(0xff);
 }
 
 fn uid(kind: &str, id: &str) -> EntityUid {
@@ -441,12 +451,15 @@ mod tests {
         assert_eq!(decide(|case| case.expired = true), (Verdict::Refuse, "expired".to_owned()));
         let warned = BTreeSet::from(["warns"]);
         let reserved = BTreeSet::from(["private-and-reserved"]);
-        with_case(|_| (), |case| {
-            let held = policy.judge(&Case { list_roles: &warned, ..case.clone() });
-            assert_eq!((held.verdict, held.policies.join(",")), (Verdict::Hold, "on-a-warning-list".to_owned()));
-            let refused = policy.judge(&Case { list_roles: &warned, lists: &reserved, ..case.clone() });
-            assert_eq!((refused.verdict, refused.policies.join(",")), (Verdict::Refuse, "private-or-reserved".to_owned()));
-        });
+        with_case(
+            |_| (),
+            |case| {
+                let held = policy.judge(&Case { list_roles: &warned, ..case.clone() });
+                assert_eq!((held.verdict, held.policies.join(",")), (Verdict::Hold, "on-a-warning-list".to_owned()));
+                let refused = policy.judge(&Case { list_roles: &warned, lists: &reserved, ..case.clone() });
+                assert_eq!((refused.verdict, refused.policies.join(",")), (Verdict::Refuse, "private-or-reserved".to_owned()));
+            },
+        );
     }
 
     #[test]
@@ -461,7 +474,10 @@ mod tests {
             let error = Policy::parse("policy.cedar", text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         };
-        check("permit (principal, action == Action::\"accept\", resource)\nwhen { resource.confidance > 3 };", "did you mean `confidence`?");
+        check(
+            "permit (principal, action == Action::\"accept\", resource)\nwhen { resource.confidance > 3 };",
+            "did you mean `confidence`?",
+        );
         check("permit (principal, action == Action::\"acept\", resource);", "accept");
         check("\n\npermit (principal, action, resource", "policy.cedar:3");
         check("", "it holds no policy");

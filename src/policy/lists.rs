@@ -77,15 +77,32 @@ pub struct Listed<'a> {
 
 /// Private, reserved, local and multicast space: IANA's special-purpose registries, less documentation.
 const RESERVED_NETWORKS: [&str; 22] = [
-    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-    "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4", "::/128", "::1/128", "100::/64",
-    "2001::/32", "2002::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8", "5f00::/16",
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "::/128",
+    "::1/128",
+    "100::/64",
+    "2001::/32",
+    "2002::/16",
+    "fc00::/7",
+    "fe80::/10",
+    "fec0::/10",
+    "ff00::/8",
+    "5f00::/16",
 ];
-const RESERVED_NAMES: [&str; 8] =
-    ["localhost", "local", "internal", "home.arpa", "in-addr.arpa", "ip6.arpa", "invalid", "lan"];
+const RESERVED_NAMES: [&str; 8] = ["localhost", "local", "internal", "home.arpa", "in-addr.arpa", "ip6.arpa", "invalid", "lan"];
 /// RFC 5737, RFC 3849, RFC 9637, RFC 2606.
-const DOCUMENTATION_NETWORKS: [&str; 5] =
-    ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20"];
+const DOCUMENTATION_NETWORKS: [&str; 5] = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20"];
 const DOCUMENTATION_NAMES: [&str; 5] = ["example", "test", "example.com", "example.net", "example.org"];
 
 const PUBLIC_SUFFIX: &str = "public-suffix";
@@ -278,7 +295,9 @@ mod tests {
     #[test]
     fn private_and_reserved_space_is_known_in_every_shape() {
         let lists = Lists::default();
-        for text in ["10.1.2.3", "127.0.0.1", "http://192.168.1.1/x", "224.0.0.1", "[fe80::1]:80", "10.0.0.0/8", "8.0.0.0/5", "printer.local"] {
+        for text in
+            ["10.1.2.3", "127.0.0.1", "http://192.168.1.1/x", "224.0.0.1", "[fe80::1]:80", "10.0.0.0/8", "8.0.0.0/5", "printer.local"]
+        {
             assert_eq!(on(&lists, text), ["private-and-reserved"], "{text}");
         }
         assert_eq!(on(&lists, "192.0.2.7"), ["documentation"]);

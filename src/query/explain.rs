@@ -1,6 +1,6 @@
 //! Explain: the whole story of one record, or of every record about a value.
 
-use super::{Assertion, Question, QueryError, Reading, answer, title_of};
+use super::{Assertion, QueryError, Question, Reading, answer, title_of};
 use crate::{
     charter::Roster,
     ledger::Ledger,

@@ -258,6 +258,7 @@ pub enum Record {
 }
 
 /// What a record's bytes turned out to be.
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one; a box would cost each an allocation")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded {
     Record(Record),

@@ -281,8 +281,7 @@ impl Observable {
             T::Other => Err(ObservableError::malformed(kind, text, "say which kind of other, as in other:filename")),
             T::Md5 | T::Sha1 | T::Sha256 | T::Sha512 | T::Ja3 | T::CertSha256 => {
                 let wanted = kind.bytes().unwrap_or_default();
-                let bytes = hex::decode(plain.replace(':', ""))
-                    .map_err(|_| ObservableError::malformed(kind, text, "not hexadecimal"))?;
+                let bytes = hex::decode(plain.replace(':', "")).map_err(|_| ObservableError::malformed(kind, text, "not hexadecimal"))?;
                 if bytes.len() == wanted {
                     Ok(Self::plain(kind, WireValue::Bytes(bytes)))
                 } else {
@@ -426,9 +425,9 @@ impl Observable {
                 None => text,
             },
             T::Url => {
-                let host_end = text.find("://").and_then(|start| {
-                    text.get(start + 3..).map(|rest| start + 3 + rest.find(['/', '?', '#']).unwrap_or(rest.len()))
-                });
+                let host_end = text
+                    .find("://")
+                    .and_then(|start| text.get(start + 3..).map(|rest| start + 3 + rest.find(['/', '?', '#']).unwrap_or(rest.len())));
                 let (host, path) = text.split_at(host_end.unwrap_or(text.len()));
                 format!("{}{path}", host.replacen("http", "hxxp", 1).replace('.', "[.]"))
             }
@@ -590,8 +589,8 @@ fn domain(text: &str) -> Result<String, ObservableError> {
 
 /// Endings that lists of domains contain by mistake, and that are no top-level domain.
 const FILE_ENDINGS: [&str; 24] = [
-    "exe", "dll", "bat", "ps1", "vbs", "vbe", "js", "jse", "lnk", "scr", "cmd", "doc", "docx", "xls", "xlsx", "pdf", "rar",
-    "jar", "php", "html", "txt", "tmp", "dat", "bin",
+    "exe", "dll", "bat", "ps1", "vbs", "vbe", "js", "jse", "lnk", "scr", "cmd", "doc", "docx", "xls", "xlsx", "pdf", "rar", "jar", "php",
+    "html", "txt", "tmp", "dat", "bin",
 ];
 
 fn is_file_name(text: &str) -> bool {

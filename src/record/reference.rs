@@ -44,12 +44,7 @@ impl FromStr for FeedId {
         let (member, rest) = text.split_once('/').ok_or_else(error)?;
         let (rest, epoch) = split_number(rest, '@', 1).ok_or_else(error)?;
         let (channel, lane) = split_number(rest, '~', 0).ok_or_else(error)?;
-        Ok(Self {
-            member: member.parse().map_err(|_| error())?,
-            channel: channel.parse().map_err(|_| error())?,
-            lane,
-            epoch,
-        })
+        Ok(Self { member: member.parse().map_err(|_| error())?, channel: channel.parse().map_err(|_| error())?, lane, epoch })
     }
 }
 

@@ -44,17 +44,43 @@ pub const PARKED_PER_PEER_MAX: usize = 64;
 /// What the shell is to do.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    Send { to: PeerKey, message: Message },
+    Send {
+        to: PeerKey,
+        message: Message,
+    },
     /// Through the one door.
-    Submit { head: Box<ProvedHead>, body: Vec<u8>, from: PeerKey, begins: bool },
+    Submit {
+        head: Box<ProvedHead>,
+        body: Vec<u8>,
+        from: PeerKey,
+        begins: bool,
+    },
     /// Answer with this body, if the peer may have it.
-    ServeBody { to: PeerKey, request: u64, feed: FeedId, seq: u64 },
+    ServeBody {
+        to: PeerKey,
+        request: u64,
+        feed: FeedId,
+        seq: u64,
+    },
     /// Answer with these batches, as far as the peer may have them.
-    ServeRange { to: PeerKey, request: u64, feed: FeedId, first: u64, last: u64, bytes_max: u64 },
+    ServeRange {
+        to: PeerKey,
+        request: u64,
+        feed: FeedId,
+        first: u64,
+        last: u64,
+        bytes_max: u64,
+    },
     /// Tell every connected peer that may know.
-    Announce { feed: FeedId, seq: u64, except: Option<PeerKey> },
+    Announce {
+        feed: FeedId,
+        seq: u64,
+        except: Option<PeerKey>,
+    },
     /// Compare cursors with this peer.
-    SendDigest { to: PeerKey },
+    SendDigest {
+        to: PeerKey,
+    },
 }
 
 struct Pending {
@@ -234,7 +260,8 @@ impl Replica {
                 ready = Some(feed.clone());
                 break;
             }
-            let mine = |pending: &&mut Pending| pending.request == answer.request && pending.asked.contains(&from) && pending.body.is_none();
+            let mine =
+                |pending: &&mut Pending| pending.request == answer.request && pending.asked.contains(&from) && pending.body.is_none();
             if let Some(pending) = fetching.pending.values_mut().find(mine) {
                 pending.body = Some(answer.body.to_vec());
                 pending.from = from;
@@ -335,7 +362,13 @@ impl Replica {
     }
 
     /// What a peer says it has. Whatever we lack is asked for.
-    pub fn cursors(&mut self, from: PeerKey, cursors: Vec<Cursor>, position: impl Fn(&FeedId) -> Option<u64>, now: Timestamp) -> Vec<Effect> {
+    pub fn cursors(
+        &mut self,
+        from: PeerKey,
+        cursors: Vec<Cursor>,
+        position: impl Fn(&FeedId) -> Option<u64>,
+        now: Timestamp,
+    ) -> Vec<Effect> {
         let Some(peer) = self.peers.get_mut(&from) else { return Vec::new() };
         let mut lacking = Vec::new();
         for cursor in cursors {
@@ -363,7 +396,8 @@ impl Replica {
             return Vec::new();
         }
         let first_pending = fetching.and_then(|fetching| fetching.pending.keys().next().copied());
-        let has = |(key, peer): (&PeerKey, &Peer)| peer.cursors.get(feed).filter(|(_, last, _)| *last >= next).map(|(_, last, _)| (*last, *key));
+        let has =
+            |(key, peer): (&PeerKey, &Peer)| peer.cursors.get(feed).filter(|(_, last, _)| *last >= next).map(|(_, last, _)| (*last, *key));
         let by_cursor = self.peers.iter().filter_map(has).max();
         let by_head = || {
             let pending = fetching?.pending.values().next()?;
