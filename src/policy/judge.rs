@@ -139,6 +139,9 @@ const ATTRIBUTES: [&str; 14] = [
     "disputed_by",
 ];
 
+/// Writes one attribute of a case into a memo key.
+type WriteField<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 struct Obligations {
     reason: String,
     confidence_cap: Option<u8>,
@@ -323,7 +326,7 @@ impl Policy {
     /// Exactly what the policies can see of the case: who speaks, and the attributes they read. Fields are terminated by
     /// a byte that no text holds (0xff), so that two cases never share a key.
     fn memo_key(&self, case: &Case<'_>) -> Vec<u8> {
-        let fields: [&dyn Fn(&mut Vec<u8>); ATTRIBUTES.len()] = [
+        let fields: [WriteField<'_>; ATTRIBUTES.len()] = [
             &|key| put(key, case.channel.as_bytes()),
             &|key| put(key, &[case.kind as u8]),
             &|key| put(key, &[case.value_type.map_or(0, |kind| kind as u8)]),
