@@ -4,6 +4,7 @@ use super::{Context, Failure, runtime};
 use crate::{
     clock::Clock,
     http::{self, Local},
+    ledger::LedgerError,
     node::{
         self, NodeError, Parts, Watch,
         door::{self, Request},
@@ -23,6 +24,9 @@ pub struct Arguments {
     #[arg(long)]
     log_json: bool,
 }
+
+/// How long a start waits for a command that has the directory open.
+const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// A log line is one line, whatever a value in it tries: the same escaping as on a terminal.
 struct SafeLog;
@@ -50,7 +54,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     if let Err(error) = no_core {
         tracing::warn!(%error, "core files could not be turned off");
     }
-    let opened = setup::open(&context.data, Clock::System)?;
+    let opened = open(&context.data)?;
     opened.notes.iter().for_each(|note| tracing::warn!("{note}"));
     if opened.recovery.replayed > 0 || opened.recovery.cut_bytes > 0 {
         let recovery = opened.recovery;
@@ -60,6 +64,22 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     let outcome = runtime.block_on(serve(context, opened));
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     outcome
+}
+
+/// Opens the directory. A command that answers for itself holds the lock for a moment and is waited for; a node that
+/// runs is not.
+fn open(data: &std::path::Path) -> Result<setup::Opened, Failure> {
+    let begun = std::time::Instant::now();
+    loop {
+        match setup::open(data, Clock::System) {
+            Err(setup::SetupError::Ledger(LedgerError::InUse(_)))
+                if begun.elapsed() < LOCK_WAIT && std::os::unix::net::UnixStream::connect(data.join(http::SOCKET)).is_err() =>
+            {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 async fn serve(context: &Context, opened: setup::Opened) -> Result<(), Failure> {

@@ -439,7 +439,7 @@ impl Observable {
 
 /// Undoes the ways in which analysts make a value unclickable.
 pub fn refang(text: &str) -> Cow<'_, str> {
-    const MARKS: [(&str, &str); 16] = [
+    const MARKS: [(&str, &str); 14] = [
         ("[.]", "."),
         ("(.)", "."),
         ("{.}", "."),
@@ -448,8 +448,6 @@ pub fn refang(text: &str) -> Cow<'_, str> {
         ("[DOT]", "."),
         ("[:]", ":"),
         ("[://]", "://"),
-        ("[:// ]", "://"),
-        ("[/]", "/"),
         ("[@]", "@"),
         ("[at]", "@"),
         ("(at)", "@"),
