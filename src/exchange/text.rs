@@ -158,6 +158,8 @@ impl TextReader {
                 match (words.next(), words.next(), words.next()) {
                     (Some("0.0.0.0" | "127.0.0.1" | "::" | "::1"), Some(name), None) => self.read(name)?,
                     (Some(word), Some(count), None) if count.bytes().all(|byte| byte.is_ascii_digit()) => self.read(word)?,
+                    // Taking the values out of a sentence would publish the links to a report as its indicators.
+                    (Some(_), Some(_), _) => return Err(ObservableError::Words { text: crate::record::excerpt(text) }),
                     _ => return Err(error),
                 }
             }

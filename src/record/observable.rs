@@ -66,6 +66,8 @@ impl ObservableType {
 pub enum ObservableError {
     #[error("`{text}` is no indicator that huecry recognises; name its type with --type")]
     Unrecognised { text: String },
+    #[error("`{text}` is more than one word; if the file is prose or a table, say --layout text or --layout csv")]
+    Words { text: String },
     #[error("`{text}` looks like a file name, not a domain; give --type other:filename to keep it as one")]
     FileName { text: String },
     #[error("`{text}` is not a {kind}: {why}")]
