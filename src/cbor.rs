@@ -2,7 +2,9 @@
 //!
 //! In: bytes of a stranger, or a typed value of ours. Out: the value, or why the bytes are refused.
 //!
-//!     bytes -check-> deterministic, bounded -ciborium-> typed value
+//! ```text
+//! bytes -check-> deterministic, bounded -ciborium-> typed value
+//! ```
 //!
 //! Ciborium decodes leniently (longer integers, indefinite lengths, duplicate keys, trailing bytes), so [`check`] walks
 //! the bytes first and lets only RFC 8949 section 4.2.1 through: one item, shortest heads, definite lengths, ascending

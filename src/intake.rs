@@ -3,8 +3,10 @@
 //! In: bytes, the time, facts about what we hold ([`Known`]). Out: what to keep, with a verdict on each record, or a
 //! [`Refusal`] with a code to count, a sentence to show, and whether anyone is to blame.
 //!
-//!     head bytes -open-> -speaker, prove-> -place-> Placed (forward it, fetch its body)
-//!     Placed + body -root-> records -decode-> -resolve report-> -judge-> Admitted (journal it)
+//! ```text
+//! head bytes -open-> -speaker, prove-> -place-> Placed (forward it, fetch its body)
+//! Placed + body -root-> records -decode-> -resolve report-> -judge-> Admitted (journal it)
+//! ```
 //!
 //! Not here: sockets, disk, clock. Order within a feed is by seq: a batch is admitted when the one before it was, so a
 //! report always comes before its indicators, and a cursor is one number.

@@ -2,7 +2,9 @@
 //!
 //! In: records, one after another; the lane's last head; its key; the time. Out: batches, each full or the last.
 //!
-//!     report, indicator, indicator, ... -> [head 1, body 1], [head 2, body 2], ...
+//! ```text
+//! report, indicator, indicator, ... -> [head 1, body 1], [head 2, body 2], ...
+//! ```
 //!
 //! An indicator names its report by the shortest reference that its batch allows, so it is encoded when its batch is
 //! known. Not here: the checks that every batch passes (`intake`), the disk, the network.

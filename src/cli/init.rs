@@ -14,9 +14,9 @@ pub struct Arguments {
     /// The member this node belongs to: a short id such as xx-police.
     #[arg(long, value_name = "ID")]
     member: String,
-    /// country, vendor, coordinator or observer.
-    #[arg(long, default_value = "coordinator")]
-    kind: String,
+    /// country, vendor, coordinator or observer; who founds a federation is a coordinator.
+    #[arg(long, required_unless_present = "found")]
+    kind: Option<String>,
     /// The organisation's name.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -39,7 +39,8 @@ pub struct Arguments {
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let member = arguments.member.parse().map_err(Failure::usage)?;
-    let kind: MemberKind = arguments.kind.parse().map_err(Failure::usage)?;
+    let kind = arguments.kind.as_deref().unwrap_or(MemberKind::Coordinator.name());
+    let kind: MemberKind = kind.parse().map_err(Failure::usage)?;
     let display = arguments.name.unwrap_or_else(|| arguments.member.clone());
     let new = NewNode { member, display, kind, country: arguments.country, listen: arguments.listen, channels: arguments.channel };
     if arguments.found.is_some() && kind != MemberKind::Coordinator {

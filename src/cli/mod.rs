@@ -1,7 +1,7 @@
 //! The command line: one file a verb. Results go to stdout, everything else to stderr.
 //!
 //! Exit codes: 0 done; 1 nothing found, or not permitted; 2 the command or its input is wrong; 3 the machine is in the way
-//! (disk, port, lock, network). A new verb is a file here, a line in [`Verb`] and a line in [`dispatch`].
+//! (disk, port, lock, network). A new verb is a file here, a line in `Verb` and a line in `dispatch`.
 
 mod admit;
 mod bench;

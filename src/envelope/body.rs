@@ -1,7 +1,9 @@
 //! Body: the records of a batch, whole or in part, checked against the head's root.
 //!
-//!     full  [0, seed, [record, ...]]      every record; nonces follow from the seed
-//!     part  [1, [entry, ...]]             records with their own nonces, and hashes where some are withheld or erased
+//! ```text
+//! full  [0, seed, [record, ...]]      every record; nonces follow from the seed
+//! part  [1, [entry, ...]]             records with their own nonces, and hashes where some are withheld or erased
+//! ```
 //!
 //! A part proves what it shows exactly as the full body does, however many hops from its author.
 

@@ -1,6 +1,8 @@
 //! Head: the signed part of a batch. What it commits to is final; bodies only fill it in.
 //!
-//!     bytes -open-> SignedHead (well formed) -prove(key)-> ProvedHead (its key's)
+//! ```text
+//! bytes -open-> SignedHead (well formed) -prove(key)-> ProvedHead (its key's)
+//! ```
 //!
 //! Keys 0 to 14 keep number and meaning in every format, so an older node can still verify, keep and pass on what a newer
 //! one signed.

@@ -2,7 +2,9 @@
 //!
 //! In: bytes, a public key. Out: types that exist only if the proof held.
 //!
-//!     head bytes -open-> SignedHead -prove(key)-> ProvedHead -open_body(bytes)-> ProvedBatch
+//! ```text
+//! head bytes -open-> SignedHead -prove(key)-> ProvedHead -open_body(bytes)-> ProvedBatch
+//! ```
 //!
 //! A batch is a signed *head* (a COSE_Sign1 of about 300 bytes) and a *body* (up to 256 records) that the head's Merkle
 //! root commits to, so that one signature serves 256 records and a record re-shared alone still carries its proof.

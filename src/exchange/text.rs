@@ -1,6 +1,8 @@
 //! Lists, tables and prose: what indicator files on the internet look like.
 //!
-//!     bytes of a line -decode-> text -plain | csv | prose-> items and complaints, each with its line
+//! ```text
+//! bytes of a line -decode-> text -plain | csv | prose-> items and complaints, each with its line
+//! ```
 //!
 //! One bad line never stops the rest: it is a [`Complaint`], the others go on. Read as published: comments, list bullets,
 //! hosts files, filter lists (`||name^`), counts behind addresses, defanged spellings, CRLF, a byte order mark, ISO-8859-1.

@@ -1,8 +1,10 @@
 //! The local window: HTTP over a Unix socket in the data directory. The command line is its first client.
 //!
-//!     GET  /v1/status            POST /v1/publish     (body: the file itself)
-//!     GET  /v1/query             POST /v1/withdraw
-//!     GET  /v1/explain
+//! ```text
+//! GET  /v1/status            POST /v1/publish     (body: the file itself)
+//! GET  /v1/query             POST /v1/withdraw
+//! GET  /v1/explain
+//! ```
 //!
 //! The socket has mode 0660 in a directory of mode 0750, so the file system says who may ask; the peer's user id is logged
 //! with whatever changes anything. Without a running node the same router answers inside the command line's process.

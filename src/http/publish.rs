@@ -1,6 +1,8 @@
 //! Publishing a file: its bytes come as the request's body and leave as signed batches, a chunk at a time.
 //!
-//!     body -lines-> TextReader -items-> chunks of 4,096 -door-> batches           (parsing and signing overlap)
+//! ```text
+//! body -lines-> TextReader -items-> chunks of 4,096 -door-> batches           (parsing and signing overlap)
+//! ```
 //!
 //! A dry run reads everything, signs nothing, and says whom it would reach and which lists its values are on.
 

@@ -1,6 +1,8 @@
 //! The index: from a value to the records about it, in fjall.
 //!
-//!     key = class, value in search order, batch number (8 bytes), place in the batch (2 bytes)      value = end, verdict
+//! ```text
+//! key = class, value in search order, batch number (8 bytes), place in the batch (2 bytes)      value = end, verdict
+//! ```
 //!
 //! Names stand with their labels reversed, so a domain and all below it are one range; URLs, endpoints and e-mail
 //! addresses stand under their host; addresses stand as bytes, so a network is one range. May be deleted; it is rebuilt.

@@ -1,7 +1,9 @@
 //! The journal: append-only segments, and a manifest that lists them. The truth.
 //!
-//!     journal/manifest            store id, segments with the position each begins at (written aside, synced, renamed)
-//!     journal/0000000001.seg      magic, then frames: length u32, CRC32C u32, payload (little-endian)
+//! ```text
+//! journal/manifest            store id, segments with the position each begins at (written aside, synced, renamed)
+//! journal/0000000001.seg      magic, then frames: length u32, CRC32C u32, payload (little-endian)
+//! ```
 //!
 //! A position counts payload and frame bytes from the ledger's first day; segments may go, positions never change meaning.
 //! Promise: what [`Journal::commit`] has returned for is on the disk. A torn tail is cut when the journal is opened, and

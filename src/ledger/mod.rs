@@ -1,8 +1,10 @@
 //! Ledger: what is kept.
 //!
-//!     Admitted -append-> journal (truth, fsync before any acknowledgement)
-//!                 '-> state (sled): heads, catalogue, withdrawals, held, disputes
-//!                 '-> index (fjall): value -> records
+//! ```text
+//! Admitted -append-> journal (truth, fsync before any acknowledgement)
+//!             '-> state (sled): heads, catalogue, withdrawals, held, disputes
+//!             '-> index (fjall): value -> records
+//! ```
 //!
 //! One [`Writer`], any number of readers ([`Ledger`]). Promise: what [`Writer::commit`] has returned for survives a crash;
 //! state and index are rebuilt from the journal when they are missing, behind or damaged.

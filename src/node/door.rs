@@ -1,6 +1,8 @@
 //! The door's keeper: one thread that owns the ledger's writer. Everything that changes anything passes here.
 //!
-//!     Request (bounded queue) -intake-> Writer::keep ... -> commit (one fsync for all) -> replies, Events
+//! ```text
+//! Request (bounded queue) -intake-> Writer::keep ... -> commit (one fsync for all) -> replies, Events
+//! ```
 //!
 //! Replies are sent after the fsync, never before. The index is written when nothing has come for 3 ms, or after 300 ms. A commit
 //! that fails ends the thread, and with it the node: nothing is acknowledged after it.

@@ -1,6 +1,8 @@
 //! Node: the shell around the quiet rooms. One event loop, one door thread, one local window.
 //!
-//!     swarm events, frames, door's events, ticks -> loop -> Replica -> effects -> streams, gossip, door
+//! ```text
+//! swarm events, frames, door's events, ticks -> loop -> Replica -> effects -> streams, gossip, door
+//! ```
 //!
 //! | task | in | out |
 //! |---|---|---|
@@ -266,7 +268,10 @@ pub async fn run(
         tokio::select! {
             biased;
             () = &mut stop => return Ok(()),
-            Some(event) = events.recv() => shell.on_door(event)?,
+            event = events.recv() => match event {
+                Some(event) => shell.on_door(event)?,
+                None => return Err(NodeError::Fatal("the door's thread ended; see the log".to_owned())),
+            },
             _ = tick.tick() => shell.on_tick(),
             Some((peer, stream)) = ours.recv() => shell.on_stream(peer, stream),
             Some((peer, stream)) = accepted.next() => shell.on_accepted(peer, stream),

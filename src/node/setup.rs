@@ -1,6 +1,8 @@
 //! Setting up: making a node's directory, founding a federation, joining one, opening what is there.
 //!
-//!     init -> keys, node.toml, policy.cedar -> request file -> admit (steward) -> invitation file -> join
+//! ```text
+//! init -> keys, node.toml, policy.cedar -> request file -> admit (steward) -> invitation file -> join
+//! ```
 //!
 //! A data directory holds `node.toml`, `policy.cedar`, `keys/` (0700), `ledger/` and the socket; it is mode 0750.
 

@@ -322,6 +322,9 @@ mod tests {
         assert_eq!(own("exact.test"), ["dots"]);
         assert!(own("sub.exact.test").is_empty());
         assert!(lists.load("own", ListRole::Own, "a.test").is_err());
-        assert!(lists.load("re", ListRole::Own, r#"{"type":"regex","list":[".*"]}"#).is_err());
+        let bad = include_str!("../../node-config/bad/list.json");
+        assert!(lists.load("re", ListRole::Own, bad).unwrap_err().to_string().contains("hold patterns"));
+        let sample = include_str!("../../node-config/lists/our-networks.txt");
+        assert_eq!(lists.load("ours", ListRole::Own, sample).unwrap(), ListReport { entries: 3, ..ListReport::default() });
     }
 }

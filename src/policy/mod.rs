@@ -3,8 +3,10 @@
 //! In: what is known of a record (a [`Case`]). Out: a [`Judgement`]: accept, hold or refuse, the policies that decided,
 //! what they ask for in return.
 //!
-//!     record + author + lists -> Case -memo or Cedar-> Judgement
-//!     head + reader + roster -> may_send -> yes, or why not
+//! ```text
+//! record + author + lists -> Case -memo or Cedar-> Judgement
+//! head + reader + roster -> may_send -> yes, or why not
+//! ```
 //!
 //! Charter and audience (`charter`, [`may_send`]) come first and no policy widens them.
 //! Not here: carrying out a verdict (`ledger`), showing it (`query`).

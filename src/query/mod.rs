@@ -3,7 +3,9 @@
 //! In: a question about values. Out: every assertion about them, with author, verdict, reason and provenance; and, as
 //! important, one line on what was not shown and by which rule.
 //!
-//!     text -Question-> key ranges -scan-> places -read-> records -join report, withdrawal-> Answer
+//! ```text
+//! text -Question-> key ranges -scan-> places -read-> records -join report, withdrawal-> Answer
+//! ```
 //!
 //! Not here: printing (`cli`), HTTP (`http`).
 

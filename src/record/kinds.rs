@@ -1,6 +1,8 @@
 //! The kinds of record, and the one map of keys that they share.
 //!
-//!     bytes -check-> spelled right -kind-> Record | Newer (kept, passed on, judged after an upgrade) | RecordError
+//! ```text
+//! bytes -check-> spelled right -kind-> Record | Newer (kept, passed on, judged after an upgrade) | RecordError
+//! ```
 //!
 //! A key means the same in every kind; `docs/wire.cddl` is the table. Bounds are those of `threats.md` section 5 rule 4.
 

@@ -2,8 +2,10 @@
 //!
 //! In: values as people and wires write them. Out: typed records, each with one canonical spelling.
 //!
-//!     indicator -names-> report          sighting -of-> value or record
-//!     withdrawal -of-> own records       renewal -of-> own report
+//! ```text
+//! indicator -names-> report          sighting -of-> value or record
+//! withdrawal -of-> own records       renewal -of-> own report
+//! ```
 //!
 //! Not here: who said it and whether that is proved (`envelope`, `charter`), what is done about it (`policy`).
 

@@ -2,7 +2,9 @@
 //!
 //! In: a value as a person, a list or a wire writes it. Out: an [`Observable`], or a sentence about what is wrong.
 //!
-//!     "hXXp://EVIL[.]example:80/a" -refang-> -recognise-> url `http://evil.example/a`
+//! ```text
+//! "hXXp://EVIL[.]example:80/a" -refang-> -recognise-> url `http://evil.example/a`
+//! ```
 //!
 //! People may write as they like ([`Observable::recognise`], [`Observable::from_text`]); the wire may not
 //! ([`Observable::from_wire`]): a spelling that we would write otherwise is refused there, or one value would have two

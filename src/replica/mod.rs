@@ -2,9 +2,11 @@
 //!
 //! In: heads that were proved and placed, messages, ticks, word from the ledger; the time. Out: [`Effect`]s for the shell.
 //!
-//!     head heard -> ask its announcer for the body -250 ms-> ask another -> ... -> Submit in order of seq
-//!     cursors -> what a peer has and we lack -> Range -> heads and bodies -> Submit in order of seq
-//!     kept -> serve whoever parked a request; announce it where gossip may not
+//! ```text
+//! head heard -> ask its announcer for the body -250 ms-> ask another -> ... -> Submit in order of seq
+//! cursors -> what a peer has and we lack -> Range -> heads and bodies -> Submit in order of seq
+//! kept -> serve whoever parked a request; announce it where gossip may not
+//! ```
 //!
 //! Gossip is lossy by nature, and here nothing depends on it: cursors are compared on every new connection and every ten
 //! seconds. Not here: proofs (`intake`), entitlement (`policy::may_send`, asked by the shell for every byte it serves).

@@ -39,7 +39,11 @@ fn a_newcomer_founds_imports_asks_and_takes_back() {
 fn a_dry_run_signs_nothing_and_says_whom_it_would_reach() {
     let data = founded();
     let run = huecry(data.path(), &["publish", "--dry-run", "--value", "10.1.2.3", "--value", "evil.example"]);
-    assert!(stdout(&run).contains("on list `private-and-reserved`: 1 values") && stdout(&run).contains("reaches 0 of 0"), "{}", stdout(&run));
+    assert!(
+        stdout(&run).contains("on list `private-and-reserved`: 1 values") && stdout(&run).contains("reaches 0 of 0"),
+        "{}",
+        stdout(&run)
+    );
     fails(data.path(), &["query", "evil.example"], 1, "nothing is known");
 }
 
@@ -152,7 +156,8 @@ fn x_01_hostile_text_reaches_no_terminal_as_itself() {
     assert_eq!((code(&import), code(&query)), (0, 0), "{}", stderr(&import));
     for output in [&import, &query, &json] {
         for text in [stdout(output), stderr(output)] {
-            let hostile = |char: char| (char.is_control() && char != '\n') || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            let hostile =
+                |char: char| (char.is_control() && char != '\n') || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
             assert!(!text.chars().any(hostile), "{text:?}");
         }
     }

@@ -38,11 +38,8 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 #[test]
 fn the_main_job_runs_from_one_command_and_every_step_holds() {
-    let output = Command::new(env!("CARGO_BIN_EXE_huecry"))
-        .args(["demo", "--json"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_huecry")).args(["demo", "--json"]).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let last = stdout(&output).lines().last().unwrap().to_owned();
     let summary: serde_json::Value = serde_json::from_str(&last).unwrap();
@@ -56,8 +53,7 @@ fn the_main_job_runs_from_one_command_and_every_step_holds() {
 fn the_demo_publishes_a_list_of_ones_own() {
     let list = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(list.path(), "one.mine.example\ntwo.mine.example\n").unwrap();
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_huecry")).args(["demo", "--json", "--from"]).arg(list.path()).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_huecry")).args(["demo", "--json", "--from"]).arg(list.path()).output().unwrap();
     let summary: serde_json::Value = serde_json::from_str(stdout(&output).lines().last().unwrap()).unwrap();
     assert_eq!((code(&output), summary["records_published"].as_u64()), (0, Some(8)), "{}", stderr(&output));
 }
@@ -150,7 +146,19 @@ fn what_is_imported_never_leaves_the_node() {
     let config = hub.path().join("node.toml");
     let text = std::fs::read_to_string(&config).unwrap().replace("/tcp/0", &format!("/tcp/{port}"));
     std::fs::write(&config, text).unwrap();
-    let init = ["init", "--member", "xa-police", "--kind", "country", "--country", "XA", "--federation", &federation, "--listen", "/ip4/127.0.0.1/tcp/0"];
+    let init = [
+        "init",
+        "--member",
+        "xa-police",
+        "--kind",
+        "country",
+        "--country",
+        "XA",
+        "--federation",
+        &federation,
+        "--listen",
+        "/ip4/127.0.0.1/tcp/0",
+    ];
     assert_eq!(code(&huecry(other.path(), &init)), 0);
     let request = other.path().join("request.huecry");
     assert_eq!(code(&huecry(hub.path(), &["admit", request.to_str().unwrap()])), 0);

@@ -114,7 +114,10 @@ async fn t5_peers_speak_a_version_with_idontwant() {
     for (swarm, other) in [(&one, &two), (&two, &one)] {
         let kinds: Vec<String> = swarm.behaviour().gossip.peer_protocol().map(|(peer, kind)| format!("{peer} {kind}")).collect();
         assert_eq!(kinds.len(), 1);
-        assert!(kinds[0].starts_with(&other.local_peer_id().to_string()) && (kinds[0].contains("v1.2") || kinds[0].contains("v1.3")), "{kinds:?}");
+        assert!(
+            kinds[0].starts_with(&other.local_peer_id().to_string()) && (kinds[0].contains("v1.2") || kinds[0].contains("v1.3")),
+            "{kinds:?}"
+        );
     }
 }
 

@@ -106,7 +106,9 @@ fn c_02_c_05_a_gap_is_filled_and_an_absurd_jump_waits() {
     let data = tempfile::tempdir().unwrap();
     let (ledger, _writer) = filled(data.path());
     let some = huecry::envelope::Hash([1; 32]);
-    let place = |seq: u64| intake().place(&sealed(&batch(|head| (head.seq, head.prev) = (seq, Some(some))).0, 31, Domain::Head), at(20_000), &ledger);
+    let place = |seq: u64| {
+        intake().place(&sealed(&batch(|head| (head.seq, head.prev) = (seq, Some(some))).0, 31, Domain::Head), at(20_000), &ledger)
+    };
     assert!(matches!(place(7), Ok(Placed::Ahead { from: 2, .. })));
     let jump = place(1 << 40).unwrap_err();
     assert_eq!((jump.blame, jump.code), (Blame::Later, "jump"));

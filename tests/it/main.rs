@@ -1,5 +1,14 @@
 //! Behaviour, seen from outside. One binary, so that libp2p and Cedar are linked once.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that cannot go on says so by stopping"
+)]
+
 mod command_line;
 mod federation;
 mod gossip_traps;

@@ -31,7 +31,20 @@ const QUIET: [&str; 9] = ["cbor", "record", "envelope", "charter", "policy", "pu
 
 #[test]
 fn quiet_rooms_name_no_runtime_socket_disk_or_clock() {
-    let loud = ["tokio", "libp2p", "sled", "fjall", "std::fs", "std::net::Tcp", "std::net::Udp", "SystemTime", "Instant", "std::thread", "getrandom", "std::env"];
+    let loud = [
+        "tokio",
+        "libp2p",
+        "sled",
+        "fjall",
+        "std::fs",
+        "std::net::Tcp",
+        "std::net::Udp",
+        "SystemTime",
+        "Instant",
+        "std::thread",
+        "getrandom",
+        "std::env",
+    ];
     for path in QUIET.iter().flat_map(|name| room(name)) {
         let code = code(&path);
         for word in loud {
@@ -48,7 +61,8 @@ fn a_room_uses_only_the_rooms_above_it() {
             let code = code(&path);
             for below in &order[index + 1..] {
                 // Macros of `cbor` write `$crate::record`; the words of a `use` are what counts.
-                let uses = code.contains(&format!("crate::{below}::")) || code.lines().any(|line| line.trim_start().starts_with(&format!("{below}::")));
+                let uses = code.contains(&format!("crate::{below}::"))
+                    || code.lines().any(|line| line.trim_start().starts_with(&format!("{below}::")));
                 assert!(!uses || *name == "cbor", "{} uses `{below}`, which stands below it", path.display());
             }
         }

@@ -7,7 +7,8 @@ use std::{
 
 /// The corpus of real data, if it is beside the project. Under CI it must be.
 pub fn corpus() -> Option<PathBuf> {
-    let path = std::env::var_os("HUECRY_CORPUS").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"), PathBuf::from);
+    let path =
+        std::env::var_os("HUECRY_CORPUS").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"), PathBuf::from);
     if path.is_dir() {
         return Some(path);
     }

@@ -24,7 +24,15 @@ pub fn federation() -> FederationId {
 }
 
 fn member(id: &str, kind: MemberKind, country: Option<&str>, root: u8) -> Member {
-    Member { id: id.parse().unwrap(), name: id.to_owned(), kind, country: country.map(str::to_owned), root: key(root).public(), quota: None, revoked: None }
+    Member {
+        id: id.parse().unwrap(),
+        name: id.to_owned(),
+        kind,
+        country: country.map(str::to_owned),
+        root: key(root).public(),
+        quota: None,
+        revoked: None,
+    }
 }
 
 /// A charter with three stewards (seeds 1 to 3, two must sign) and three members (roots 11 to 13).
@@ -83,7 +91,13 @@ pub fn plain_card() -> Card {
         member: member.clone(),
         serial: 1,
         issued: at(0),
-        publishing: vec![PublishingKey { key: key(31).public(), node: "main".to_owned(), lane: 0, from: at(0), until: Some(at(200 * DAY_MS)) }],
+        publishing: vec![PublishingKey {
+            key: key(31).public(),
+            node: "main".to_owned(),
+            lane: 0,
+            from: at(0),
+            until: Some(at(200 * DAY_MS)),
+        }],
         nodes: vec![NodeKey { name: "main".to_owned(), key: key(41).public(), from: at(0), until: None }],
         channels: vec![
             Channel { name: "c2".parse().unwrap(), audience: Audience::federation(), description: None, from: at(0), until: None },
@@ -139,9 +153,18 @@ pub fn records() -> Vec<(String, Vec<u8>)> {
     let reference: RecordRef = "xa-police/leads#7.3".parse().unwrap();
     let mut all = vec![("report".to_owned(), report())];
     for text in [
-        "192.0.2.7", "2001:db8::7", "192.0.2.0/24", "c2.evil.example", "192.0.2.7:8443", "http://evil.example/gate.php", "x@evil.example",
-        "d41d8cd98f00b204e9800998ecf8427e", "da39a3ee5e6b4b0d3255bfef95601890afd80709",
-        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "AS64496", "t13d1516h2_8daaf6152771_e5627efa2ab1",
+        "192.0.2.7",
+        "2001:db8::7",
+        "192.0.2.0/24",
+        "c2.evil.example",
+        "192.0.2.7:8443",
+        "http://evil.example/gate.php",
+        "x@evil.example",
+        "d41d8cd98f00b204e9800998ecf8427e",
+        "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        "AS64496",
+        "t13d1516h2_8daaf6152771_e5627efa2ab1",
     ] {
         let one = indicator(text);
         all.push((format!("indicator_{}", one.value.kind().name().replace('-', "_")), Record::Indicator(one)));
@@ -158,7 +181,11 @@ pub fn records() -> Vec<(String, Vec<u8>)> {
             valid_from: Some(at(0)),
             valid_until: Some(at(1)),
             tags: vec!["shop".to_owned()],
-            source: Some(Source { organisation: Some("Shop CERT".to_owned()), url: Some("https://cert.example/1".to_owned()), external_id: None }),
+            source: Some(Source {
+                organisation: Some("Shop CERT".to_owned()),
+                url: Some("https://cert.example/1".to_owned()),
+                external_id: None,
+            }),
             replaces: Some(WireRef::Feed(3, 1)),
             ..indicator("shop.example")
         }),
@@ -196,10 +223,18 @@ pub fn records() -> Vec<(String, Vec<u8>)> {
             reason: Reason::OverShared,
         }),
     ));
-    all.push(("renewal".to_owned(), Record::Renewal(Renewal { kind: Kind::Renewal, valid_until: at(9), targets: vec![WireRef::Feed(1, 0)] })));
+    all.push((
+        "renewal".to_owned(),
+        Record::Renewal(Renewal { kind: Kind::Renewal, valid_until: at(9), targets: vec![WireRef::Feed(1, 0)] }),
+    ));
     all.push((
         "question".to_owned(),
-        Record::Question(Question { value: None, text: "Who has seen this loader?".to_owned(), language: Some("en".to_owned()), until: Some(at(5)) }),
+        Record::Question(Question {
+            value: None,
+            text: "Who has seen this loader?".to_owned(),
+            language: Some("en".to_owned()),
+            until: Some(at(5)),
+        }),
     ));
     let document = |content| {
         Record::Document(Document {
@@ -274,22 +309,27 @@ fn judge_record(bytes: &[u8]) -> String {
 }
 
 fn judge_charter(bytes: &[u8]) -> String {
-    SignedCharter::first(bytes, None).map_or_else(|error| format!("refused: {error}"), |charter| format!("accepted: federation {}", charter.federation()))
+    SignedCharter::first(bytes, None)
+        .map_or_else(|error| format!("refused: {error}"), |charter| format!("accepted: federation {}", charter.federation()))
 }
 
 fn judge_card(bytes: &[u8]) -> String {
     let roster = Roster::new(charter(|_| ()).unwrap());
-    SignedCard::open(bytes, &federation(), |id| roster.member(id)).map_or_else(|error| format!("refused: {error}"), |card| format!("accepted: serial {}", card.card().serial))
+    SignedCard::open(bytes, &federation(), |id| roster.member(id))
+        .map_or_else(|error| format!("refused: {error}"), |card| format!("accepted: serial {}", card.card().serial))
 }
 
 fn judge_stamp(bytes: &[u8]) -> String {
-    SignedStamp::open(bytes, roster().charter()).map_or_else(|error| format!("refused: {error}"), |stamp| format!("accepted: version {}", stamp.stamp().version))
+    SignedStamp::open(bytes, roster().charter())
+        .map_or_else(|error| format!("refused: {error}"), |stamp| format!("accepted: version {}", stamp.stamp().version))
 }
 
 fn judge_body(bytes: &[u8]) -> String {
     let head = SignedHead::sign(&batch(|_| ()).0, &key(31), &federation()).unwrap();
     match ProvedBatch::open(head, bytes.to_vec()) {
-        Ok(batch) => format!("accepted: {} of {} records", batch.slots().iter().filter(|slot| **slot != Slot::Absent).count(), batch.slots().len()),
+        Ok(batch) => {
+            format!("accepted: {} of {} records", batch.slots().iter().filter(|slot| **slot != Slot::Absent).count(), batch.slots().len())
+        }
         Err(error) => format!("refused: {error}"),
     }
 }
@@ -368,7 +408,11 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
     add("charter/bad_two_members_one_key", signed(|one| one.members[1].root = one.members[0].root, &[1, 2]), judge_charter);
     add("charter/bad_members_root_is_a_stewards_key", signed(|one| one.members[1].root = key(1).public(), &[1, 2]), judge_charter);
     add("charter/bad_country_without_code", signed(|one| one.members[1].country = None, &[1, 2]), judge_charter);
-    add("charter/bad_freshness_key_of_a_vendor", signed(|one| one.freshness[0].member = "vendor-one".parse().unwrap(), &[1, 2]), judge_charter);
+    add(
+        "charter/bad_freshness_key_of_a_vendor",
+        signed(|one| one.freshness[0].member = "vendor-one".parse().unwrap(), &[1, 2]),
+        judge_charter,
+    );
     add("charter/bad_version_two_first", signed(|one| (one.version, one.prev) = (2, Some(Hash([0; 32]))), &[1, 2]), judge_charter);
     // S-02: a small-order point where a steward's key stands.
     let mut weak = charter(|_| ()).unwrap().bytes().to_vec();
@@ -393,13 +437,19 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
         Sealed::seal(cbor::to_vec(&one), &key(seed), Domain::Card, &federation()).bytes().to_vec()
     };
     add("card/bad_signed_by_publishing_key", raw_card(|_| (), 31), judge_card);
-    add("card/bad_two_keys_on_one_lane", raw_card(|one| one.publishing.push(PublishingKey { key: key(32).public(), ..one.publishing[0].clone() }), 13), judge_card);
+    add(
+        "card/bad_two_keys_on_one_lane",
+        raw_card(|one| one.publishing.push(PublishingKey { key: key(32).public(), ..one.publishing[0].clone() }), 13),
+        judge_card,
+    );
     add("card/bad_one_key_for_two_purposes", raw_card(|one| one.nodes[0].key = one.publishing[0].key, 13), judge_card);
     add("card/bad_stranger", raw_card(|one| one.member = "nobody".parse().unwrap(), 13), judge_card);
 
-    let whereabouts = Whereabouts { format: 1, serial: 1, time: at(0), until: at(DAY_MS), addresses: vec!["/ip4/192.0.2.1/tcp/4100".to_owned()] };
+    let whereabouts =
+        Whereabouts { format: 1, serial: 1, time: at(0), until: at(DAY_MS), addresses: vec!["/ip4/192.0.2.1/tcp/4100".to_owned()] };
     add("whereabouts/good", sign_whereabouts(&whereabouts, &key(41), &federation()), |bytes| {
-        open_whereabouts(bytes, &key(41).public(), &federation()).map_or_else(|error| format!("refused: {error}"), |_| "accepted".to_owned())
+        open_whereabouts(bytes, &key(41).public(), &federation())
+            .map_or_else(|error| format!("refused: {error}"), |_| "accepted".to_owned())
     });
     let statement = Statement {
         format: 1,
@@ -426,8 +476,13 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
     let feed: FeedId = "vendor-one/c2".parse().unwrap();
     let pull = Message::Pull(replica::Pull { kind: number::PULL, request: 1, feed: (&feed).into(), seq: 1 });
     add("message/pull", pull.encode(), judge_message);
-    let cursor = replica::Cursor { feed: (&feed).into(), intervals: vec![(1, 9)], head: Hash([3; 32]), incomplete: Some(2), revision: None };
-    add("message/cursors", Message::Cursors(replica::Cursors { kind: number::CURSORS, cursors: vec![cursor], more: false }).encode(), judge_message);
+    let cursor =
+        replica::Cursor { feed: (&feed).into(), intervals: vec![(1, 9)], head: Hash([3; 32]), incomplete: Some(2), revision: None };
+    add(
+        "message/cursors",
+        Message::Cursors(replica::Cursors { kind: number::CURSORS, cursors: vec![cursor], more: false }).encode(),
+        judge_message,
+    );
     add("message/newer_kind", vec![0xa1, 0, 0x18, 99], judge_message);
     all
 }
@@ -454,7 +509,8 @@ fn the_wire_is_what_the_vectors_say_byte_for_byte() {
             std::fs::write(directory.join("bytes.hex"), hex::encode(&bytes) + "\n").unwrap();
             std::fs::write(directory.join("expect.txt"), verdict.clone() + "\n").unwrap();
         }
-        let kept = std::fs::read_to_string(directory.join("bytes.hex")).unwrap_or_else(|error| panic!("{name}: {error}; HUECRY_BLESS=1 writes it"));
+        let kept = std::fs::read_to_string(directory.join("bytes.hex"))
+            .unwrap_or_else(|error| panic!("{name}: {error}; HUECRY_BLESS=1 writes it"));
         assert_eq!(kept.trim(), hex::encode(&bytes), "{name}: the bytes changed");
         assert_eq!(std::fs::read_to_string(directory.join("expect.txt")).unwrap().trim(), verdict, "{name}: the verdict changed");
     }
