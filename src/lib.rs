@@ -1,18 +1,57 @@
 //! huecry: a federated peer-to-peer node for sharing cyber-threat indicators.
+//!
+//! ```text
+//! bytes -> envelope (proved) -> charter (entitled) -> policy (permitted) -> ledger (kept) -> query (asked)
+//!                                                                  \-> replica -> streams
+//! ```
+//!
+//! The rooms stand in reading order; each uses only those above it. Down to `exchange` they are quiet: no runtime, no
+//! socket, no disk, no clock. `ARCHITECTURE.md` has the invariants.
 
+/// How anything signed is spelt.
 pub mod cbor;
-pub mod charter;
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod envelope;
-pub mod exchange;
-pub mod http;
-pub mod intake;
-pub mod ledger;
-pub mod node;
-pub mod policy;
-pub mod publish;
-pub mod query;
+
+/// What is said.
 pub mod record;
+
+/// How it is proved.
+pub mod envelope;
+
+/// Who may speak.
+pub mod charter;
+
+/// What may pass.
+pub mod policy;
+
+/// How our own records become batches.
+pub mod publish;
+
+/// The one door.
+pub mod intake;
+
+/// How batches travel.
 pub mod replica;
+
+/// Others' formats.
+pub mod exchange;
+
+/// What is kept.
+pub mod ledger;
+
+/// What is asked.
+pub mod query;
+
+/// What time it is.
+pub mod clock;
+
+/// How a node is set up.
+pub mod config;
+
+/// The shell around all this.
+pub mod node;
+
+/// The local window.
+pub mod http;
+
+/// The command line.
+pub mod cli;

@@ -276,15 +276,20 @@ impl Roster {
         if !matches!(kind, Some(MemberKind::Vendor | MemberKind::Observer)) {
             return Ok(());
         }
+        if self.terms_cover(&head.member, head, now) {
+            return Ok(());
+        }
+        let audience = head.audience.name();
+        Err(SpeakError::Terms { member: head.member.clone(), what: format!("{} for {audience}", head.tlp.label()) })
+    }
+
+    /// Whether an agreement of `member` that runs at `now` covers a batch with this head: its audience and its marking.
+    pub fn terms_cover(&self, member: &MemberId, head: &Head, now: Timestamp) -> bool {
         let audience = match &head.audience.readers {
             Readers::Named(_) => "named".to_owned(),
             _ => head.audience.name(),
         };
-        let covers = |one: &Agreement| one.tlp_max >= head.tlp && one.audiences.contains(&audience);
-        if self.agreements(&head.member, now).any(covers) {
-            return Ok(());
-        }
-        Err(SpeakError::Terms { member: head.member.clone(), what: format!("{} for {audience}", head.tlp.label()) })
+        self.agreements(member, now).any(|one| one.tlp_max >= head.tlp && one.audiences.contains(&audience))
     }
 
     /// Whether `reader` is among those whom `author` addressed: by audience alone, whatever the time and standing.

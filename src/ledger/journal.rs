@@ -7,7 +7,7 @@
 //!
 //! A position counts payload and frame bytes from the ledger's first day; segments may go, positions never change meaning.
 //! Promise: what [`Journal::commit`] has returned for is on the disk. A torn tail is cut when the journal is opened, and
-//! only that: a frame that is damaged with good frames behind it is an error, not a tail. After a failed write or sync
+//! only that: a frame that is damaged with a good frame anywhere behind it is an error, not a tail. After a failed write or sync
 //! nothing more is appended, because the kernel may have dropped what it could not write.
 
 use super::LedgerError;
@@ -26,6 +26,9 @@ pub const SEGMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Version of the files in this directory; an older huecry refuses a higher one.
 pub const LEDGER_FORMAT: u32 = 1;
+
+/// Highest kind that an entry's first byte may have, now or in a later format.
+pub const KIND_MAX: u8 = 31;
 
 const MAGIC: &[u8; 8] = b"huecryJ1";
 const FRAME_HEAD_BYTES: usize = 8;
@@ -268,7 +271,7 @@ impl JournalReader {
         while position < file_end {
             match self.read(position) {
                 Ok(payload) => position += (FRAME_HEAD_BYTES + payload.len()) as u64,
-                Err(error) if self.good_frame_follows(last, position, file_end) => return Err(error),
+                Err(error) if self.good_frame_follows(last, position, file_end)? => return Err(error),
                 Err(_) => break,
             }
         }
@@ -279,16 +282,23 @@ impl JournalReader {
         Ok((position, cut))
     }
 
-    /// Whether behind a bad frame, where its own length says, stands a good one: then this is damage, not a torn tail.
-    fn good_frame_follows(&self, segment: &Segment, position: Position, end: Position) -> bool {
-        let mut head = [0; FRAME_HEAD_BYTES];
-        if segment.file.read_exact_at(&mut head, offset_in(segment, position)).is_err() {
-            return false;
-        }
-        let next = position + (FRAME_HEAD_BYTES + frame_head(&head).0) as u64;
-        // A run of zero bytes is what a file system may leave behind a crash; an empty frame is never written.
-        next < end && self.read(next).is_ok_and(|payload| !payload.is_empty())
+    /// Whether any good frame stands behind a bad one: then this is damage to what was acknowledged, not a torn tail, and
+    /// cutting would lose it. Every offset is tried, because a damaged length no longer says where the next frame is.
+    fn good_frame_follows(&self, segment: &Segment, position: Position, end: Position) -> Result<bool, LedgerError> {
+        let length = usize::try_from(end - position).unwrap_or(usize::MAX);
+        let mut tail = vec![0; length];
+        let io = |error: std::io::Error| LedgerError::Damaged(format!("the last segment cannot be read: {error}"));
+        segment.file.read_exact_at(&mut tail, offset_in(segment, position)).map_err(io)?;
+        Ok((1..length).any(|start| tail.get(start..).is_some_and(is_good_frame)))
     }
+}
+
+/// Whether `bytes` begin with a whole frame. The kind byte is looked at first: it spares nearly all checksums.
+fn is_good_frame(bytes: &[u8]) -> bool {
+    let Some((head, rest)) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>() else { return false };
+    let (length, crc) = frame_head(head);
+    let kind = rest.first().is_some_and(|kind| (1..=KIND_MAX).contains(kind));
+    kind && length <= FRAME_BYTES_MAX && rest.get(..length).is_some_and(|payload| !payload.is_empty() && crc32c::crc32c(payload) == crc)
 }
 
 fn frame_head(head: &[u8; FRAME_HEAD_BYTES]) -> (usize, u32) {
@@ -348,14 +358,21 @@ mod tests {
     fn r_04_a_flipped_bit_in_the_middle_is_found_and_not_taken_for_a_tail() {
         let directory = tempfile::tempdir().unwrap();
         let (mut journal, _) = open(directory.path());
-        journal.append(b"one").unwrap();
-        journal.append(b"two").unwrap();
+        journal.append(b"\x05one").unwrap();
+        journal.append(b"\x05two").unwrap();
         journal.commit().unwrap();
         let path = directory.path().join("0000000001.seg");
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[8 + 8] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        assert!(matches!(Journal::open(directory.path(), || Ok(String::new())), Err(LedgerError::Damaged(_))));
+        let whole = std::fs::read(&path).unwrap();
+        // Any byte of the first frame: its length, its checksum, its payload.
+        for at in 8..8 + 12 {
+            for bit in 0..8 {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 1 << bit;
+                std::fs::write(&path, bytes).unwrap();
+                let opened = Journal::open(directory.path(), || Ok(String::new()));
+                assert!(matches!(opened, Err(LedgerError::Damaged(_))), "byte {at}, bit {bit}");
+            }
+        }
     }
 
     #[test]

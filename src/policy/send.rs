@@ -3,7 +3,7 @@
 //! Pure; every path that gives bytes of a record to another node asks here. In doubt the answer is no.
 
 use crate::{
-    charter::{Agreement, MemberKind, Roster, Standing},
+    charter::{MemberKind, Roster, Standing},
     envelope::{Class, Head, Readers},
     record::{MemberId, Timestamp, Tlp},
 };
@@ -54,18 +54,9 @@ pub fn may_send(roster: &Roster, head: &Head, reader: &MemberId, now: Timestamp)
     }
     match member.kind {
         MemberKind::Country | MemberKind::Coordinator => Ok(()),
-        MemberKind::Vendor | MemberKind::Observer if covered(roster, head, reader, now) => Ok(()),
+        MemberKind::Vendor | MemberKind::Observer if roster.terms_cover(reader, head, now) => Ok(()),
         MemberKind::Vendor | MemberKind::Observer => Err(Withheld::Terms),
     }
-}
-
-fn covered(roster: &Roster, head: &Head, reader: &MemberId, now: Timestamp) -> bool {
-    let audience = match &head.audience.readers {
-        Readers::Named(_) => "named".to_owned(),
-        _ => head.audience.name(),
-    };
-    let covers = |one: &Agreement| one.tlp_max >= head.tlp && one.audiences.contains(&audience);
-    roster.agreements(reader, now).any(covers)
 }
 
 /// Whether heads of this audience may be gossiped: gossipsub answers anyone, so only what the whole federation may read.
