@@ -46,14 +46,17 @@ pub struct Outline {
     pub key_max: Option<u64>,
     /// Bytes spent on extension keys and their values in the outermost map.
     pub extension_bytes: usize,
+    /// An extension key stands somewhere, at any depth.
+    pub extended: bool,
 }
 
 /// Accepts `bytes` only if they are exactly one deterministic item; see the head of this file for the rules.
 ///
 /// Takes time linear in the length and allocates nothing. Source: RFC 8949 sections 4.2.1 and 5.3.
 pub fn check(bytes: &[u8]) -> Result<Outline, CborError> {
-    let mut walk = Walk { bytes, at: 0 };
-    let outline = walk.outermost()?;
+    let mut walk = Walk { bytes, at: 0, extended: false };
+    let mut outline = walk.outermost()?;
+    outline.extended = walk.extended;
     if walk.at == bytes.len() { Ok(outline) } else { Err(walk.refuse("bytes follow the item")) }
 }
 
@@ -66,7 +69,7 @@ pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 }
 
 /// Decodes bytes that came from elsewhere: length first, then spelling, then shape.
-pub fn from_slice<T: DeserializeOwned>(bytes: &[u8], bytes_max: usize) -> Result<T, CborError> {
+pub fn from_slice<T: DeserializeOwned + Serialize>(bytes: &[u8], bytes_max: usize) -> Result<T, CborError> {
     if bytes.len() > bytes_max {
         return Err(CborError::Long { length: bytes.len(), max: bytes_max });
     }
@@ -74,8 +77,22 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8], bytes_max: usize) -> Result
     decode_checked(bytes)
 }
 
-/// Decodes bytes that [`check`] has passed already.
-pub fn decode_checked<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CborError> {
+/// Decodes bytes that [`check`] has passed already, and refuses what we would write otherwise.
+///
+/// ciborium reads a byte string where an array is asked for and an array where bytes are, so a well-spelt item may still
+/// be another spelling of the same value; writing it again tells. Only where extension keys stand, which are skipped on
+/// reading, is the second writing bound to differ.
+pub fn decode_checked<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<T, CborError> {
+    let value = decode_stored(bytes)?;
+    if to_vec(&value) == bytes || check(bytes)?.extended {
+        Ok(value)
+    } else {
+        Err(CborError::Shape("it is encoded otherwise than its type is".to_owned()))
+    }
+}
+
+/// Decodes bytes of our own storage, which were checked when they came in and whose checksum was right.
+pub fn decode_stored<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CborError> {
     ciborium::de::from_reader_with_recursion_limit(bytes, DEPTH_MAX + 2).map_err(|error| CborError::Shape(plain(error)))
 }
 
@@ -92,6 +109,7 @@ fn plain(error: ciborium::de::Error<std::io::Error>) -> String {
 struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
+    extended: bool,
 }
 
 /// Major types of RFC 8949 section 3.1 that we use.
@@ -125,7 +143,7 @@ impl Walk<'_> {
                 outline.key_max = Some(key);
             }
             if key == 0 {
-                let mut value = Walk { bytes, at: value_start };
+                let mut value = Walk { bytes, at: value_start, extended: false };
                 outline.key_zero = value.head().ok().filter(|(major, _)| *major == UINT).map(|(_, value)| value);
             }
         })?;
@@ -162,6 +180,7 @@ impl Walk<'_> {
             let key_start = self.at;
             let (major, argument) = self.head()?;
             let key = (major == UINT).then_some(argument);
+            self.extended |= key.is_some_and(|key| key >= EXTENSION_KEY_MIN);
             if major != UINT {
                 self.at = key_start;
                 self.item(depth)?;
@@ -470,8 +489,15 @@ mod tests {
     }
 
     #[test]
+    fn bytes_where_an_array_belongs_are_no_second_spelling() {
+        assert_eq!(from_slice::<Vec<u64>>(&[0x82, 1, 2], 100), Ok(vec![1, 2]));
+        assert!(from_slice::<Vec<u64>>(&[0x42, 1, 2], 100).is_err(), "ciborium alone takes it");
+        assert!(from_slice::<crate::envelope::KeyId>(&[&[0x90][..], &[1; 16]].concat(), 100).is_err(), "and bytes from an array");
+    }
+
+    #[test]
     fn the_outline_tells_format_and_extension_keys() {
         let outline = check(&hex::decode("a30001050218411a00010000").unwrap()).unwrap();
-        assert_eq!(outline, Outline { key_zero: Some(1), key_max: Some(5), extension_bytes: 7 });
+        assert_eq!(outline, Outline { key_zero: Some(1), key_max: Some(5), extension_bytes: 7, extended: true });
     }
 }

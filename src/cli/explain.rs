@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
                 context.screen.line(&format!("  {label:<12}{text}"));
             }
         };
-        context.screen.line(&format!("{}  {}  {}", text("reference"), text("kind"), text("title")));
+        context.screen.line(&format!("{}  {}  {}", text("reference"), text("kind"), text("about")));
         line("verdict", text("reason"));
         line("author", format!("{} in channel {}, to {}, {}", text("origin"), text("channel"), text("audience"), text("tlp")));
         line("report", [text("report"), text("title")].join("  ").trim().to_owned());

@@ -250,15 +250,15 @@ fn show(context: &Context, name: &str, reply: &PublishReply) {
             screen.line(&format!("  on list `{}`: {} values, the first is {}", list.list, grouped(list.values), list.first));
         }
         let reached: Vec<&str> = reply.reach.iter().filter(|line| line.reached).map(|line| line.member.as_str()).collect();
-        screen.line(&format!("  reaches {} of {} other members: {}", reached.len(), reply.reach.len(), reached.join(", ")));
+        screen.line(&format!("  reaches {} of {} other members {}", reached.len(), reply.reach.len(), reached.join(", ")));
         for line in reply.reach.iter().filter(|line| !line.reached) {
             screen.line(&format!("  not {}: {}", line.member, line.why_not.as_deref().unwrap_or_default()));
         }
     } else {
         screen.line(&format!(
-            "{name}: {} indicators ({types}) in {} batches to {}, {}",
+            "{name}: {} indicators ({types}) in {} to {}, {}",
             grouped(reply.records),
-            reply.batches,
+            if reply.batches == 1 { "one batch".to_owned() } else { format!("{} batches", grouped(reply.batches)) },
             reply.channel,
             reply.tlp
         ));

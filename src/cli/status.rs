@@ -38,7 +38,7 @@ pub(super) fn run(context: &Context, _: Arguments) -> Result<(), Failure> {
             peer.pointer("/software").and_then(Value::as_str).unwrap_or_default()
         )
     };
-    screen.line(&format!("peers       {}: {}", peers.len(), peers.iter().map(peer).collect::<Vec<_>>().join(", ")));
+    screen.line(&format!("peers       {}{}", peers.len(), peers.iter().map(peer).map(|peer| format!(", {peer}")).collect::<String>()));
     screen.line(&format!(
         "records     {} accepted, {} held, {} refused, {} waiting, {} malformed",
         number("/counts/accepted"),

@@ -162,7 +162,7 @@ impl ProvedBatch {
     pub fn part(&self, keep: impl Fn(u16) -> bool) -> Result<Vec<u8>, BodyError> {
         let entries: Vec<Entry> = match self.body.get(1) {
             Some(0) => {
-                let (_, seed, _): (u8, Seed, serde::de::IgnoredAny) = cbor::decode_checked(&self.body)?;
+                let (_, seed, _): (u8, Seed, serde::de::IgnoredAny) = cbor::decode_stored(&self.body)?;
                 let of = |(index, slot): (u16, &Slot)| match slot {
                     Slot::Present(record) => Entry::Record(merkle::nonce(&seed, index), record.clone()),
                     // INVARIANT: a full body has no absent slots.
@@ -170,7 +170,7 @@ impl ProvedBatch {
                 };
                 (0u16..).zip(&self.slots).map(of).collect()
             }
-            _ => cbor::decode_checked::<(u8, Vec<Entry>)>(&self.body)?.1,
+            _ => cbor::decode_stored::<(u8, Vec<Entry>)>(&self.body)?.1,
         };
         let mut source = entries.into_iter().peekable();
         let mut out = Vec::new();
@@ -183,10 +183,10 @@ impl ProvedBatch {
 /// proves nothing.
 pub fn stored_slots(body: &[u8]) -> Result<Vec<Slot>, BodyError> {
     if body.get(1) == Some(&0) {
-        let (_, _, records): (u8, Seed, Vec<ByteBuf>) = cbor::decode_checked(body)?;
+        let (_, _, records): (u8, Seed, Vec<ByteBuf>) = cbor::decode_stored(body)?;
         return Ok(records.into_iter().map(|record| Slot::Present(record.into_vec())).collect());
     }
-    let (_, entries): (u8, Vec<Entry>) = cbor::decode_checked(body)?;
+    let (_, entries): (u8, Vec<Entry>) = cbor::decode_stored(body)?;
     let places = |entry: Entry| match entry {
         Entry::Record(_, record) => vec![Slot::Present(record)],
         Entry::Leaf(_) => vec![Slot::Absent],

@@ -167,7 +167,7 @@ impl Entry {
             STAMP => Ok(Self::Stamp(bytes.to_vec())),
             CARD => Ok(Self::Card(bytes.to_vec())),
             PROOF => Ok(Self::Proof(bytes.to_vec())),
-            BATCH => cbor::decode_checked(bytes)
+            BATCH => cbor::decode_stored(bytes)
                 .map(Self::Batch)
                 .map_err(|error| LedgerError::Damaged(format!("a batch entry in the journal: {error}"))),
             other => Err(LedgerError::Damaged(format!("journal entry kind {other} needs a newer huecry"))),

@@ -545,7 +545,7 @@ impl Writer {
             }
             Entry::Proof(bytes) => {
                 let proof: crate::charter::Equivocation =
-                    crate::cbor::decode_checked(&bytes).map_err(|error| LedgerError::Damaged(format!("a proof: {error}")))?;
+                    crate::cbor::decode_stored(&bytes).map_err(|error| LedgerError::Damaged(format!("a proof: {error}")))?;
                 self.quarantine(&stored_head(&proof.one)?.feed());
             }
             Entry::Batch(batch) => {
@@ -586,7 +586,7 @@ fn charter_version(bytes: &[u8]) -> Result<u64, LedgerError> {
     let none = |_: &[u8]| FederationId([0; 32]);
     let signed = crate::envelope::Cosigned::open(bytes, crate::envelope::Domain::Charter, none, bytes.len())
         .map_err(|error| damaged(error.to_string()))?;
-    let charter: crate::charter::Charter = crate::cbor::decode_checked(signed.payload()).map_err(|error| damaged(error.to_string()))?;
+    let charter: crate::charter::Charter = crate::cbor::decode_stored(signed.payload()).map_err(|error| damaged(error.to_string()))?;
     Ok(charter.version)
 }
 
@@ -594,7 +594,7 @@ fn card_member(bytes: &[u8]) -> Result<MemberId, LedgerError> {
     let damaged = |error: String| LedgerError::Damaged(format!("a kept card does not read: {error}"));
     let sealed = crate::envelope::Sealed::open(bytes, crate::envelope::Domain::Card, &FederationId([0; 32]), bytes.len())
         .map_err(|error| damaged(error.to_string()))?;
-    let card: Card = crate::cbor::decode_checked(sealed.payload()).map_err(|error| damaged(error.to_string()))?;
+    let card: Card = crate::cbor::decode_stored(sealed.payload()).map_err(|error| damaged(error.to_string()))?;
     Ok(card.member)
 }
 

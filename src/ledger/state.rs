@@ -153,7 +153,7 @@ fn place_key(place: Place) -> Vec<u8> {
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, LedgerError> {
-    cbor::decode_checked(bytes).map_err(|error| LedgerError::State(format!("a value does not read: {error}")))
+    cbor::decode_stored(bytes).map_err(|error| LedgerError::State(format!("a value does not read: {error}")))
 }
 
 /// Opens sled so that none of its ways to fail takes the node along: it panics on some damaged files.

@@ -132,7 +132,7 @@ pub struct NewNode {
 }
 
 /// Reads a file of ours that somebody sent us.
-pub fn read_file<T: serde::de::DeserializeOwned>(path: &Path, what: &'static str) -> Result<T, SetupError> {
+pub fn read_file<T: serde::de::DeserializeOwned + serde::Serialize>(path: &Path, what: &'static str) -> Result<T, SetupError> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(at(path))?;
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(at(path))?;

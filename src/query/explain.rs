@@ -12,7 +12,8 @@ use serde::Serialize;
 /// The story of one record.
 #[derive(Clone, Debug, Serialize)]
 pub struct Story {
-    pub title: String,
+    /// The value, or what the record is about in a few words.
+    pub about: String,
     #[serde(flatten)]
     pub assertion: Assertion,
     /// The node that brought it, `this node` for our own, or the key if no card names it any more.
@@ -53,7 +54,7 @@ fn story(reading: &Reading<'_>, roster: &Roster, lists: &Lists, found: &super::F
     let signed_by = crate::envelope::SignedHead::open(&entry.head, &roster.federation());
     let on = |value: &Observable| lists.of(value).names.iter().map(|name| (*name).to_owned()).collect();
     Story {
-        title: title_of(&found.record),
+        about: title_of(&found.record),
         assertion: reading.assertion(found),
         through,
         head_id: entry.id.to_string(),

@@ -27,6 +27,7 @@ fn a_newcomer_founds_imports_asks_and_takes_back() {
     let under: serde_json::Value = serde_json::from_slice(&under.stdout).unwrap();
     assert_eq!(under["values"].as_array().unwrap().len(), 2);
     let explained = huecry(data.path(), &["explain", "192.0.2.66"]);
+    assert!(stdout(&explained).starts_with("xx-agency/imported#1.2  indicator  192.0.2[.]66"), "{}", stdout(&explained));
     assert!(stdout(&explained).contains("policy `members-in-good-standing`"), "{}", stdout(&explained));
     assert_eq!(code(&huecry(data.path(), &["withdraw", "evil.example", "--reason", "wrong"])), 0);
     let gone = huecry(data.path(), &["query", "evil.example"]);
