@@ -8,50 +8,50 @@
 //! The rooms stand in reading order; each uses only those above it. Down to `exchange` they are quiet: no runtime, no
 //! socket, no disk, no clock. `ARCHITECTURE.md` has the invariants.
 
-/// How anything signed is spelt.
+// How anything signed is spelt.
 pub mod cbor;
 
-/// What is said.
+// What is said.
 pub mod record;
 
-/// How it is proved.
+// How it is proved.
 pub mod envelope;
 
-/// Who may speak.
+// Who may speak.
 pub mod charter;
 
-/// What may pass.
+// What may pass.
 pub mod policy;
 
-/// How our own records become batches.
+// How our own records become batches.
 pub mod publish;
 
-/// The one door.
+// The one door.
 pub mod intake;
 
-/// How batches travel.
+// How batches travel.
 pub mod replica;
 
-/// Others' formats.
+// Others' formats.
 pub mod exchange;
 
-/// What is kept.
+// What is kept.
 pub mod ledger;
 
-/// What is asked.
+// What is asked.
 pub mod query;
 
-/// What time it is.
+// What time it is.
 pub mod clock;
 
-/// How a node is set up.
+// How a node is set up.
 pub mod config;
 
-/// The shell around all this.
+// The shell around all this.
 pub mod node;
 
-/// The local window.
+// The local window.
 pub mod http;
 
-/// The command line.
+// The command line.
 pub mod cli;
