@@ -42,21 +42,17 @@ pub enum CborError {
 pub struct Outline {
     /// Value under key 0 of the outermost map, when it is an unsigned integer: a format or a kind.
     pub key_zero: Option<u64>,
-    /// Largest key below [`EXTENSION_KEY_MIN`] in the outermost map.
-    pub key_max: Option<u64>,
-    /// Bytes spent on extension keys and their values in the outermost map.
+    /// Bytes spent on extension keys and their values, at any depth.
     pub extension_bytes: usize,
-    /// An extension key stands somewhere, at any depth.
-    pub extended: bool,
 }
 
 /// Accepts `bytes` only if they are exactly one deterministic item; see the head of this file for the rules.
 ///
 /// Takes time linear in the length and allocates nothing. Source: RFC 8949 sections 4.2.1 and 5.3.
 pub fn check(bytes: &[u8]) -> Result<Outline, CborError> {
-    let mut walk = Walk { bytes, at: 0, extended: false };
+    let mut walk = Walk { bytes, at: 0, extension_bytes: 0 };
     let mut outline = walk.outermost()?;
-    outline.extended = walk.extended;
+    outline.extension_bytes = walk.extension_bytes;
     if walk.at == bytes.len() { Ok(outline) } else { Err(walk.refuse("bytes follow the item")) }
 }
 
@@ -84,7 +80,7 @@ pub fn from_slice<T: DeserializeOwned + Serialize>(bytes: &[u8], bytes_max: usiz
 /// reading, is the second writing bound to differ.
 pub fn decode_checked<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<T, CborError> {
     let value = decode_stored(bytes)?;
-    if to_vec(&value) == bytes || check(bytes)?.extended {
+    if to_vec(&value) == bytes || check(bytes)?.extension_bytes > 0 {
         Ok(value)
     } else {
         Err(CborError::Shape("it is encoded otherwise than its type is".to_owned()))
@@ -109,7 +105,7 @@ fn plain(error: ciborium::de::Error<std::io::Error>) -> String {
 struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
-    extended: bool,
+    extension_bytes: usize,
 }
 
 /// Major types of RFC 8949 section 3.1 that we use.
@@ -135,15 +131,9 @@ impl Walk<'_> {
             self.item(0)?;
             return Ok(outline);
         }
-        self.map_entries(count, 0, |key, value_start, bytes, entry_length| {
-            let Some(key) = key else { return };
-            if key >= EXTENSION_KEY_MIN {
-                outline.extension_bytes = outline.extension_bytes.saturating_add(entry_length);
-            } else {
-                outline.key_max = Some(key);
-            }
-            if key == 0 {
-                let mut value = Walk { bytes, at: value_start, extended: false };
+        self.map_entries(count, 0, |key, value_start, bytes| {
+            if key == Some(0) {
+                let mut value = Walk { bytes, at: value_start, extension_bytes: 0 };
                 outline.key_zero = value.head().ok().filter(|(major, _)| *major == UINT).map(|(_, value)| value);
             }
         })?;
@@ -160,7 +150,7 @@ impl Walk<'_> {
                 let depth = self.deeper(depth)?;
                 (0..argument).try_for_each(|_| self.item(depth))
             }
-            MAP => self.map_entries(argument, depth, |_, _, _, _| ()),
+            MAP => self.map_entries(argument, depth, |_, _, _| ()),
             SIMPLE if matches!(argument, 20 | 21) => Ok(()),
             SIMPLE => Err(self.refuse("a float, null or other simple value; only false and true are used")),
             _ => Err(self.refuse("a tag; none is used")),
@@ -171,16 +161,14 @@ impl Walk<'_> {
         if depth < DEPTH_MAX { Ok(depth + 1) } else { Err(self.refuse("nested deeper than 16")) }
     }
 
-    /// Walks the entries of a map and reports each: its key when that is an unsigned integer, where its value starts,
-    /// and how long key and value are together.
-    fn map_entries(&mut self, count: u64, depth: usize, mut seen: impl FnMut(Option<u64>, usize, &[u8], usize)) -> Result<(), CborError> {
+    /// Walks the entries of a map and reports each: its key when that is an unsigned integer, and where its value starts.
+    fn map_entries(&mut self, count: u64, depth: usize, mut seen: impl FnMut(Option<u64>, usize, &[u8])) -> Result<(), CborError> {
         let depth = self.deeper(depth)?;
         let mut previous: &[u8] = &[];
         for _ in 0..count {
             let key_start = self.at;
             let (major, argument) = self.head()?;
             let key = (major == UINT).then_some(argument);
-            self.extended |= key.is_some_and(|key| key >= EXTENSION_KEY_MIN);
             if major != UINT {
                 self.at = key_start;
                 self.item(depth)?;
@@ -191,9 +179,13 @@ impl Walk<'_> {
                 return Err(self.refuse("map keys repeat or are out of order"));
             }
             previous = encoded;
-            let value_start = self.at;
+            let (value_start, before) = (self.at, self.extension_bytes);
             self.item(depth)?;
-            seen(key, value_start, self.bytes, self.at - key_start);
+            if key.is_some_and(|key| key >= EXTENSION_KEY_MIN) {
+                // What stands inside an extension is part of it, and counted once.
+                self.extension_bytes = before + (self.at - key_start);
+            }
+            seen(key, value_start, self.bytes);
         }
         Ok(())
     }
@@ -498,6 +490,6 @@ mod tests {
     #[test]
     fn the_outline_tells_format_and_extension_keys() {
         let outline = check(&hex::decode("a30001050218411a00010000").unwrap()).unwrap();
-        assert_eq!(outline, Outline { key_zero: Some(1), key_max: Some(5), extension_bytes: 7, extended: true });
+        assert_eq!(outline, Outline { key_zero: Some(1), extension_bytes: 7 });
     }
 }

@@ -361,6 +361,10 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
     add("record/bad_upper_case_domain", hex("a300020104026c4556494c2e6578616d706c65"), judge_record);
     add("record/bad_value_of_wrong_length", hex("a3000201010243c00002"), judge_record);
     add("record/newer_kind", hex("a100182a"), judge_record);
+    // A report whose source has key 64: not in the outermost map, and no less unread.
+    add("record/newer_extension_key_inside", hex("a300010c617813a20061731840 01".replace(' ', "").as_str()), judge_record);
+    // Found by fuzzing: tags (an array) as a byte string.
+    add("record/bad_bytes_for_an_array", hex("a300010941610c6178"), judge_record);
     add("record/newer_extension_key", hex("a5000201010244c00002070300184001"), judge_record);
 
     add("head/good", sealed(&batch(|_| ()).0, 31, Domain::Head), judge_head);
