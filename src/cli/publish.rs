@@ -250,7 +250,8 @@ fn show(context: &Context, name: &str, reply: &PublishReply) {
             screen.line(&format!("  on list `{}`: {} values, the first is {}", list.list, grouped(list.values), list.first));
         }
         let reached: Vec<&str> = reply.reach.iter().filter(|line| line.reached).map(|line| line.member.as_str()).collect();
-        screen.line(&format!("  reaches {} of {} other members {}", reached.len(), reply.reach.len(), reached.join(", ")));
+        let names = if reached.is_empty() { String::new() } else { format!(": {}", reached.join(", ")) };
+        screen.line(&format!("  reaches {} of {} other members{names}", reached.len(), reply.reach.len()));
         for line in reply.reach.iter().filter(|line| !line.reached) {
             screen.line(&format!("  not {}: {}", line.member, line.why_not.as_deref().unwrap_or_default()));
         }

@@ -124,14 +124,34 @@ pub struct Cosigned {
 }
 
 impl Cosigned {
-    /// Signs `payload` with every one of `keys`. Signatures are ordered by key id, so the bytes do not tell who was first.
+    /// Signs `payload` with every one of `keys`.
     pub fn seal(payload: Vec<u8>, keys: &[&SecretKey], domain: Domain, federation: &FederationId) -> Result<Self, CoseError> {
-        let aad = domain.external_aad(federation);
-        let mut keys = keys.to_vec();
-        keys.sort_by_key(|key| key.public().id());
-        let sign = keys.iter().fold(CoseSignBuilder::new().payload(payload), |builder, key| {
-            let signature = CoseSignatureBuilder::new().protected(protected(key.public().id())).build();
-            builder.add_created_signature(signature, &aad, |message| key.sign(message).to_vec())
+        let sign = |key: &&SecretKey| {
+            let id = key.public().id();
+            (id, key.sign(&Self::message(&payload, id, domain, federation)))
+        };
+        let signatures = keys.iter().map(sign).collect();
+        Self::assemble(payload, signatures, domain, federation)
+    }
+
+    /// The Sig_structure that `key` signs, wherever that key may lie.
+    pub fn message(payload: &[u8], key: KeyId, domain: Domain, federation: &FederationId) -> Vec<u8> {
+        let signature = CoseSignatureBuilder::new().protected(protected(key)).build();
+        let sign = CoseSignBuilder::new().payload(payload.to_vec()).build();
+        sign.tbs_data(&domain.external_aad(federation), &signature)
+    }
+
+    /// Puts together what was signed in different places. Signatures are ordered by key id, so the bytes do not tell who
+    /// was first; none of them is verified here.
+    pub fn assemble(
+        payload: Vec<u8>,
+        mut signatures: Vec<(KeyId, [u8; 64])>,
+        domain: Domain,
+        federation: &FederationId,
+    ) -> Result<Self, CoseError> {
+        signatures.sort_by_key(|(key, _)| *key);
+        let sign = signatures.into_iter().fold(CoseSignBuilder::new().payload(payload), |builder, (key, signature)| {
+            builder.add_signature(CoseSignatureBuilder::new().protected(protected(key)).signature(signature.to_vec()).build())
         });
         let bytes = sign.build().to_vec().map_err(|_| CoseError::Structure("it cannot be encoded"))?;
         let bytes_max = bytes.len();

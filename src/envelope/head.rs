@@ -9,7 +9,7 @@
 
 use super::{CoseError, Domain, FederationId, Hash, KeyId, PublicKey, Sealed, SecretKey};
 use crate::{
-    cbor::{self, CborError, int_map, uint_enum},
+    cbor::{self, int_map, uint_enum},
     record::{ChannelName, CircleName, FeedId, MemberId, Timestamp, Tlp},
 };
 

@@ -7,7 +7,7 @@ pub const NAME_BYTES_MAX: usize = 64;
 
 /// A word that is in none of the lists where it was looked up, with the nearest that is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a {what} that this version knows{}", .nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default())]
+#[error("`{text}` is no {what} known here{}", .nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default())]
 pub struct UnknownName {
     what: &'static str,
     text: String,

@@ -64,7 +64,7 @@ fn bad_input_is_named_and_nothing_is_half_done() {
     fails(place, &["import", place.to_str().unwrap()], 2, "is a directory");
     fails(place, &["import", "/nowhere/list"], 2, "there is no such file");
     fails(place, &["import", &file("typed", b"a.example\n"), "--type", "domian"], 2, "did you mean `domain`?");
-    fails(place, &["publish", "--value", "a.example", "--tlp", "yellow"], 2, "`yellow` is not a TLP marking");
+    fails(place, &["publish", "--value", "a.example", "--tlp", "yellow"], 2, "`yellow` is no TLP marking");
     fails(place, &["publish", "--value", "a.example", "--tlp", "amber"], 2, "may not travel");
     fails(place, &["publish", "--value", "a.example", "--channel", "indicatros"], 2, "did you mean `indicators`?");
     fails(place, &["publish", "--value", "a.example", "--valid-until", "soon"], 2, "`soon` is no time");

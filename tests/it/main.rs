@@ -15,6 +15,7 @@ mod gossip_traps;
 mod hostile_bytes;
 mod keeping;
 mod oddities;
+mod snapshots;
 mod source;
 mod standards;
 mod support;
