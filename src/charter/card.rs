@@ -122,6 +122,13 @@ int_map! {
     }
 }
 
+impl Card {
+    /// Every key that the card claims.
+    pub fn keys(&self) -> impl Iterator<Item = PublicKey> {
+        self.publishing.iter().map(|one| one.key).chain(self.nodes.iter().map(|one| one.key))
+    }
+}
+
 /// Why a card is refused, whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CardError {
@@ -179,6 +186,12 @@ impl SignedCard {
     }
 }
 
+/// Whose card these bytes say they are; nothing is verified.
+pub fn card_member(bytes: &[u8]) -> Option<MemberId> {
+    let sealed = Sealed::open(bytes, Domain::Card, &FederationId([0; 32]), CARD_BYTES_MAX).ok()?;
+    Some(cbor::decode_stored::<Card>(sealed.payload()).ok()?.member)
+}
+
 fn check(card: &Card) -> Result<(), CardError> {
     let refuse = |why| Err(CardError::Rule { member: card.member.to_string(), why });
     if card.format != DOCUMENT_FORMAT {
@@ -190,8 +203,7 @@ fn check(card: &Card) -> Result<(), CardError> {
     }
     // Three kinds of key, never one for another's purpose.
     let mut keys = BTreeSet::new();
-    let all = card.publishing.iter().map(|one| one.key.id()).chain(card.nodes.iter().map(|one| one.key.id()));
-    if !all.into_iter().all(|id| keys.insert(id)) {
+    if !card.keys().all(|key| keys.insert(key.id())) {
         return refuse("one key stands on it twice");
     }
     let names: BTreeSet<&str> = card.nodes.iter().map(|node| node.name.as_str()).collect();

@@ -191,6 +191,15 @@ pub enum CharterError {
     Fork { version: u64 },
     #[error("{signed} of the {of} stewards of version {version} have signed, {needed} are needed")]
     Threshold { version: u64, signed: usize, needed: u64, of: usize },
+    /// Verdict `Ignore`: a proof. Charter changes stop until a next version names one of the two.
+    #[error(
+        "two valid charters of version {version} exist, {ours} and {other}; no change is taken until a next version names the one that stands"
+    )]
+    Halted { version: u64, ours: Hash, other: Hash },
+    #[error("key `{0}` is no steward's, neither of the version before nor of this one")]
+    NoSteward(KeyId),
+    #[error("this is a signature over another charter, version {found} with hash {hash}")]
+    OtherProposal { found: u64, hash: Hash },
     #[error("the stamp is signed by key `{0}`, which the charter does not name for that")]
     StampKey(KeyId),
     #[error("the stamp speaks of another charter than version {version}")]
@@ -254,13 +263,42 @@ impl SignedCharter {
         if found <= ours {
             return Err(CharterError::Old { ours, found });
         }
+        self.precedes(&charter)?;
+        Self::admit(charter, &signed, self.federation, &[&self.charter])
+    }
+
+    /// Takes a version whose own stewards signed it, where the versions before are not at hand. Good enough to show what
+    /// a next one would change; never to put in force.
+    pub fn alone(bytes: &[u8], federation: &FederationId) -> Result<Self, CharterError> {
+        let signed = Cosigned::open(bytes, Domain::Charter, |_| *federation, CHARTER_BYTES_MAX)?;
+        let charter: Charter = cbor::from_slice(signed.payload(), CHARTER_BYTES_MAX)?;
+        Self::admit(charter, &signed, *federation, &[])
+    }
+
+    /// The rules between this version and `next`: exactly one more, naming this one, and circles that keep newcomers out
+    /// of what was shared before them.
+    pub(super) fn precedes(&self, next: &Charter) -> Result<(), CharterError> {
+        let (ours, found) = (self.charter.version, next.version);
         if found != ours.saturating_add(1) {
             return Err(CharterError::Jump { ours, found });
         }
-        if charter.prev != Some(self.hash) {
+        if next.prev != Some(self.hash) || next.resolves.is_some_and(|chosen| chosen != self.hash) {
             return Err(CharterError::Fork { version: found });
         }
-        Self::admit(charter, &signed, self.federation, &[&self.charter])
+        for circle in &next.circles {
+            let Some(old) = self.charter.circles.iter().find(|old| old.name == circle.name) else { continue };
+            if circle.generation < old.generation {
+                return Err(rule(format!("the generation of circle `{}` falls", circle.name)));
+            }
+            for one in &circle.members {
+                let known = old.members.iter().find(|known| known.id == one.id);
+                let stays = known.is_some_and(|known| known.since == one.since && (known.until.is_none() || known.until == one.until));
+                if !stays && one.since <= old.generation {
+                    return Err(rule(format!("`{}` joins circle `{}` with a generation that was there before", one.id, circle.name)));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn admit(charter: Charter, signed: &Cosigned, federation: FederationId, before: &[&Charter]) -> Result<Self, CharterError> {
@@ -304,7 +342,7 @@ fn distinct<T: Ord>(items: impl IntoIterator<Item = T>) -> bool {
 }
 
 /// The rules of one charter by itself.
-fn check(charter: &Charter) -> Result<(), CharterError> {
+pub(super) fn check(charter: &Charter) -> Result<(), CharterError> {
     if charter.format != DOCUMENT_FORMAT {
         return Err(rule(format!("format {} needs a newer huecry", charter.format)));
     }

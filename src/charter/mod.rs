@@ -12,9 +12,15 @@
 //! Follows: design section 4; TUF 1.0 sections 5.2 and 6.1 for root rotation and its attacks.
 
 mod card;
+mod change;
 mod document;
+mod proposal;
 mod roster;
+mod text;
 
 pub use card::*;
+pub use change::*;
 pub use document::*;
+pub use proposal::*;
 pub use roster::*;
+pub use text::*;

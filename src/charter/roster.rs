@@ -1,12 +1,12 @@
 //! The roster: charter, stamp and cards together, and the questions that the rest of huecry asks of them.
 
 use super::{
-    Agreement, BUILT_IN_CIRCLES, Card, CardError, Channel, CharterError, History, Member, MemberKind, NodeKey, PublishingKey, SignedCard,
-    SignedCharter, SignedStamp,
+    Agreement, BUILT_IN_CIRCLES, Card, CardError, Channel, CharterError, History, Member, MemberKind, NodeKey, PublishingKey,
+    STAMP_DAYS_MAX, SignedCard, SignedCharter, SignedStamp,
 };
 use crate::{
     envelope::{Audience, Class, FederationId, Head, KeyId, PublicKey, Readers, SignedHead},
-    record::{ChannelName, CircleName, MemberId, Timestamp},
+    record::{ChannelName, CircleName, DAY_MS, MemberId, Timestamp},
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -78,40 +78,107 @@ pub struct NodeIdentity {
     pub node: String,
 }
 
+/// What became of a charter that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CharterTaken {
+    /// It is in force.
+    Next,
+    /// It proves that two of one version were signed. The one we had stays in force, and nothing changes it but a next
+    /// version that names one of the two.
+    Rival,
+}
+
 /// Everything known about who may speak. Changed only by documents that prove themselves.
 #[derive(Clone, Debug)]
 pub struct Roster {
     charter: SignedCharter,
-    /// The versions before, oldest first, as a newcomer has to take them.
+    /// The version before, by which a second charter of this version would have to be signed.
+    before: Option<SignedCharter>,
+    /// A second valid charter of this version: no change is taken until the next version names one of the two.
+    rival: Option<SignedCharter>,
+    /// Every version, oldest first, as a newcomer has to take them.
     chain: Vec<Vec<u8>>,
     stamp: Option<SignedStamp>,
     cards: BTreeMap<MemberId, SignedCard>,
     nodes: HashMap<[u8; 32], NodeIdentity>,
+    /// Whose each key on a card is.
+    keys: HashMap<[u8; 32], MemberId>,
 }
 
 impl Roster {
     /// Begins with version 1 of the charter.
     pub fn new(charter: SignedCharter) -> Self {
         let chain = vec![charter.bytes().to_vec()];
-        Self { charter, chain, stamp: None, cards: BTreeMap::new(), nodes: HashMap::new() }
+        Self { charter, before: None, rival: None, chain, stamp: None, cards: BTreeMap::new(), nodes: HashMap::new(), keys: HashMap::new() }
     }
 
-    /// Takes the next version of the charter. Cards of those who are no longer members go.
-    pub fn take_charter(&mut self, bytes: &[u8]) -> Result<(), CharterError> {
-        let next = self.charter.next(bytes)?;
+    /// Takes a version of the charter: the next one, or a second one of ours, which is the proof of a fork.
+    pub fn take_charter(&mut self, bytes: &[u8]) -> Result<CharterTaken, CharterError> {
+        let next = match (self.charter.next(bytes), &self.rival) {
+            (Err(CharterError::Old { ours, found }), _) if ours == found => return self.take_rival(bytes),
+            (Ok(next), Some(rival)) if next.charter().resolves != Some(self.charter.hash()) => {
+                let (version, ours, other) = (self.charter.charter().version, self.charter.hash(), rival.hash());
+                return Err(CharterError::Halted { version, ours, other });
+            }
+            (Err(CharterError::Fork { .. }), Some(rival)) => {
+                let next = rival.next(bytes)?;
+                if next.charter().resolves != Some(rival.hash()) {
+                    let (version, ours, other) = (self.charter.charter().version, self.charter.hash(), rival.hash());
+                    return Err(CharterError::Halted { version, ours, other });
+                }
+                // The stewards chose the one that we did not hold.
+                self.chain.pop();
+                self.chain.push(rival.bytes().to_vec());
+                self.charter = rival.clone();
+                next
+            }
+            (next, _) => next?,
+        };
         self.chain.push(next.bytes().to_vec());
-        self.charter = next;
+        self.before = Some(std::mem::replace(&mut self.charter, next));
+        self.rival = None;
         self.stamp = None;
+        self.keep_valid_cards();
+        Ok(CharterTaken::Next)
+    }
+
+    /// A charter of our own version that is another: if its signatures hold, the stewards' keys were used twice.
+    fn take_rival(&mut self, bytes: &[u8]) -> Result<CharterTaken, CharterError> {
+        let version = self.charter.charter().version;
+        let other = match &self.before {
+            Some(before) => before.next(bytes)?,
+            // Another version 1 is another federation.
+            None => SignedCharter::first(bytes, Some(&self.federation()))?,
+        };
+        if other.hash() == self.charter.hash() || self.rival.is_some() {
+            return Err(CharterError::Old { ours: version, found: version });
+        }
+        self.rival = Some(other);
+        Ok(CharterTaken::Rival)
+    }
+
+    /// A card under a replaced root key proves nothing any more, and one that uses a key which is now a root's or a
+    /// steward's never did; their members send new ones.
+    fn keep_valid_cards(&mut self) {
         let federation = self.federation();
         let cards: Vec<SignedCard> = std::mem::take(&mut self.cards).into_values().collect();
         for card in cards {
-            // A card under a replaced root key proves nothing any more; its member sends a new one.
-            if let Ok(card) = SignedCard::open(card.bytes(), &federation, |id| self.member(id)) {
+            let opened = SignedCard::open(card.bytes(), &federation, |id| self.member(id));
+            if let Ok(card) = opened
+                && !card.card().keys().any(|key| self.charter_key(&key))
+            {
                 self.cards.insert(card.card().member.clone(), card);
             }
         }
         self.index_nodes();
-        Ok(())
+    }
+
+    /// Whether the charter itself gives a key to somebody.
+    fn charter_key(&self, key: &PublicKey) -> bool {
+        let charter = self.charter.charter();
+        charter.members.iter().any(|member| member.root == *key)
+            || charter.stewards.iter().any(|one| one.key == *key)
+            || charter.freshness.iter().any(|one| one.key == *key)
     }
 
     /// Takes a stamp over our charter; an older one than ours changes nothing and answers `false`.
@@ -133,13 +200,8 @@ impl Roster {
         {
             return Err(CardError::Old { member: id, ours: ours.card().serial, found: card.card().serial });
         }
-        let foreign = |key: &PublicKey| self.nodes.get(&key.to_bytes()).is_some_and(|node| node.member != id);
-        let steward = |key: KeyId| {
-            let charter = self.charter.charter();
-            charter.members.iter().any(|member| member.root.id() == key) || charter.stewards.iter().any(|one| one.key.id() == key)
-        };
-        let keys = card.card().publishing.iter().map(|one| one.key).chain(card.card().nodes.iter().map(|one| one.key));
-        if keys.into_iter().any(|key| foreign(&key) || steward(key.id())) {
+        let foreign = |key: &PublicKey| self.keys.get(&key.to_bytes()).is_some_and(|owner| *owner != id);
+        if card.card().keys().any(|key| foreign(&key) || self.charter_key(&key)) {
             return Err(CardError::Rule { member: id.to_string(), why: "it claims a key that is another's, or a root" });
         }
         self.cards.insert(id.clone(), card);
@@ -154,6 +216,11 @@ impl Roster {
             card.card().nodes.iter().map(identity).collect::<Vec<_>>()
         };
         self.nodes = self.cards.values().flat_map(of).collect();
+        let owned = |card: &SignedCard| {
+            let member = card.card().member.clone();
+            card.card().keys().map(move |key| (key.to_bytes(), member.clone())).collect::<Vec<_>>()
+        };
+        self.keys = self.cards.values().flat_map(owned).collect();
     }
 
     /// The federation.
@@ -164,6 +231,11 @@ impl Roster {
     /// The current charter.
     pub fn charter(&self) -> &SignedCharter {
         &self.charter
+    }
+
+    /// A second valid charter of the current version, while nothing has ended the dispute.
+    pub fn rival(&self) -> Option<&SignedCharter> {
+        self.rival.as_ref()
     }
 
     /// Every version of the charter, oldest first, as bytes.
@@ -194,8 +266,10 @@ impl Roster {
     /// Whether the charter is known to be current.
     pub fn freshness(&self, now: Timestamp) -> Freshness {
         let charter = self.charter.charter();
-        let stamped = self.stamp.as_ref().map(|stamp| stamp.stamp().until);
-        let until = stamped.unwrap_or(charter.issued).min(charter.expires);
+        // A charter that its stewards signed this week needs no stamp yet: several people vouch for it.
+        let young = charter.issued.plus_ms(STAMP_DAYS_MAX * DAY_MS);
+        let stamped = self.stamp.as_ref().map_or(young, |stamp| stamp.stamp().until.max(young));
+        let until = stamped.min(charter.expires);
         if now <= until { Freshness::Current } else { Freshness::Stale { since: until } }
     }
 

@@ -3,7 +3,7 @@
 use super::{Context, Failure};
 use crate::{
     clock::Clock,
-    node::setup::{self, Terms},
+    node::membership::{self, Terms},
     record::{Timestamp, Tlp},
 };
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     let wrong = |text: &String| Failure::usage(format!("`{text}` is no time; write 2026-12-31"));
     let until = arguments.until.as_ref().map(|text| Timestamp::parse(text).ok_or_else(|| wrong(text))).transpose()?;
     let terms = Terms { until, tlp_max: Tlp::parse(&arguments.tlp_max).map_err(Failure::usage)? };
-    let (path, members) = setup::admit(&context.data, &arguments.requests, terms, Clock::System.now())?;
+    let (path, members) = membership::admit(&context.data, &arguments.requests, terms, Clock::System.now())?;
     for member in &members {
         context.screen.line(&format!("admitted {member}"));
     }

@@ -9,7 +9,8 @@ use crate::{
     intake::Placed,
     node::{
         keys::{KeyStore, Purpose},
-        setup::{self, INDICATORS, NewNode},
+        membership::{self, INDICATORS},
+        setup::{self, NewNode},
     },
     publish::{Lane, Publisher},
     record::{FeedId, Indicator, Kind, Observable, Record, Report, Tlp, WireRef},
@@ -111,7 +112,7 @@ fn publish(context: &Context, lines: u64, keep: Option<PathBuf>) -> Result<(), F
     let data = place.path.join("node");
     let new = new_node("bench-vendor")?;
     setup::init(&data, &new)?;
-    setup::found(&data, &new, "bench", Clock::System.now())?;
+    membership::found(&data, &new, "bench", Clock::System.now())?;
     let list = place.path.join("list.txt");
     let written = (|| {
         let mut file = BufWriter::new(File::create(&list)?);
@@ -218,7 +219,7 @@ fn ingest(context: &Context, records: u64, keep: Option<PathBuf>) -> Result<(), 
     let data = place.path.join("node");
     let new = new_node("bench-vendor")?;
     setup::init(&data, &new)?;
-    setup::found(&data, &new, "bench", Clock::System.now())?;
+    membership::found(&data, &new, "bench", Clock::System.now())?;
     let path = place.path.join("batches");
     context.screen.note(&format!("making {} signed records", grouped(records)));
     let batches = make_batches(&data, &path, records)?;

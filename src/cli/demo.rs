@@ -6,7 +6,7 @@
 use super::{Context, Failure, client::Client, print::grouped, runtime};
 use crate::{
     http::{PublishParameters, PublishReply, QueryParameters, SOCKET, WithdrawParameters, WithdrawReply},
-    node::setup::INDICATORS,
+    node::membership::INDICATORS,
 };
 use axum::body::Body;
 use serde::Serialize;

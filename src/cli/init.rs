@@ -5,7 +5,10 @@ use crate::{
     charter::MemberKind,
     clock::Clock,
     envelope::FederationId,
-    node::setup::{self, NewNode},
+    node::{
+        membership,
+        setup::{self, NewNode},
+    },
 };
 
 /// Make a node: directory, keys, configuration. Founds a federation, or writes a request to join one.
@@ -58,14 +61,14 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     let data = context.data.display();
     match (arguments.found, federation) {
         (Some(name), _) => {
-            let federation = setup::found(&context.data, &new, &name, now)?;
+            let federation = membership::found(&context.data, &new, &name, now)?;
             screen.line(&format!("founded federation {federation}"));
             screen.value(&serde_json::json!({ "data": data.to_string(), "federation": federation.to_string() }));
             screen.note(&format!("keys are in {data}/keys; the root and steward keys belong offline, see the README"));
             screen.note(&format!("next: huecry --data {data} import FILE, then huecry --data {data} query VALUE"));
         }
         (None, Some(federation)) => {
-            let path = setup::write_request(&context.data, &new, federation, now)?;
+            let path = membership::write_request(&context.data, &new, Some(federation), now)?;
             screen.line(&format!("wrote {}", path.display()));
             screen.value(&serde_json::json!({ "data": data.to_string(), "request": path }));
             screen.note("next: send it to the federation's stewards; with their invitation run `huecry join INVITATION`");

@@ -1,7 +1,7 @@
 //! `huecry join`: take an invitation.
 
 use super::{Context, Failure};
-use crate::node::setup;
+use crate::{clock::Clock, node::membership};
 use std::path::PathBuf;
 
 /// Take an invitation: the charter from its first version on, everyone's cards, and where to connect.
@@ -13,7 +13,7 @@ pub struct Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let federation = setup::join(&context.data, &arguments.invitation)?;
+    let federation = membership::join(&context.data, &arguments.invitation, Clock::System.now())?;
     context.screen.line(&format!("joined federation {federation}"));
     context.screen.value(&serde_json::json!({ "federation": federation.to_string() }));
     context

@@ -4,7 +4,7 @@ use super::{Context, Failure, client::Client, print::grouped, runtime};
 use crate::{
     exchange::Layout,
     http::{PublishParameters, PublishReply},
-    node::setup::{IMPORTED, INDICATORS},
+    node::membership::{IMPORTED, INDICATORS},
 };
 use axum::body::{Body, Bytes};
 use std::{

@@ -19,6 +19,8 @@ use std::collections::HashMap;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     Charter(Vec<u8>),
+    /// A second valid charter of the version in force: the proof of a fork.
+    Rival(Vec<u8>),
     Stamp(Vec<u8>),
     Card(Vec<u8>),
     /// An equivocation proof.
@@ -145,6 +147,7 @@ const STAMP: u8 = 2;
 const CARD: u8 = 3;
 const PROOF: u8 = 4;
 const BATCH: u8 = 5;
+const RIVAL: u8 = 6;
 
 impl Entry {
     /// The entry as it stands in a frame.
@@ -152,6 +155,7 @@ impl Entry {
         let tagged = |kind: u8, bytes: &[u8]| [&[kind], bytes].concat();
         match self {
             Self::Charter(bytes) => tagged(CHARTER, bytes),
+            Self::Rival(bytes) => tagged(RIVAL, bytes),
             Self::Stamp(bytes) => tagged(STAMP, bytes),
             Self::Card(bytes) => tagged(CARD, bytes),
             Self::Proof(bytes) => tagged(PROOF, bytes),
@@ -164,6 +168,7 @@ impl Entry {
         let (kind, bytes) = payload.split_first().ok_or_else(|| LedgerError::Damaged("an empty journal entry".to_owned()))?;
         match *kind {
             CHARTER => Ok(Self::Charter(bytes.to_vec())),
+            RIVAL => Ok(Self::Rival(bytes.to_vec())),
             STAMP => Ok(Self::Stamp(bytes.to_vec())),
             CARD => Ok(Self::Card(bytes.to_vec())),
             PROOF => Ok(Self::Proof(bytes.to_vec())),

@@ -21,7 +21,7 @@ pub use journal::*;
 pub use state::*;
 
 use crate::{
-    charter::{Card, Roster, SignedCharter},
+    charter::{Card, Roster, SignedCharter, card_member},
     envelope::{FederationId, Hash, Head, Slot, stored_slots},
     intake::{Admitted, Defaults, Known, Outcome},
     policy::Verdict,
@@ -252,6 +252,10 @@ impl Ledger {
         while let Some(next) = self.document(DocumentKey::Charter(roster.charter().charter().version + 1))? {
             roster.take_charter(&next).map_err(|error| refused("charter", error.to_string()))?;
         }
+        if let Some(rival) = self.document(DocumentKey::Rival)? {
+            // A rival of an earlier version was settled by the versions since.
+            let _settled = roster.take_charter(&rival);
+        }
         if let Some(stamp) = self.document(DocumentKey::Stamp)? {
             // A stamp over an earlier version says nothing about this one.
             let _about_another_version = roster.take_stamp(&stamp);
@@ -269,7 +273,7 @@ impl Ledger {
     fn document(&self, key: DocumentKey<'_>) -> Result<Option<Vec<u8>>, LedgerError> {
         let Some(position) = self.state(|state| state.document(key))? else { return Ok(None) };
         match Entry::decode(&self.shared.journal.read(position)?)? {
-            Entry::Charter(bytes) | Entry::Stamp(bytes) | Entry::Card(bytes) => Ok(Some(bytes)),
+            Entry::Charter(bytes) | Entry::Rival(bytes) | Entry::Stamp(bytes) | Entry::Card(bytes) => Ok(Some(bytes)),
             _ => Err(LedgerError::Damaged("a document points at something else".to_owned())),
         }
     }
@@ -368,6 +372,13 @@ impl Writer {
     pub fn keep_charter(&mut self, version: u64, bytes: &[u8]) -> Result<(), LedgerError> {
         let position = self.journal.append(&Entry::Charter(bytes.to_vec()).encode())?;
         self.changes.document(DocumentKey::Charter(version), position);
+        Ok(())
+    }
+
+    /// Takes in a second charter of the version in force.
+    pub fn keep_rival(&mut self, bytes: &[u8]) -> Result<(), LedgerError> {
+        let position = self.journal.append(&Entry::Rival(bytes.to_vec()).encode())?;
+        self.changes.document(DocumentKey::Rival, position);
         Ok(())
     }
 
@@ -538,9 +549,10 @@ impl Writer {
                 let version = charter_version(&bytes)?;
                 self.changes.document(DocumentKey::Charter(version), position);
             }
+            Entry::Rival(_) => self.changes.document(DocumentKey::Rival, position),
             Entry::Stamp(_) => self.changes.document(DocumentKey::Stamp, position),
             Entry::Card(bytes) => {
-                let member = card_member(&bytes)?;
+                let member = card_member(&bytes).ok_or_else(|| LedgerError::Damaged("a kept card does not read".to_owned()))?;
                 self.changes.document(DocumentKey::Card(&member), position);
             }
             Entry::Proof(bytes) => {
@@ -588,14 +600,6 @@ fn charter_version(bytes: &[u8]) -> Result<u64, LedgerError> {
         .map_err(|error| damaged(error.to_string()))?;
     let charter: crate::charter::Charter = crate::cbor::decode_stored(signed.payload()).map_err(|error| damaged(error.to_string()))?;
     Ok(charter.version)
-}
-
-fn card_member(bytes: &[u8]) -> Result<MemberId, LedgerError> {
-    let damaged = |error: String| LedgerError::Damaged(format!("a kept card does not read: {error}"));
-    let sealed = crate::envelope::Sealed::open(bytes, crate::envelope::Domain::Card, &FederationId([0; 32]), bytes.len())
-        .map_err(|error| damaged(error.to_string()))?;
-    let card: Card = crate::cbor::decode_stored(sealed.payload()).map_err(|error| damaged(error.to_string()))?;
-    Ok(card.member)
 }
 
 fn lock(directory: &Path) -> Result<File, LedgerError> {

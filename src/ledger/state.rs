@@ -106,6 +106,7 @@ impl Withdrawn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentKey<'a> {
     Charter(u64),
+    Rival,
     Stamp,
     Card(&'a MemberId),
 }
@@ -265,6 +266,7 @@ impl State {
 fn document_key(key: DocumentKey<'_>) -> Vec<u8> {
     match key {
         DocumentKey::Charter(version) => [&b"c"[..], &version.to_be_bytes()].concat(),
+        DocumentKey::Rival => b"r".to_vec(),
         DocumentKey::Stamp => b"s".to_vec(),
         DocumentKey::Card(member) => [b"k", member.as_str().as_bytes()].concat(),
     }

@@ -9,7 +9,7 @@
 
 use super::{Current, Identity};
 use crate::{
-    charter::{CardError, CharterError},
+    charter::{CardError, CharterError, CharterTaken, Roster},
     clock::Clock,
     envelope::{Audience, Class, Hash, Head, ProvedHead, SignedHead},
     intake::{Blame, Intake, Known as _, Placed, Refusal},
@@ -38,6 +38,10 @@ pub const WITHDRAW_MAX: usize = 65_536;
 /// When nothing has come for so long, what is pending is written to the index: a lone record is found at once, and a flood
 /// is written in long sorted runs.
 const INDEX_IDLE: Duration = Duration::from_millis(3);
+
+/// What is logged when the stewards' keys were used twice.
+const RIVAL_ALARM: &str = "two valid charters of one version exist: charter changes stop here until the stewards sign a next version \
+                           that names the one that stands (`resolves` in charter.toml)";
 
 /// Why nothing was published or withdrawn.
 #[derive(Debug, thiserror::Error)]
@@ -121,9 +125,12 @@ pub enum Request {
     Fork {
         head: Box<ProvedHead>,
     },
-    Charter(Vec<u8>),
-    Stamp(Vec<u8>),
-    Card(Vec<u8>),
+    /// A charter, stamp or card, with its number in [`document`]; a person waits for the answer, a peer does not.
+    Document {
+        document: u64,
+        bytes: Vec<u8>,
+        reply: Option<Reply<()>>,
+    },
     Publish(Publication, Reply<Published>),
     Withdraw(TakeBack, Reply<Published>),
     Stop(oneshot::Sender<Result<(), LedgerError>>),
@@ -320,36 +327,36 @@ impl Door {
         Ok(done)
     }
 
-    /// Takes the next version of the charter: stored before it is used.
-    pub fn charter(&mut self, bytes: &[u8]) -> Result<(), DoorError> {
+    /// Takes a charter, stamp or card: proved, stored, then used. Answers whether it changed anything.
+    fn document(&mut self, document: u64, bytes: &[u8]) -> Result<bool, DoorError> {
         let mut roster = (*self.current.get().roster).clone();
-        roster.take_charter(bytes)?;
-        self.writer.keep_charter(roster.charter().charter().version, bytes)?;
-        self.writer.commit()?;
-        self.current.set_roster(roster);
-        Ok(())
-    }
-
-    /// Takes a stamp; answers whether it was newer than ours.
-    pub fn stamp(&mut self, bytes: &[u8]) -> Result<bool, DoorError> {
-        let mut roster = (*self.current.get().roster).clone();
-        let newer = roster.take_stamp(bytes)?;
-        if newer {
-            self.writer.keep_stamp(bytes)?;
-            self.writer.commit()?;
-            self.current.set_roster(roster);
+        match document {
+            document::CHARTER => self.charter(&mut roster, bytes)?,
+            document::STAMP if !roster.take_stamp(bytes)? => return Ok(false),
+            document::STAMP => self.writer.keep_stamp(bytes)?,
+            document::CARD => {
+                let card = roster.take_card(bytes)?.clone();
+                self.writer.keep_card(&card, bytes)?;
+            }
+            _ => return Ok(false),
         }
-        Ok(newer)
-    }
-
-    /// Takes a card.
-    pub fn card(&mut self, bytes: &[u8]) -> Result<(), DoorError> {
-        let mut roster = (*self.current.get().roster).clone();
-        let card = roster.take_card(bytes)?.clone();
-        self.writer.keep_card(&card, bytes)?;
         self.writer.commit()?;
         self.current.set_roster(roster);
-        Ok(())
+        Ok(true)
+    }
+
+    fn charter(&mut self, roster: &mut Roster, bytes: &[u8]) -> Result<(), DoorError> {
+        let rival = roster.rival().cloned();
+        if roster.take_charter(bytes)? == CharterTaken::Rival {
+            tracing::error!("{}", RIVAL_ALARM);
+            return Ok(self.writer.keep_rival(bytes)?);
+        }
+        let charter = roster.charter().charter();
+        // The next version chose the one that we did not hold: it takes its place in the chain.
+        if let Some(chosen) = rival.filter(|rival| charter.prev == Some(rival.hash())) {
+            self.writer.keep_charter(charter.version - 1, chosen.bytes())?;
+        }
+        Ok(self.writer.keep_charter(charter.version, bytes)?)
     }
 
     /// Keeps the proof that `head` makes with the one that we hold for its place, and quarantines the feed.
@@ -499,9 +506,18 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
             Ok(None) => (),
             Err(error) => tracing::warn!(%error, "a second head for one place could not be proved"),
         },
-        Request::Charter(bytes) => note(door.charter(&bytes).map(|()| true), document::CHARTER, bytes, out),
-        Request::Stamp(bytes) => note(door.stamp(&bytes), document::STAMP, bytes, out),
-        Request::Card(bytes) => note(door.card(&bytes).map(|()| true), document::CARD, bytes, out),
+        Request::Document { document, bytes, reply } => {
+            let taken = door.document(document, &bytes);
+            match &taken {
+                Ok(true) => out.push(Event::Document { document, bytes }),
+                Ok(false) => (),
+                // Old news is what most of these are.
+                Err(error) => tracing::debug!(%error, document, "a document was not taken"),
+            }
+            if let Some(reply) = reply {
+                replies.push(Box::new(move || drop(reply.send(taken.map(|_| ())))));
+            }
+        }
         Request::Publish(publication, reply) => {
             let done = door.publish(publication, out);
             replies.push(Box::new(move || drop(reply.send(done))));
@@ -511,14 +527,5 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
             replies.push(Box::new(move || drop(reply.send(done))));
         }
         Request::Stop(_) => (),
-    }
-}
-
-fn note(taken: Result<bool, DoorError>, document: u64, bytes: Vec<u8>, out: &mut Vec<Event>) {
-    match taken {
-        Ok(true) => out.push(Event::Document { document, bytes }),
-        Ok(false) => (),
-        // Old news is what most of these are.
-        Err(error) => tracing::debug!(%error, document, "a document was not taken"),
     }
 }

@@ -14,12 +14,13 @@
 
 pub mod door;
 pub mod keys;
+pub mod membership;
 pub mod setup;
 pub mod streams;
 pub mod swarm;
 
 use crate::{
-    charter::{ADDRESSES_MAX, Roster, STAMP_DAYS_MAX, SignedStamp, WHEREABOUTS_DAYS_MAX, Whereabouts, open_whereabouts, sign_whereabouts},
+    charter::{ADDRESSES_MAX, Roster, SignedStamp, WHEREABOUTS_DAYS_MAX, Whereabouts, open_whereabouts, sign_whereabouts},
     clock::Clock,
     envelope::{PublicKey, SecretKey, SignedHead},
     intake::{Blame, Intake, Known as _, Placed},
@@ -333,6 +334,9 @@ impl Shell {
             }
             Event::Document { document, bytes } => {
                 self.open_gate();
+                if document == document::CHARTER {
+                    self.renew_stamp();
+                }
                 if document != document::CHARTER && bytes.len() < swarm::GOSSIP_BYTES_MAX {
                     self.gossip_document(document, &bytes);
                 }
@@ -390,14 +394,25 @@ impl Shell {
             let bytes = sign_whereabouts(&whereabouts, &self.identity.node, &federation);
             self.whereabouts.insert(self.me(), (whereabouts, bytes));
         }
-        if let Some(key) = &self.identity.freshness {
-            let young = |stamp: &SignedStamp| now.ms_since(stamp.stamp().time) < STAMP_RENEW_MS.min(STAMP_DAYS_MAX * DAY_MS);
-            if !intake.roster.stamp().is_some_and(young)
-                && let Ok(stamp) = SignedStamp::sign(intake.roster.charter(), key, now)
-            {
-                self.ask_door(Request::Stamp(stamp.bytes().to_vec()));
-            }
+        self.renew_stamp();
+    }
+
+    /// A coordinator says again, every few hours and after each new version, that the charter is current. While two
+    /// charters of one version exist it says nothing.
+    fn renew_stamp(&mut self) {
+        let (now, intake) = (self.clock.now(), self.current.get());
+        let Some(key) = self.identity.freshness.as_ref().filter(|_| intake.roster.rival().is_none()) else { return };
+        let young = |stamp: &SignedStamp| now.ms_since(stamp.stamp().time) < STAMP_RENEW_MS;
+        if !intake.roster.stamp().is_some_and(young)
+            && let Ok(stamp) = SignedStamp::sign(intake.roster.charter(), key, now)
+        {
+            self.offer(document::STAMP, stamp.bytes().to_vec());
         }
+    }
+
+    /// Hands a document to the door; what it is worth, the door finds out.
+    fn offer(&mut self, document: u64, bytes: Vec<u8>) {
+        self.ask_door(Request::Document { document, bytes, reply: None });
     }
 
     fn dial_more(&mut self, now: Timestamp) {
@@ -461,10 +476,9 @@ impl Shell {
             return self.on_head(from, &message.data, true);
         }
         let Some((kind, bytes)) = message.data.split_first() else { return MessageAcceptance::Reject };
-        match u64::from(*kind) {
-            document::STAMP => drop(self.ask_door(Request::Stamp(bytes.to_vec()))),
-            document::CARD => drop(self.ask_door(Request::Card(bytes.to_vec()))),
-            _ => return MessageAcceptance::Ignore,
+        let document = u64::from(*kind);
+        if matches!(document, document::STAMP | document::CARD) {
+            self.offer(document, bytes.to_vec());
         }
         // The door passes on what it took, in its own name; forwarding before that would spread what nobody checked.
         MessageAcceptance::Ignore
@@ -601,6 +615,7 @@ impl Shell {
             charter_hash: charter.hash(),
             stamp: intake.roster.stamp().map(|stamp| stamp.stamp().time),
             cards: intake.roster.cards().map(serial).collect(),
+            rival_hash: intake.roster.rival().map(crate::charter::SignedCharter::hash),
         }
     }
 
@@ -685,8 +700,11 @@ impl Shell {
             connected.software = hello.software.chars().filter(|char| !char.is_control()).take(64).collect();
         }
         let ours = roster.charter().charter().version;
-        let charters_from = (hello.charter_version > ours).then_some(ours + 1);
         let same_charter = hello.charter_hash == roster.charter().hash();
+        let other = |hash| hash != roster.charter().hash() && roster.rival().is_none();
+        let forked = hello.charter_version == ours && (other(hello.charter_hash) || hello.rival_hash.is_some_and(other));
+        // From our own version on, so that a second charter of it shows itself.
+        let charters_from = (hello.charter_version > ours || forked).then_some(ours);
         let stamp = (same_charter && hello.stamp > roster.stamp().map(|stamp| stamp.stamp().time)).then_some(true);
         let newer = |card: &&CardSerial| roster.card(&card.member).map_or(0, |ours| ours.serial) < card.serial;
         let cards: Vec<MemberId> = hello.cards.iter().filter(newer).map(|card| card.member.clone()).collect();
@@ -700,7 +718,9 @@ impl Shell {
         let mut messages = Vec::new();
         if let Some(first) = ask.charters_from {
             let skip = usize::try_from(first.saturating_sub(1)).unwrap_or(usize::MAX);
-            messages.extend(intake.roster.chain().iter().skip(skip).flat_map(|bytes| document_messages(document::CHARTER, bytes)));
+            let chain = intake.roster.chain().iter().skip(skip).map(Vec::as_slice);
+            let rival = intake.roster.rival().map(crate::charter::SignedCharter::bytes);
+            messages.extend(chain.chain(rival).flat_map(|bytes| document_messages(document::CHARTER, bytes)));
         }
         if ask.stamp == Some(true) {
             messages.extend(intake.roster.stamp().into_iter().flat_map(|stamp| document_messages(document::STAMP, stamp.bytes())));
@@ -728,9 +748,7 @@ impl Shell {
             return;
         }
         match part.document {
-            document::CHARTER => drop(self.ask_door(Request::Charter(whole))),
-            document::STAMP => drop(self.ask_door(Request::Stamp(whole))),
-            document::CARD => drop(self.ask_door(Request::Card(whole))),
+            document::CHARTER | document::STAMP | document::CARD => self.offer(part.document, whole),
             document::WHEREABOUTS => self.on_whereabouts(&whole),
             _ => (),
         }

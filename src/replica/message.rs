@@ -35,6 +35,8 @@ int_map! {
         req 4 charter_hash: Hash,
         opt 5 stamp: Timestamp,
         many 6 cards: CardSerial,
+        /// A second valid charter of that version, while the stewards have not settled which one stands.
+        opt 7 rival_hash: Hash,
     }
 }
 
