@@ -96,6 +96,7 @@ impl From<SpeakError> for Refusal {
             SpeakError::Stranger(_) => (Blame::Ignore, "unknown-member"),
             SpeakError::UnknownKey { .. } => (Blame::Later, "unknown-key"),
             SpeakError::RetiredKey { .. } => (Blame::Ignore, "retired-key"),
+            SpeakError::BeyondPin { .. } => (Blame::Ignore, "beyond-pin"),
             SpeakError::UnknownChannel { .. } => (Blame::Later, "unknown-channel"),
             SpeakError::UnknownEpoch { .. } => (Blame::Later, "unknown-epoch"),
             SpeakError::Standing { .. } => (Blame::Ignore, "standing"),
@@ -156,6 +157,9 @@ pub enum Placed {
     Known,
     /// The author signed another head for this place: proof of equivocation, together with the one we hold.
     Fork(ProvedHead),
+    /// It contradicts what we hold of a feed that has not reached its pin: one of the two branches is a thief's, and ours
+    /// is not proved. It has to be fetched again.
+    OtherBranch(ProvedHead),
 }
 
 /// What became of one place of an admitted batch.
@@ -228,14 +232,26 @@ impl Intake {
         let key = *self.roster.speaker(&signed, now)?;
         check_time(signed.head(), now, self.limits)?;
         let head = signed.prove(&key)?;
-        if known.quarantined(&feed) {
+        let pin = self.roster.pin(&feed);
+        // A card that pins the feed has settled which branch stands.
+        if pin.is_none() && known.quarantined(&feed) {
             return Err(Refusal::new(Blame::Ignore, "quarantined", format!("feed {feed} is quarantined")));
         }
+        let position = known.position(&feed);
+        let unproved = pin.is_some_and(|pin| position.is_some_and(|(last, _)| last < pin.seq));
         if ours.is_some() {
-            return Ok(Placed::Fork(head));
+            return match pin {
+                Some(_) if unproved => Ok(Placed::OtherBranch(head)),
+                // The pin has settled that ours stands; what a thief signs beside it proves nothing new.
+                Some(pin) if seq <= pin.seq => {
+                    Err(Refusal::new(Blame::Ignore, "beyond-pin", format!("{feed}#{seq} is another than the one its card pins")))
+                }
+                _ => Ok(Placed::Fork(head)),
+            };
         }
-        match known.position(&feed) {
+        match position {
             Some((last, id)) if seq == last + 1 && head.head().prev == Some(id) => Ok(Placed::Next(head)),
+            Some((last, _)) if seq == last + 1 && unproved => Ok(Placed::OtherBranch(head)),
             Some((last, _)) if seq == last + 1 => {
                 Err(Refusal::new(Blame::Reject, "wrong-prev", format!("{feed}#{seq} does not continue {feed}#{last}")))
             }

@@ -186,10 +186,15 @@ impl SignedCard {
     }
 }
 
+/// What a card says, without a look at its signature.
+pub fn card_of(bytes: &[u8]) -> Option<Card> {
+    let sealed = Sealed::open(bytes, Domain::Card, &FederationId([0; 32]), CARD_BYTES_MAX).ok()?;
+    cbor::decode_stored(sealed.payload()).ok()
+}
+
 /// Whose card these bytes say they are; nothing is verified.
 pub fn card_member(bytes: &[u8]) -> Option<MemberId> {
-    let sealed = Sealed::open(bytes, Domain::Card, &FederationId([0; 32]), CARD_BYTES_MAX).ok()?;
-    Some(cbor::decode_stored::<Card>(sealed.payload()).ok()?.member)
+    card_of(bytes).map(|card| card.member)
 }
 
 fn check(card: &Card) -> Result<(), CardError> {
@@ -226,6 +231,11 @@ fn check(card: &Card) -> Result<(), CardError> {
     if channels.len() != card.channels.len() || !card.channels.iter().all(described) {
         return refuse("two channels have one name, or a description is too long");
     }
+    let mut pins = BTreeSet::new();
+    let known = |pin: &Pin| card.publishing.iter().any(|one| one.key.id() == pin.key);
+    if !card.pins.iter().all(|pin| known(pin) && pins.insert((pin.key, &pin.channel, pin.lane, pin.epoch))) {
+        return refuse("a pin is of a key that is not on it, or stands twice");
+    }
     if !card.epochs.iter().all(|one| one.epoch > 1) {
         return refuse("a new epoch is 2 or later");
     }
@@ -245,6 +255,11 @@ pub fn equivocation(one: &ProvedHead, other: &ProvedHead) -> Option<Equivocation
 /// A node's own addresses, signed by its node key.
 pub fn sign_whereabouts(whereabouts: &Whereabouts, node: &SecretKey, federation: &FederationId) -> Vec<u8> {
     Sealed::seal(cbor::to_vec(whereabouts), node, Domain::Whereabouts, federation).bytes().to_vec()
+}
+
+/// The node key that a statement of whereabouts says it is signed by; nothing is verified.
+pub fn whereabouts_key(bytes: &[u8], federation: &FederationId) -> Option<KeyId> {
+    Sealed::open(bytes, Domain::Whereabouts, federation, WHEREABOUTS_BYTES_MAX).ok().map(|sealed| sealed.key())
 }
 
 /// Takes a statement of whereabouts that `node` has signed.

@@ -15,6 +15,7 @@ mod card;
 mod change;
 mod document;
 mod proposal;
+mod renewal;
 mod roster;
 mod text;
 
@@ -22,5 +23,6 @@ pub use card::*;
 pub use change::*;
 pub use document::*;
 pub use proposal::*;
+pub use renewal::*;
 pub use roster::*;
 pub use text::*;

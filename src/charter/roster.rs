@@ -1,12 +1,12 @@
 //! The roster: charter, stamp and cards together, and the questions that the rest of huecry asks of them.
 
 use super::{
-    Agreement, BUILT_IN_CIRCLES, Card, CardError, Channel, CharterError, History, Member, MemberKind, NodeKey, PublishingKey,
+    Agreement, BUILT_IN_CIRCLES, Card, CardError, Channel, CharterError, History, Member, MemberKind, NodeKey, Pin, PublishingKey,
     STAMP_DAYS_MAX, SignedCard, SignedCharter, SignedStamp,
 };
 use crate::{
-    envelope::{Audience, Class, FederationId, Head, KeyId, PublicKey, Readers, SignedHead},
-    record::{ChannelName, CircleName, DAY_MS, MemberId, Timestamp},
+    envelope::{Audience, Class, FederationId, Hash, Head, KeyId, PublicKey, Readers, SignedHead},
+    record::{ChannelName, CircleName, DAY_MS, FeedId, MemberId, Timestamp},
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -54,6 +54,9 @@ pub enum SpeakError {
     /// Verdict `Ignore`: the sender may hold an older card.
     #[error("key `{key}` of `{member}` was not valid at the time of the head, {at}")]
     RetiredKey { member: MemberId, key: KeyId, at: Timestamp },
+    /// Verdict `Ignore`: whoever serves it may hold an older card. Nothing of it is taken in.
+    #[error("key `{key}` of `{member}` is retired, and {feed}#{seq} does not chain to what its card pins")]
+    BeyondPin { member: MemberId, key: KeyId, feed: FeedId, seq: u64 },
     /// Verdict `Ignore`: a card that names the channel may be on its way.
     #[error("no card of `{member}` names channel `{channel}` with this audience")]
     UnknownChannel { member: MemberId, channel: ChannelName },
@@ -313,7 +316,7 @@ impl Roster {
     /// The key that must have signed this head, if its author may say such a thing at `now`: the card names the key for
     /// the lane, the channel with its audience, the epoch; the agreement covers it.
     pub fn speaker(&self, head: &SignedHead, now: Timestamp) -> Result<&PublicKey, SpeakError> {
-        let (key, head) = (head.key(), head.head());
+        let (key, signed_id, head) = (head.key(), head.id(), head.head());
         let member = || head.member.clone();
         self.member(&head.member).ok_or_else(|| SpeakError::Stranger(member()))?;
         let floor = &self.charter.charter().floor;
@@ -327,8 +330,12 @@ impl Roster {
         if head.time < publishing.from || publishing.until.is_some_and(|until| head.time >= until) {
             return Err(SpeakError::RetiredKey { member: member(), key, at: head.time });
         }
+        if !stands(card, publishing, head, signed_id) {
+            return Err(SpeakError::BeyondPin { member: member(), key, feed: head.feed(), seq: head.seq });
+        }
         let channel = card.channels.iter().find(|channel| channel.name == head.channel && same_readers(channel, &head.audience));
-        if channel.is_none() {
+        let open = |channel: &Channel| channel.until.is_none_or(|until| head.time < until) || head.class == Class::Removal;
+        if !channel.is_some_and(open) {
             return Err(SpeakError::UnknownChannel { member: member(), channel: head.channel.clone() });
         }
         let opened = |one: &super::Epoch| one.channel == head.channel && one.lane == head.lane && one.epoch == head.epoch;
@@ -339,6 +346,17 @@ impl Roster {
             self.check_terms(head, now)?;
         }
         Ok(&publishing.key)
+    }
+
+    /// Where the card of a feed's author pins it, last of all if several keys wrote it.
+    pub fn pin(&self, feed: &FeedId) -> Option<&Pin> {
+        let here = |pin: &&Pin| pin.channel == feed.channel && pin.lane == feed.lane && pin.epoch == feed.epoch;
+        self.card(&feed.member)?.pins.iter().filter(here).max_by_key(|pin| pin.seq)
+    }
+
+    /// Whether a card pins something of this key, so that all else under it does not count.
+    pub fn pinned_key(&self, member: &MemberId, key: KeyId) -> bool {
+        self.card(member).is_some_and(|card| card.pins.iter().any(|pin| pin.key == key))
     }
 
     fn check_terms(&self, head: &Head, now: Timestamp) -> Result<(), SpeakError> {
@@ -398,6 +416,17 @@ impl Roster {
         }
         self.charter.charter().circles.iter().find(|circle| circle.name == *name).map(|circle| circle.generation)
     }
+}
+
+/// Whether a head under this key still counts. A key that is pinned vouches only for what chains to a pin of its card, so
+/// that a thief who back-dates, or who is heard first, gains nothing.
+fn stands(card: &Card, key: &PublishingKey, head: &Head, id: Hash) -> bool {
+    let own = |pin: &&Pin| pin.key == key.key.id();
+    if !card.pins.iter().any(|pin| own(&pin)) {
+        return true;
+    }
+    let here = |pin: &&Pin| pin.channel == head.channel && pin.lane == head.lane && pin.epoch == head.epoch;
+    card.pins.iter().filter(own).find(here).is_some_and(|pin| head.seq < pin.seq || (head.seq == pin.seq && id == pin.head))
 }
 
 /// Whether a head's audience is its channel's. Generations and exclusions vary from head to head.

@@ -43,15 +43,15 @@ struct CharterText {
     floor: FloorText,
     quota: QuotaText,
     steward: Vec<StewardText>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     member: Vec<MemberText>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     freshness: Vec<FreshnessText>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     circle: Vec<CircleText>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     agreement: Vec<AgreementText>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     card: Vec<CardText>,
 }
 

@@ -54,8 +54,8 @@ impl Client {
     }
 
     async fn here(data: &Path) -> Result<Self, Failure> {
-        let data = data.to_owned();
-        let opened = tokio::task::spawn_blocking(move || setup::open(&data, Clock::System)).await.map_err(Failure::environment)?;
+        let place = data.to_owned();
+        let opened = tokio::task::spawn_blocking(move || setup::open(&place, Clock::System)).await.map_err(Failure::environment)?;
         let opened = match opened {
             Err(SetupError::Ledger(LedgerError::InUse(path))) => {
                 return Err(Failure::environment(LedgerError::InUse(path)));
@@ -75,6 +75,8 @@ impl Client {
             recovery: opened.recovery,
             running: false,
             started: Clock::System.now(),
+            data: data.to_owned(),
+            own: opened.own,
         };
         let keeper = opened.door;
         std::thread::spawn(move || door::run(keeper, queue, events));

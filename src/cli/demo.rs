@@ -432,6 +432,7 @@ impl Demo<'_> {
     async fn take_back(&mut self) -> Result<(), Failure> {
         let parameters = WithdrawParameters {
             what: vec![SHARED.to_owned()],
+            alone: false,
             reason: "wrong".to_owned(),
             note: Some("our sandbox misread it".to_owned()),
         };

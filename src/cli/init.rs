@@ -35,8 +35,9 @@ pub struct Arguments {
     /// Found a federation of this name, with this node as its first member and steward.
     #[arg(long, value_name = "NAME", conflicts_with = "federation")]
     found: Option<String>,
-    /// The id of the federation to join; writes request.huecry for its stewards.
-    #[arg(long, value_name = "ID", required_unless_present = "found")]
+    /// The id of the federation to join; writes request.huecry for its stewards. Left out, the request is for a federation
+    /// that is being founded.
+    #[arg(long, value_name = "ID")]
     federation: Option<String>,
 }
 
@@ -67,13 +68,12 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
             screen.note(&format!("keys are in {data}/keys; the root and steward keys belong offline, see the README"));
             screen.note(&format!("next: huecry --data {data} import FILE, then huecry --data {data} query VALUE"));
         }
-        (None, Some(federation)) => {
-            let path = membership::write_request(&context.data, &new, Some(federation), now)?;
+        (None, federation) => {
+            let path = membership::write_request(&context.data, &new, federation, now)?;
             screen.line(&format!("wrote {}", path.display()));
             screen.value(&serde_json::json!({ "data": data.to_string(), "request": path }));
             screen.note("next: send it to the federation's stewards; with their invitation run `huecry join INVITATION`");
         }
-        (None, None) => (),
     }
     Ok(())
 }

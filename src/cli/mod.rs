@@ -5,13 +5,17 @@
 
 mod admit;
 mod bench;
+mod card;
+mod charter;
 mod client;
 mod demo;
 mod explain;
 mod init;
 mod join;
+mod key;
 mod print;
 mod publish;
+mod quarantine;
 mod query;
 mod run;
 mod status;
@@ -44,6 +48,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     Init(init::Arguments),
+    Charter(charter::Arguments),
+    Card(card::Arguments),
+    Key(key::Arguments),
     Admit(admit::Arguments),
     Join(join::Arguments),
     Run(run::Arguments),
@@ -52,6 +59,7 @@ enum Verb {
     Query(query::Arguments),
     Explain(explain::Arguments),
     Withdraw(withdraw::Arguments),
+    Quarantine(quarantine::Arguments),
     Status(status::Arguments),
     Demo(demo::Arguments),
     Bench(bench::Arguments),
@@ -112,6 +120,10 @@ pub fn main() -> ExitCode {
 fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Init(arguments) => init::run(context, arguments),
+        Verb::Charter(arguments) => charter::run(context, arguments),
+        Verb::Card(arguments) => card::run(context, arguments),
+        Verb::Quarantine(arguments) => quarantine::run(context, arguments),
+        Verb::Key(arguments) => key::run(context, arguments),
         Verb::Admit(arguments) => admit::run(context, arguments),
         Verb::Join(arguments) => join::run(context, arguments),
         Verb::Run(arguments) => run::run(context, arguments),

@@ -85,8 +85,21 @@ pub struct PublishArguments {
     /// Sign nothing; say whom it would reach and which lists its values are on.
     #[arg(long)]
     dry_run: bool,
+    /// Publish although no other member has told this node its own last head since the start. Only if nothing was
+    /// published from elsewhere with its key: two heads for one place quarantine the channel everywhere.
+    #[arg(long)]
+    alone: bool,
     #[command(flatten)]
     about: About,
+}
+
+/// How a publication goes out.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    channel: &'a str,
+    tlp: &'a str,
+    dry_run: bool,
+    alone: bool,
 }
 
 /// Where bytes come from.
@@ -97,7 +110,7 @@ enum Input {
 
 pub(super) fn import(context: &Context, arguments: ImportArguments) -> Result<(), Failure> {
     let inputs = arguments.files.into_iter().map(Input::File).collect();
-    send_all(context, inputs, &arguments.about, IMPORTED, "red", false)
+    send_all(context, inputs, &arguments.about, Way { channel: IMPORTED, tlp: "red", dry_run: false, alone: false })
 }
 
 pub(super) fn publish(context: &Context, arguments: PublishArguments) -> Result<(), Failure> {
@@ -105,17 +118,18 @@ pub(super) fn publish(context: &Context, arguments: PublishArguments) -> Result<
     if !arguments.value.is_empty() {
         inputs.push(Input::Values(arguments.value));
     }
-    send_all(context, inputs, &arguments.about, &arguments.channel, &arguments.tlp, arguments.dry_run)
+    let PublishArguments { channel, tlp, dry_run, alone, about, .. } = arguments;
+    send_all(context, inputs, &about, Way { channel: &channel, tlp: &tlp, dry_run, alone })
 }
 
-fn send_all(context: &Context, inputs: Vec<Input>, about: &About, channel: &str, tlp: &str, dry_run: bool) -> Result<(), Failure> {
+fn send_all(context: &Context, inputs: Vec<Input>, about: &About, way: Way<'_>) -> Result<(), Failure> {
     // Every file is opened before the first is sent, so that a misspelt name stops all of it.
     let opened = inputs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     runtime()?.block_on(async {
         let client = Client::open(&context.data).await?;
         let mut failure = None;
         for (input, (reader, length)) in inputs.iter().zip(opened) {
-            let parameters = parameters(about, input, channel, tlp, dry_run);
+            let parameters = parameters(about, input, way);
             let name = name_of(input);
             match send(context, &client, &parameters, reader, length, &name).await {
                 Ok(reply) => show(context, &name, &reply),
@@ -138,7 +152,7 @@ fn name_of(input: &Input) -> String {
     }
 }
 
-fn parameters(about: &About, input: &Input, channel: &str, tlp: &str, dry_run: bool) -> PublishParameters {
+fn parameters(about: &About, input: &Input, way: Way<'_>) -> PublishParameters {
     let file_name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let default_title = match input {
         Input::File(path) => file_name(path).filter(|name| name != "-").unwrap_or_else(|| "imported list".to_owned()),
@@ -155,8 +169,8 @@ fn parameters(about: &About, input: &Input, channel: &str, tlp: &str, dry_run: b
     let About { title, description, layout, kind, confidence, valid_days, valid_until, role, usage, tags, source, subdomains } =
         about.clone();
     PublishParameters {
-        channel: channel.to_owned(),
-        tlp: tlp.to_owned(),
+        channel: way.channel.to_owned(),
+        tlp: way.tlp.to_owned(),
         title: title.unwrap_or(default_title),
         layout: Some(layout.unwrap_or_else(|| by_name.to_owned())),
         kind,
@@ -169,7 +183,8 @@ fn parameters(about: &About, input: &Input, channel: &str, tlp: &str, dry_run: b
         tags,
         source,
         subdomains,
-        dry_run,
+        dry_run: way.dry_run,
+        alone: way.alone,
     }
 }
 
@@ -242,6 +257,11 @@ async fn send(
 fn show(context: &Context, name: &str, reply: &PublishReply) {
     let screen = &context.screen;
     screen.value(reply);
+    if reply.queued.is_some() {
+        screen.line(&format!("{name}: queued for {}, {}; nothing is signed yet", reply.channel, reply.tlp));
+        screen.note("this node has published before and first learns its own last head from other members; `huecry status` shows how far");
+        return;
+    }
     let types = reply.by_type.iter().map(|(kind, count)| format!("{} {kind}", grouped(*count)));
     let types = types.collect::<Vec<_>>().join(", ");
     if reply.dry_run {

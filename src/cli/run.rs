@@ -54,6 +54,21 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     if let Err(error) = no_core {
         tracing::warn!(%error, "core files could not be turned off");
     }
+    // A node whose card gives it another key begins again under that.
+    while node_life(context)? == Life::Rekeyed {
+        tracing::info!("the member's card gives this node another key; beginning again under it");
+    }
+    Ok(())
+}
+
+/// Why a life of the node ended.
+#[derive(PartialEq, Eq)]
+enum Life {
+    Stopped,
+    Rekeyed,
+}
+
+fn node_life(context: &Context) -> Result<Life, Failure> {
     let opened = open(&context.data)?;
     opened.notes.iter().for_each(|note| tracing::warn!("{note}"));
     if opened.recovery.replayed > 0 || opened.recovery.cut_bytes > 0 {
@@ -82,7 +97,7 @@ fn open(data: &std::path::Path) -> Result<setup::Opened, Failure> {
     }
 }
 
-async fn serve(context: &Context, opened: setup::Opened) -> Result<(), Failure> {
+async fn serve(context: &Context, opened: setup::Opened) -> Result<Life, Failure> {
     let (requests, queue) = mpsc::sync_channel(door::QUEUE_MAX);
     let (events, door_events) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
     let keeper = opened.door;
@@ -98,8 +113,11 @@ async fn serve(context: &Context, opened: setup::Opened) -> Result<(), Failure> 
         recovery: opened.recovery,
         running: true,
         started: Clock::System.now(),
+        data: context.data.clone(),
+        own: opened.own.clone(),
     };
     let listener = http::listen(&context.data).map_err(Failure::environment)?;
+    tokio::spawn(http::drain(local.clone()));
     tokio::spawn(http::serve(listener, http::router(local)));
     let parts = Parts {
         identity: opened.identity,
@@ -111,6 +129,9 @@ async fn serve(context: &Context, opened: setup::Opened) -> Result<(), Failure> 
         announce: opened.config.node.announce,
         dial: opened.config.node.dial,
         watch,
+        keys: opened.keys,
+        own: opened.own,
+        places: context.data.join("places.cbor"),
     };
     let ready = |addresses: Vec<String>| tracing::info!(addresses = addresses.join(" "), "ready");
     let ended = node::run(parts, door_events, ready, stopped()).await;
@@ -122,7 +143,8 @@ async fn serve(context: &Context, opened: setup::Opened) -> Result<(), Failure> 
     }
     let _already_gone = std::fs::remove_file(context.data.join(http::SOCKET));
     match ended {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(Life::Stopped),
+        Err(NodeError::Rekeyed) => Ok(Life::Rekeyed),
         Err(error @ NodeError::Address(_)) => Err(Failure::usage(error)),
         Err(error) => Err(Failure::environment(error)),
     }

@@ -59,6 +59,14 @@ pub(super) fn run(context: &Context, _: Arguments) -> Result<(), Failure> {
             count("refused")
         ));
     }
+    if let Some(heard) = at("/lane_waits/heard").as_array() {
+        screen.line(&format!(
+            "waits       {} of {} other members have told this node its own last head; {} publications are queued until then",
+            heard.len(),
+            number("/lane_waits/needed"),
+            number("/queued")
+        ));
+    }
     let refusals = at("/network/refusals");
     let refusals: Vec<String> = refusals.as_object().into_iter().flatten().map(|(code, count)| format!("{count} {code}")).collect();
     if !refusals.is_empty() {

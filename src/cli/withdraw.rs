@@ -15,17 +15,25 @@ pub struct Arguments {
     /// A sentence for those who relied on it.
     #[arg(long)]
     note: Option<String>,
+    /// Withdraw although no other member has told this node its own last head since the start.
+    #[arg(long)]
+    alone: bool,
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { what, reason, note } = arguments;
+    let Arguments { what, reason, note, alone } = arguments;
     let reply: WithdrawReply = runtime()?.block_on(async {
         let client = Client::open(&context.data).await?;
-        let reply = client.post("/v1/withdraw", &WithdrawParameters { what, reason, note }).await;
+        let reply = client.post("/v1/withdraw", &WithdrawParameters { what, reason, note, alone }).await;
         client.close().await?;
         reply
     })?;
     context.screen.value(&reply);
+    if reply.queued.is_some() {
+        context.screen.line("queued; nothing is signed yet");
+        context.screen.note("this node has published before and first learns its own last head from other members");
+        return Ok(());
+    }
     for reference in &reply.withdrawn {
         context.screen.line(&format!("withdrew {reference}"));
     }

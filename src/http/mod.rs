@@ -3,13 +3,17 @@
 //! ```text
 //! GET  /v1/status            POST /v1/publish     (body: the file itself)
 //! GET  /v1/query             POST /v1/withdraw
-//! GET  /v1/explain
+//! GET  /v1/explain           POST /v1/document    (body: a charter, stamp or card)
+//! GET  /v1/roster            POST /v1/quarantine
+//! GET  /v1/head, /v1/quarantine
 //! ```
 //!
 //! The socket has mode 0660 in a directory of mode 0750, so the file system says who may ask; the peer's user id is logged
 //! with whatever changes anything. Without a running node the same router answers inside the command line's process.
 
 mod publish;
+mod queue;
+mod roster;
 
 use crate::{
     charter::Freshness,
@@ -17,7 +21,8 @@ use crate::{
     ledger::{Counts, Ledger, LedgerError, Recovery},
     node::{
         Current, Identity, NetworkStatus, Watch,
-        door::{DoorError, Request, TakeBack},
+        door::{DoorError, Request, TakeBack, shared_channel},
+        own_heads::{OwnHeads, Waiting},
     },
     query::{self, QueryError, Question},
     record::{MemberId, Reason, RecordRef, Timestamp, Tlp},
@@ -44,6 +49,8 @@ use std::{
 use tokio::net::UnixListener;
 
 pub use publish::{ListHit, PublishParameters, PublishReply, ReachLine};
+pub use queue::{drain, queued};
+pub use roster::{DocumentParameters, RosterReply};
 
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "huecry.sock";
@@ -67,6 +74,10 @@ pub struct Local {
     /// Whether this is a running node, or a command that opened the directory itself.
     pub running: bool,
     pub started: Timestamp,
+    /// The data directory.
+    pub data: PathBuf,
+    /// Whether our lane may publish yet.
+    pub own: OwnHeads,
 }
 
 /// An answer that is no success.
@@ -79,6 +90,10 @@ pub struct ApiError {
 impl ApiError {
     fn bad(error: impl std::fmt::Display) -> Self {
         Self { status: StatusCode::BAD_REQUEST, text: error.to_string() }
+    }
+
+    fn nothing(text: impl std::fmt::Display) -> Self {
+        Self { status: StatusCode::NOT_FOUND, text: text.to_string() }
     }
 
     fn internal(error: impl std::fmt::Display) -> Self {
@@ -127,6 +142,10 @@ pub fn router(local: Local) -> Router {
         .route("/v1/explain", get(explain))
         .route("/v1/withdraw", post(withdraw).layer(axum::extract::DefaultBodyLimit::max(JSON_BYTES_MAX)))
         .route("/v1/publish", post(publish::publish).layer(axum::extract::DefaultBodyLimit::disable()))
+        .route("/v1/roster", get(roster::roster))
+        .route("/v1/head", get(roster::head))
+        .route("/v1/quarantine", get(roster::quarantine).post(roster::decide))
+        .route("/v1/document", post(roster::document).layer(axum::extract::DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)))
         .with_state(local)
 }
 
@@ -152,6 +171,10 @@ pub struct Status {
     pub feeds: Vec<FeedLine>,
     pub recovery: Recovery,
     pub network: NetworkStatus,
+    /// What our lane waits for before it publishes, if it does.
+    pub lane_waits: Option<Waiting>,
+    /// Publications and withdrawals that wait for it.
+    pub queued: usize,
 }
 
 /// One feed in `status`.
@@ -178,7 +201,7 @@ async fn status(State(local): State<Local>) -> Json<Status> {
         last: state.last,
         head: state.id.to_string(),
         time: state.time.to_string(),
-        quarantined: state.quarantined,
+        quarantined: state.aside.is_some(),
         counts: state.counts,
     };
     Json(Status {
@@ -203,6 +226,8 @@ async fn status(State(local): State<Local>) -> Json<Status> {
         feeds: feeds.into_iter().map(line).collect(),
         recovery: local.recovery,
         network: local.watch.get(),
+        lane_waits: local.own.waiting(),
+        queued: queued(&local.data),
     })
 }
 
@@ -269,6 +294,9 @@ pub struct WithdrawParameters {
     pub reason: String,
     #[serde(default)]
     pub note: Option<String>,
+    /// Do not wait for others to tell this node its own last head.
+    #[serde(default)]
+    pub alone: bool,
 }
 
 /// What was taken back.
@@ -276,13 +304,25 @@ pub struct WithdrawParameters {
 pub struct WithdrawReply {
     pub withdrawn: Vec<String>,
     pub by: Vec<String>,
+    /// It waits, durable and unsigned, until the lane may publish; under this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<String>,
 }
 
 async fn withdraw(State(local): State<Local>, Json(parameters): Json<WithdrawParameters>) -> Result<Json<WithdrawReply>, ApiError> {
     let reason: Reason = parameters.reason.parse().map_err(ApiError::bad)?;
+    if parameters.alone {
+        local.own.alone();
+    }
     let (ledger, me, now) = (local.ledger.clone(), local.identity.member.clone(), local.clock.now());
-    let what = parameters.what;
+    let what = parameters.what.clone();
     let targets = blocking(move || own_targets(&ledger, &me, &what, now)).await?;
+    let (intake, me) = (local.current.get(), &local.identity.member);
+    let shared = targets.iter().any(|target| shared_channel(&intake, me, &target.feed.channel).unwrap_or(true));
+    if shared && !queue::lane_is_free(&local).await {
+        let queued = Some(queue::keep_withdrawal(&local, parameters).await?);
+        return Ok(Json(WithdrawReply { withdrawn: Vec::new(), by: Vec::new(), queued }));
+    }
     let withdrawn = targets.iter().map(ToString::to_string).collect();
     let (reply, answer) = tokio::sync::oneshot::channel();
     let request = Request::Withdraw(TakeBack { targets, reason, note: parameters.note }, reply);
@@ -291,7 +331,7 @@ async fn withdraw(State(local): State<Local>, Json(parameters): Json<WithdrawPar
     let done = answer.await.map_err(|_| DoorError::Stopping)??;
     let by = done.first.into_iter().chain(done.last).map(|one| one.to_string());
     let by: std::collections::BTreeSet<String> = by.collect();
-    Ok(Json(WithdrawReply { withdrawn, by: by.into_iter().collect() }))
+    Ok(Json(WithdrawReply { withdrawn, by: by.into_iter().collect(), queued: None }))
 }
 
 /// Records of ours: those named, and those about the values named.

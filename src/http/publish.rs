@@ -6,10 +6,10 @@
 //!
 //! A dry run reads everything, signs nothing, and says whom it would reach and which lists its values are on.
 
-use super::{ApiError, Local};
+use super::{ApiError, Local, queue};
 use crate::{
     exchange::{Complaint, Item, LINE_BYTES_MAX, Layout, SNIFF_BYTES, TextReader, sniff},
-    node::door::{DoorError, Publication, Published, ReportOf, Request, reach},
+    node::door::{DoorError, Publication, Published, ReportOf, Request, reach, shared_channel},
     record::{
         ChannelName, DAY_MS, Indicator, Kind, Observable, Record, RecordRef, Report, Role, Scope, Source, Timestamp, Tlp, TypeName, Use,
     },
@@ -69,6 +69,9 @@ pub struct PublishParameters {
     pub subdomains: bool,
     #[serde(default)]
     pub dry_run: bool,
+    /// Do not wait for others to tell this node its own last head.
+    #[serde(default)]
+    pub alone: bool,
 }
 
 /// One member in a dry run's reach.
@@ -92,6 +95,9 @@ pub struct ListHit {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PublishReply {
     pub dry_run: bool,
+    /// It waits, durable and unsigned, until the lane may publish; under this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<String>,
     pub channel: String,
     pub tlp: String,
     pub audience: String,
@@ -186,6 +192,15 @@ pub(super) async fn publish(
     body: Body,
 ) -> Result<Json<PublishReply>, ApiError> {
     let plan = plan(&parameters, local.clock.now())?;
+    if parameters.alone {
+        local.own.alone();
+    }
+    let shared = shared_channel(&local.current.get(), &local.identity.member, &plan.channel)?;
+    if shared && !plan.dry_run && !queue::lane_is_free(&local).await {
+        let reply = PublishReply { channel: plan.channel.to_string(), tlp: plan.tlp.label(), ..PublishReply::default() };
+        let queued = Some(queue::keep_publication(&local, parameters, body).await?);
+        return Ok(Json(PublishReply { queued, ..reply }));
+    }
     let (pieces, queue) = tokio::sync::mpsc::channel::<Bytes>(PIECES_MAX);
     let working = tokio::task::spawn_blocking(move || Work::new(local, plan)?.run(queue));
     let mut stream = body.into_data_stream();

@@ -26,6 +26,58 @@ pub enum Entry {
     /// An equivocation proof.
     Proof(Vec<u8>),
     Batch(BatchEntry),
+    /// What was set aside of a feed, or let back in.
+    Quarantine(QuarantineEntry),
+}
+
+/// Why something of a feed does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Aside {
+    /// Its author was caught saying two things; the whole feed waits for a card that pins a branch.
+    Forked,
+    /// Its card pins a later head, and what is here may be another branch until that head is reached.
+    AwaitsPin,
+    /// It does not chain to what the author's card pins: written with a stolen key, or after it was retired.
+    PinnedAway,
+    /// An operator decided that it stays out.
+    Dropped,
+}
+
+impl Aside {
+    /// The reason, for a person.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Forked => "its author signed two different heads for one place; a card of the author will say which stands",
+            Self::AwaitsPin => "its author's card pins a later head, which is not here yet",
+            Self::PinnedAway => "it does not chain to what its author's card pins: a stolen or retired key wrote it",
+            Self::Dropped => "an operator dropped it from quarantine",
+        }
+    }
+}
+
+/// One step of a feed's quarantine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineEntry {
+    pub feed: String,
+    pub step: QuarantineStep,
+    pub at: Timestamp,
+    /// The operator who decided, where one did.
+    pub by: Option<String>,
+}
+
+/// What is done with a feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QuarantineStep {
+    /// Batches from this seq on are set aside, and the feed goes on before them.
+    Detach { from: u64 },
+    /// The whole feed counts only when it has reached its pin.
+    Await,
+    /// It has; or a pin has settled a fork.
+    Clear,
+    /// An operator lets back in what was set aside.
+    Release,
+    /// An operator decides that it stays out.
+    Drop,
 }
 
 /// A batch as received, with what was decided about it.
@@ -148,6 +200,7 @@ const CARD: u8 = 3;
 const PROOF: u8 = 4;
 const BATCH: u8 = 5;
 const RIVAL: u8 = 6;
+const QUARANTINE: u8 = 7;
 
 impl Entry {
     /// The entry as it stands in a frame.
@@ -160,6 +213,7 @@ impl Entry {
             Self::Card(bytes) => tagged(CARD, bytes),
             Self::Proof(bytes) => tagged(PROOF, bytes),
             Self::Batch(batch) => tagged(BATCH, &cbor::to_vec(batch)),
+            Self::Quarantine(entry) => tagged(QUARANTINE, &cbor::to_vec(entry)),
         }
     }
 
@@ -175,6 +229,9 @@ impl Entry {
             BATCH => cbor::decode_stored(bytes)
                 .map(Self::Batch)
                 .map_err(|error| LedgerError::Damaged(format!("a batch entry in the journal: {error}"))),
+            QUARANTINE => cbor::decode_stored(bytes)
+                .map(Self::Quarantine)
+                .map_err(|error| LedgerError::Damaged(format!("a quarantine entry in the journal: {error}"))),
             other => Err(LedgerError::Damaged(format!("journal entry kind {other} needs a newer huecry"))),
         }
     }

@@ -13,11 +13,13 @@
 mod entry;
 mod index;
 mod journal;
+mod quarantine;
 mod state;
 
 pub use entry::*;
 pub use index::*;
 pub use journal::*;
+pub use quarantine::*;
 pub use state::*;
 
 use crate::{
@@ -113,6 +115,8 @@ pub struct StoredBatch {
     pub head: Head,
     pub entry: BatchEntry,
     pub slots: Vec<Slot>,
+    /// Why it does not count, if so.
+    pub aside: Option<Aside>,
 }
 
 impl StoredBatch {
@@ -217,7 +221,8 @@ impl Ledger {
         };
         let head = stored_head(&entry.head)?;
         let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(format!("batch {number}: {error}")))?;
-        Ok(Some(StoredBatch { number, head, entry, slots }))
+        let aside = info.aside.or_else(|| self.state(|state| state.feeds.get(&head.feed()).and_then(|feed| feed.aside)));
+        Ok(Some(StoredBatch { number, head, entry, slots, aside }))
     }
 
     /// The batch at a place of a feed.
@@ -299,7 +304,7 @@ impl Known for Ledger {
     }
 
     fn quarantined(&self, feed: &FeedId) -> bool {
-        self.state(|state| state.feeds.get(feed).is_some_and(|state| state.quarantined))
+        self.state(|state| state.feeds.get(feed).is_some_and(|state| state.aside == Some(Aside::Forked)))
     }
 
     fn defaults(&self, report: &RecordRef) -> Option<Arc<Defaults>> {
@@ -332,7 +337,7 @@ impl Known for Writer {
     }
 
     fn quarantined(&self, feed: &FeedId) -> bool {
-        self.changes.feeds.get(feed).is_some_and(|state| state.quarantined) || self.ledger.quarantined(feed)
+        self.changes.feeds.get(feed).is_some_and(|state| state.aside == Some(Aside::Forked)) || self.ledger.quarantined(feed)
     }
 
     fn defaults(&self, report: &RecordRef) -> Option<Arc<Defaults>> {
@@ -350,6 +355,11 @@ impl Known for Writer {
 }
 
 impl Writer {
+    /// One feed, as it is after what was taken in since the last commit.
+    pub fn feed(&self, feed: &FeedId) -> Option<FeedState> {
+        self.changes.feeds.get(feed).cloned().or_else(|| self.ledger.feed(feed))
+    }
+
     /// The readers' half.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
@@ -399,16 +409,8 @@ impl Writer {
     /// Takes in a proof that a feed's author said two things, and quarantines the feed.
     pub fn keep_proof(&mut self, feed: &FeedId, bytes: &[u8]) -> Result<(), LedgerError> {
         self.journal.append(&Entry::Proof(bytes.to_vec()).encode())?;
-        self.quarantine(feed);
+        self.set_feed_aside(feed, Some(Aside::Forked));
         Ok(())
-    }
-
-    fn quarantine(&mut self, feed: &FeedId) {
-        let state = self.changes.feeds.get(feed).cloned().or_else(|| self.ledger.feed(feed));
-        if let Some(mut state) = state {
-            state.quarantined = true;
-            self.changes.feeds.insert(feed.clone(), state);
-        }
     }
 
     /// Makes everything taken in durable: journal and fsync first, then the state. The index follows.
@@ -469,7 +471,7 @@ impl Writer {
             }
         }
         let before = self.changes.feeds.get(&feed).cloned().or_else(|| self.ledger.feed(&feed));
-        let info = BatchInfo { position, feed: feed.to_string(), seq: head.seq, id: entry.id };
+        let info = BatchInfo { position, feed: feed.to_string(), seq: head.seq, id: entry.id, aside: None };
         self.changes.batch(number, &info, &feed);
         self.changes.advance(before.as_ref(), head, entry, &counts);
     }
@@ -558,8 +560,9 @@ impl Writer {
             Entry::Proof(bytes) => {
                 let proof: crate::charter::Equivocation =
                     crate::cbor::decode_stored(&bytes).map_err(|error| LedgerError::Damaged(format!("a proof: {error}")))?;
-                self.quarantine(&stored_head(&proof.one)?.feed());
+                self.set_feed_aside(&stored_head(&proof.one)?.feed(), Some(Aside::Forked));
             }
+            Entry::Quarantine(entry) => self.note_quarantine(&entry)?,
             Entry::Batch(batch) => {
                 let head = stored_head(&batch.head)?;
                 let slots = stored_slots(&batch.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;

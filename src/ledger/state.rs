@@ -4,7 +4,7 @@
 //! may lose its newest batches in a crash, or open damaged files as an empty database: position and store id tell, and
 //! the journal is replayed from there. May be deleted; it is rebuilt.
 
-use super::{LedgerError, Place, Position, entry::BatchEntry, value_key};
+use super::{Aside, LedgerError, Place, Position, entry::BatchEntry, value_key};
 use crate::{
     cbor,
     envelope::{Hash, Head, SignedHead},
@@ -29,6 +29,7 @@ mod table {
     pub const HELD: u8 = b'H';
     pub const DISPUTE: u8 = b'D';
     pub const DOCUMENT: u8 = b'K';
+    pub const ASIDE: u8 = b'Q';
 }
 
 /// How many records of a feed met which end.
@@ -73,7 +74,8 @@ pub struct FeedState {
     pub head: serde_bytes::ByteBuf,
     pub time: Timestamp,
     pub counts: Counts,
-    pub quarantined: bool,
+    /// Why nothing of the feed counts, if so.
+    pub aside: Option<Aside>,
 }
 
 /// Where a batch is and what it was.
@@ -83,6 +85,9 @@ pub struct BatchInfo {
     pub feed: String,
     pub seq: u64,
     pub id: Hash,
+    /// Why this batch does not count, if so.
+    #[serde(default)]
+    pub aside: Option<Aside>,
 }
 
 /// That a record was taken back.
@@ -118,7 +123,10 @@ pub struct Changes {
     /// Feeds as they are after the changes.
     pub feeds: BTreeMap<FeedId, FeedState>,
     pub seqs: HashMap<(FeedId, u64), Hash>,
+    /// Feeds of which nothing is left.
+    pub ended: Vec<FeedId>,
     pub disputes: Vec<(Vec<u8>, MemberId)>,
+    pub undisputed: Vec<(Vec<u8>, MemberId)>,
     pub next_batch: Option<u64>,
 }
 
@@ -206,6 +214,9 @@ impl State {
         for (feed, state) in &changes.feeds {
             changes.batch.insert(keyed(table::FEED, &[&feed_key(feed)]), cbor::to_vec(state));
         }
+        for feed in &changes.ended {
+            changes.batch.remove(keyed(table::FEED, &[&feed_key(feed)]));
+        }
         if let Some(next) = changes.next_batch {
             changes.batch.insert(keyed(table::META, &[b"next"]), &next.to_be_bytes());
             self.next_batch = next;
@@ -214,6 +225,14 @@ impl State {
         changes.batch.insert(keyed(table::META, &[b"position"]), &position.to_be_bytes());
         self.tree.apply_batch(changes.batch).map_err(broken)?;
         self.feeds.extend(changes.feeds);
+        for feed in changes.ended {
+            self.feeds.remove(&feed);
+        }
+        for (value, member) in changes.undisputed {
+            if let Some(members) = self.disputes.get_mut(&value) {
+                members.remove(&member);
+            }
+        }
         for (value, member) in changes.disputes {
             self.disputes.entry(value).or_default().insert(member);
         }
@@ -255,6 +274,30 @@ impl State {
             places.extend(place(&row.map_err(broken)?.0));
         }
         Ok(places)
+    }
+
+    /// Batches of a feed that were set aside: their seq and number.
+    pub fn aside(&self, feed: &FeedId) -> Result<Vec<(u64, u64)>, LedgerError> {
+        let prefix = keyed(table::ASIDE, &[&feed_key(feed)]);
+        let mut found = Vec::new();
+        for row in self.tree.scan_prefix(&prefix) {
+            let (key, _) = row.map_err(broken)?;
+            let numbers = key.get(prefix.len()..).and_then(|rest| rest.split_first_chunk::<8>());
+            if let Some((seq, number)) = numbers.and_then(|(seq, rest)| Some((seq, rest.first_chunk::<8>()?))) {
+                found.push((u64::from_be_bytes(*seq), u64::from_be_bytes(*number)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Numbers of batches that were set aside, of every feed, at most `limit`.
+    pub fn all_aside(&self, limit: usize) -> Result<Vec<u64>, LedgerError> {
+        let mut found = Vec::new();
+        for row in self.tree.scan_prefix([table::ASIDE]).take(limit) {
+            let (key, _) = row.map_err(broken)?;
+            found.extend(key.last_chunk::<8>().map(|number| u64::from_be_bytes(*number)));
+        }
+        Ok(found)
     }
 
     /// Where in the journal a document stands.
@@ -304,6 +347,33 @@ impl Changes {
         self.batch.insert(keyed(table::WITHDRAWN, &[&record_key(target)]), cbor::to_vec(withdrawn));
     }
 
+    /// Takes a batch out of its feed and keeps it aside.
+    pub fn detach(&mut self, number: u64, info: &BatchInfo, feed: &FeedId) {
+        self.batch.insert(keyed(table::BATCH, &[&number.to_be_bytes()]), cbor::to_vec(info));
+        self.batch.remove(keyed(table::SEQ, &[&feed_key(feed), &info.seq.to_be_bytes()]));
+        self.batch.insert(keyed(table::ASIDE, &[&feed_key(feed), &info.seq.to_be_bytes(), &number.to_be_bytes()]), &[]);
+    }
+
+    /// Changes why a batch that is aside does not count; with `None` it counts again.
+    pub fn set_aside(&mut self, number: u64, info: &BatchInfo, feed: &FeedId) {
+        self.batch.insert(keyed(table::BATCH, &[&number.to_be_bytes()]), cbor::to_vec(info));
+        if info.aside.is_none() {
+            self.batch.remove(keyed(table::ASIDE, &[&feed_key(feed), &info.seq.to_be_bytes(), &number.to_be_bytes()]));
+        }
+    }
+
+    /// Undoes a withdrawal whose own record does not count any more.
+    pub fn unwithdraw(&mut self, target: &RecordRef) {
+        self.batch.remove(keyed(table::WITHDRAWN, &[&record_key(target)]));
+    }
+
+    /// Undoes a dispute whose own record does not count any more.
+    pub fn undispute(&mut self, value: &Observable, member: &MemberId) {
+        let key = value_key(value);
+        self.batch.remove(keyed(table::DISPUTE, &[&key, member.as_str().as_bytes()]));
+        self.undisputed.push((key, member.clone()));
+    }
+
     /// Notes that `member` calls `value` a false positive.
     pub fn dispute(&mut self, value: &Observable, member: &MemberId) {
         let key = value_key(value);
@@ -320,7 +390,7 @@ impl Changes {
             head: entry.head.clone(),
             time: head.time,
             counts: Counts::default(),
-            quarantined: false,
+            aside: None,
         });
         after.last = head.seq;
         after.id = entry.id;

@@ -7,16 +7,20 @@
 //! Replies are sent after the fsync, never before. The index is written when nothing has come for 3 ms, or after 300 ms. A commit
 //! that fails ends the thread, and with it the node: nothing is acknowledged after it.
 
-use super::{Current, Identity};
+use super::{
+    Current, Identity,
+    keys::{KeyFileError, KeyStore, Purpose},
+    own_heads::{OwnHeads, Waiting},
+};
 use crate::{
-    charter::{CardError, CharterError, CharterTaken, Roster},
+    charter::{Card, CardError, CharterError, CharterTaken, Roster},
     clock::Clock,
-    envelope::{Audience, Class, Hash, Head, ProvedHead, SignedHead},
+    envelope::{Audience, Class, Hash, Head, KeyId, ProvedHead, PublicKey, SecretKey, SignedHead},
     intake::{Blame, Intake, Known as _, Placed, Refusal},
-    ledger::{Counts, Ledger, LedgerError, Writer},
+    ledger::{Aside, Counts, Ledger, LedgerError, QuarantineStep, Writer},
     policy::may_send,
     publish::{Draft, Lane, PublishError, Publisher},
-    record::{ChannelName, FeedId, Kind, MemberId, Reason, Record, RecordRef, Report, Tlp, UnknownName, WireRef, Withdrawal},
+    record::{ChannelName, FeedId, Kind, MemberId, Reason, Record, RecordRef, Report, Timestamp, Tlp, UnknownName, WireRef, Withdrawal},
     replica::PeerKey,
 };
 use std::{
@@ -48,6 +52,14 @@ const RIVAL_ALARM: &str = "two valid charters of one version exist: charter chan
 pub enum DoorError {
     #[error("this node has no publishing key; run `huecry init` on the machine that is to publish")]
     NoKey,
+    #[error("this node's publishing key, {0}, is not in force on its member's card; see `huecry card show`, and rotate it")]
+    KeyNotOnCard(KeyId),
+    #[error(
+        "the new card pins {feed} at another head than its last one here, #{last}; something was published since it was made: make it again"
+    )]
+    StalePin { feed: FeedId, last: u64 },
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     #[error("no card of `{0}` is known here yet, so nobody could check what it signs")]
     NoCard(MemberId),
     #[error(transparent)]
@@ -70,6 +82,8 @@ pub enum DoorError {
     Refused(#[from] Refusal),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error("{0}; `--alone` publishes without them, if you are sure that nothing was published from elsewhere")]
+    Waiting(Waiting),
     #[error("the node is stopping")]
     Stopping,
 }
@@ -125,6 +139,17 @@ pub enum Request {
     Fork {
         head: Box<ProvedHead>,
     },
+    /// Another branch of a feed that has not reached its pin was heard of.
+    OtherBranch {
+        feed: FeedId,
+    },
+    /// An operator's decision about what is in quarantine.
+    Quarantine {
+        feed: FeedId,
+        step: QuarantineStep,
+        by: String,
+        reply: Reply<()>,
+    },
     /// A charter, stamp or card, with its number in [`document`]; a person waits for the answer, a peer does not.
     Document {
         document: u64,
@@ -152,6 +177,10 @@ pub enum Event {
         from: PeerKey,
         refusal: Refusal,
     },
+    /// What we held of a feed was set aside, whole or from some batch on.
+    Detached {
+        feed: FeedId,
+    },
     /// The roster changed; the document may be passed on.
     Document {
         document: u64,
@@ -175,6 +204,9 @@ pub struct Door {
     writer: Writer,
     current: Current,
     identity: Arc<Identity>,
+    keys: KeyStore,
+    publishing: Option<Arc<SecretKey>>,
+    own: OwnHeads,
     clock: Clock,
 }
 
@@ -184,8 +216,16 @@ fn random(buffer: &mut [u8]) -> Result<(), String> {
 
 impl Door {
     /// A door to this ledger.
-    pub fn new(writer: Writer, current: Current, identity: Arc<Identity>, clock: Clock) -> Self {
-        Self { writer, current, identity, clock }
+    pub fn new(
+        writer: Writer,
+        current: Current,
+        identity: Arc<Identity>,
+        keys: KeyStore,
+        publishing: Option<SecretKey>,
+        own: OwnHeads,
+        clock: Clock,
+    ) -> Self {
+        Self { writer, current, identity, keys, publishing: publishing.map(Arc::new), own, clock }
     }
 
     /// The readers' half of the ledger behind it.
@@ -201,8 +241,74 @@ impl Door {
     /// Takes in a batch that a peer served. Durable after [`Self::commit`].
     pub fn batch(&mut self, head: ProvedHead, body: Vec<u8>, from: &[u8], begins: bool) -> Result<(), DoorError> {
         let now = self.clock.now();
-        let admitted = self.current.get().admit(head, body, now, &self.writer, begins)?;
+        let (feed, seq) = (head.head().feed(), head.head().seq);
+        let intake = self.current.get();
+        let admitted = intake.admit(head, body, now, &self.writer, begins)?;
         self.writer.keep(&admitted, now, from)?;
+        // Behind its pin a feed counts only once it has reached it: whoever serves us first may serve a thief's branch.
+        if let (Some(pin), Some(state)) = (intake.roster.pin(&feed), self.writer.feed(&feed)) {
+            if seq < pin.seq && state.aside.is_none() {
+                self.writer.quarantine(&feed, QuarantineStep::Await, now, None)?;
+            } else if seq == pin.seq && state.aside.is_some() {
+                self.writer.quarantine(&feed, QuarantineStep::Clear, now, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets aside what a member's card says does not count, and lets count what it says does.
+    fn settle(&mut self, member: &MemberId, events: &mut Vec<Event>) -> Result<(), DoorError> {
+        self.writer.commit()?;
+        let (now, roster, ledger) = (self.clock.now(), Arc::clone(&self.current.get().roster), self.ledger());
+        for (feed, state) in ledger.feeds().into_iter().filter(|(feed, _)| feed.member == *member) {
+            let key_at = |seq| -> Result<Option<KeyId>, DoorError> {
+                let Some(batch) = ledger.batch_at(&feed, seq)? else { return Ok(None) };
+                Ok(SignedHead::open(&batch.entry.head, &roster.federation()).ok().map(|head| head.key()))
+            };
+            let step = match roster.pin(&feed) {
+                Some(pin) if state.last < pin.seq => (state.aside != Some(Aside::AwaitsPin)).then_some(QuarantineStep::Await),
+                Some(pin) if ledger.head_at(&feed, pin.seq) != Some(pin.head) => Some(QuarantineStep::Detach { from: state.first }),
+                Some(pin) if state.last > pin.seq && key_at(pin.seq + 1)? == Some(pin.key) => {
+                    Some(QuarantineStep::Detach { from: pin.seq + 1 })
+                }
+                Some(_) => state.aside.map(|_| QuarantineStep::Clear),
+                None if key_at(state.last)?.is_some_and(|key| roster.pinned_key(member, key)) => {
+                    Some(QuarantineStep::Detach { from: state.first })
+                }
+                None => None,
+            };
+            let Some(step) = step else { continue };
+            tracing::warn!(%feed, ?step, "a card changed what counts of a feed");
+            self.writer.quarantine(&feed, step, now, None)?;
+            if matches!(step, QuarantineStep::Detach { .. }) {
+                events.push(Event::Detached { feed });
+            }
+        }
+        Ok(self.writer.commit()?)
+    }
+
+    /// Two branches of a feed that has not reached its pin: neither is proved, and ours is fetched again.
+    fn other_branch(&mut self, feed: &FeedId, events: &mut Vec<Event>) -> Result<(), DoorError> {
+        let (Some(state), Some(seq)) = (self.writer.feed(feed), self.current.get().roster.pin(feed).map(|pin| pin.seq)) else {
+            return Ok(());
+        };
+        if state.last < seq {
+            self.writer.quarantine(feed, QuarantineStep::Detach { from: state.first }, self.clock.now(), None)?;
+            self.writer.commit()?;
+            events.push(Event::Detached { feed: feed.clone() });
+        }
+        Ok(())
+    }
+
+    /// After a card of our own: the key that it now names is used, and one that waited beside the old one takes its place.
+    fn take_up_keys(&mut self) -> Result<(), DoorError> {
+        let roster = Arc::clone(&self.current.get().roster);
+        let Some(card) = roster.card(&self.identity.member) else { return Ok(()) };
+        let in_force = |key: &PublicKey| card.publishing.iter().any(|one| one.key == *key && one.until.is_none());
+        if self.keys.promote(Purpose::Publishing, in_force)? {
+            self.publishing = Some(Arc::new(self.keys.read(Purpose::Publishing)?));
+            tracing::info!("the new publishing key is in use");
+        }
         Ok(())
     }
 
@@ -223,7 +329,14 @@ impl Door {
     ) -> Result<Published, DoorError> {
         let intake = self.current.get();
         let identity = Arc::clone(&self.identity);
-        let key = identity.publishing.as_ref().ok_or(DoorError::NoKey)?;
+        let key = Arc::clone(self.publishing.as_ref().ok_or(DoorError::NoKey)?);
+        let from = own_key(&intake, &identity.member, &key.public(), self.clock.now())?;
+        if shared_channel(&intake, &identity.member, channel)? {
+            if let Some(waiting) = self.own.waiting() {
+                return Err(DoorError::Waiting(waiting));
+            }
+            self.keys.note_used()?;
+        }
         let feed = own_feed(&intake, &identity.member, channel, identity.lane)?;
         let audience = own_audience(&intake, &identity.member, channel)?;
         if !audience.permits(tlp) {
@@ -231,8 +344,8 @@ impl Door {
         }
         let state = self.writer.position(&feed);
         let federation = intake.roster.federation();
-        let lane = Lane { feed, audience, tlp, class, last: state, floor_seq: 1, key, federation };
-        let mut publisher = Publisher::new(lane, self.clock.now(), random);
+        let lane = Lane { feed, audience, tlp, class, last: state, floor_seq: 1, key: &key, federation };
+        let mut publisher = Publisher::new(lane, self.clock.now().max(from), random);
         let mut done = Published::default();
         let mut report_ref = None;
         match report {
@@ -328,7 +441,7 @@ impl Door {
     }
 
     /// Takes a charter, stamp or card: proved, stored, then used. Answers whether it changed anything.
-    fn document(&mut self, document: u64, bytes: &[u8]) -> Result<bool, DoorError> {
+    fn document(&mut self, document: u64, bytes: &[u8], events: &mut Vec<Event>) -> Result<bool, DoorError> {
         let mut roster = (*self.current.get().roster).clone();
         match document {
             document::CHARTER => self.charter(&mut roster, bytes)?,
@@ -336,13 +449,39 @@ impl Door {
             document::STAMP => self.writer.keep_stamp(bytes)?,
             document::CARD => {
                 let card = roster.take_card(bytes)?.clone();
+                self.check_own_pins(&card)?;
                 self.writer.keep_card(&card, bytes)?;
+                self.writer.commit()?;
+                self.current.set_roster(roster);
+                self.settle(&card.member, events)?;
+                if card.member == self.identity.member {
+                    self.take_up_keys()?;
+                }
+                return Ok(true);
             }
             _ => return Ok(false),
         }
         self.writer.commit()?;
         self.current.set_roster(roster);
         Ok(true)
+    }
+
+    /// A card of ours that retires our own key in good order must pin what that key wrote last; between its making and now
+    /// something more may have been published. A stolen key (pinned, and another epoch opened) is another matter.
+    fn check_own_pins(&self, card: &Card) -> Result<(), DoorError> {
+        let Some(key) = self.publishing.as_ref().map(|key| key.public().id()).filter(|_| card.member == self.identity.member) else {
+            return Ok(());
+        };
+        for pin in card.pins.iter().filter(|pin| pin.key == key) {
+            let feed = FeedId { member: card.member.clone(), channel: pin.channel.clone(), lane: pin.lane, epoch: pin.epoch };
+            let reopened = card.epochs.iter().any(|one| one.channel == pin.channel && one.lane == pin.lane && one.epoch > pin.epoch);
+            if let Some((last, id)) = self.writer.position(&feed).filter(|_| !reopened)
+                && (last, id) != (pin.seq, pin.head)
+            {
+                return Err(DoorError::StalePin { feed, last });
+            }
+        }
+        Ok(())
     }
 
     fn charter(&mut self, roster: &mut Roster, bytes: &[u8]) -> Result<(), DoorError> {
@@ -387,6 +526,19 @@ impl Door {
     pub fn close(self) -> Result<(), LedgerError> {
         self.writer.close()
     }
+}
+
+/// Whether a channel of ours has readers other than ourselves.
+pub fn shared_channel(intake: &Intake, member: &MemberId, channel: &ChannelName) -> Result<bool, DoorError> {
+    let alone = crate::envelope::Readers::Named(vec![member.clone()]);
+    Ok(own_audience(intake, member, channel)?.readers != alone)
+}
+
+/// From when our publishing key is in force, if our card says that it is.
+fn own_key(intake: &Intake, member: &MemberId, key: &PublicKey, now: Timestamp) -> Result<Timestamp, DoorError> {
+    let card = intake.roster.card(member).ok_or_else(|| DoorError::NoCard(member.clone()))?;
+    let ours = card.publishing.iter().find(|one| one.key == *key && one.until.is_none_or(|until| now < until));
+    ours.map(|one| one.from).ok_or_else(|| DoorError::KeyNotOnCard(key.id()))
 }
 
 /// The feed that a channel of ours writes now: its newest epoch that our card opened.
@@ -507,7 +659,7 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
             Err(error) => tracing::warn!(%error, "a second head for one place could not be proved"),
         },
         Request::Document { document, bytes, reply } => {
-            let taken = door.document(document, &bytes);
+            let taken = door.document(document, &bytes, out);
             match &taken {
                 Ok(true) => out.push(Event::Document { document, bytes }),
                 Ok(false) => (),
@@ -517,6 +669,15 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
             if let Some(reply) = reply {
                 replies.push(Box::new(move || drop(reply.send(taken.map(|_| ())))));
             }
+        }
+        Request::OtherBranch { feed } => {
+            if let Err(error) = door.other_branch(&feed, out) {
+                tracing::warn!(%error, %feed, "another branch of a feed could not be looked into");
+            }
+        }
+        Request::Quarantine { feed, step, by, reply } => {
+            let done = door.writer.quarantine(&feed, step, door.clock.now(), Some(by)).map_err(DoorError::from);
+            replies.push(Box::new(move || drop(reply.send(done))));
         }
         Request::Publish(publication, reply) => {
             let done = door.publish(publication, out);

@@ -50,6 +50,14 @@ int_map! {
     }
 }
 
+impl JoinRequest {
+    /// The node key and publishing key of the machine that made the request, from the card in it.
+    pub fn own_keys(&self) -> Option<(PublicKey, PublicKey)> {
+        let card = crate::charter::card_of(self.card.as_deref()?)?;
+        Some((card.nodes.first()?.key, card.publishing.first()?.key))
+    }
+}
+
 int_map! {
     /// Everything a new node needs to begin.
     pub struct Invitation {
@@ -171,6 +179,12 @@ pub fn found(data: &Path, new: &NewNode, name: &str, now: Timestamp) -> Result<F
     Ok(signed.federation())
 }
 
+/// The last midnight at which a charter that is issued now may end.
+fn last_day(now: Timestamp) -> Timestamp {
+    let last = now.plus_ms(CHARTER_DAYS_MAX * DAY_MS);
+    last.minus_ms(last.ms() % DAY_MS)
+}
+
 /// A first charter without members.
 fn blank_charter(name: &str, stewards: Vec<Steward>, threshold: u64, now: Timestamp) -> Charter {
     Charter {
@@ -179,7 +193,7 @@ fn blank_charter(name: &str, stewards: Vec<Steward>, threshold: u64, now: Timest
         version: 1,
         prev: None,
         issued: now,
-        expires: now.plus_ms(CHARTER_DAYS_MAX * DAY_MS),
+        expires: last_day(now),
         stewards,
         threshold,
         members: Vec::new(),
@@ -244,7 +258,7 @@ pub fn next_draft(before: &SignedCharter, requests: &[PathBuf], terms: Terms, no
     charter.prev = Some(before.hash());
     charter.resolves = None;
     charter.issued = now;
-    charter.expires = now.plus_ms(CHARTER_DAYS_MAX * DAY_MS);
+    charter.expires = last_day(now);
     let mut draft = Draft { charter, cards: Vec::new() };
     add_requests(&mut draft, Some(before.federation()), requests, terms, now)?;
     Ok(draft)
@@ -317,6 +331,11 @@ pub fn write_invitation(data: &Path, roster: &Roster, addresses: Vec<String>) ->
     let path = data.join("invitation.huecry");
     write_file(&path, &cbor::to_vec(&invitation))?;
     Ok(path)
+}
+
+/// An invitation in one line: the federation's id, which proves all the rest, and where to fetch it.
+pub fn invitation_line(federation: &FederationId, addresses: &[String]) -> String {
+    format!("{federation}@{}", addresses.join(","))
 }
 
 fn agreement(member: &Member, terms: Terms, now: Timestamp) -> Agreement {

@@ -15,12 +15,13 @@
 pub mod door;
 pub mod keys;
 pub mod membership;
+pub mod own_heads;
 pub mod setup;
 pub mod streams;
 pub mod swarm;
 
 use crate::{
-    charter::{ADDRESSES_MAX, Roster, SignedStamp, WHEREABOUTS_DAYS_MAX, Whereabouts, open_whereabouts, sign_whereabouts},
+    charter::{ADDRESSES_MAX, Roster, SignedStamp, WHEREABOUTS_DAYS_MAX, Whereabouts, open_whereabouts, sign_whereabouts, whereabouts_key},
     clock::Clock,
     envelope::{PublicKey, SecretKey, SignedHead},
     intake::{Blame, Intake, Known as _, Placed},
@@ -41,6 +42,7 @@ use libp2p::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
     time::Duration,
 };
@@ -57,6 +59,8 @@ const DIAL_INTERVAL_MS: u64 = 2_000;
 const STAMP_RENEW_MS: u64 = 6 * HOUR_MS;
 /// Longest document put together from pieces.
 const DOCUMENT_BYTES_MAX: usize = crate::charter::CHARTER_BYTES_MAX;
+/// Longest file of remembered whereabouts: some thousands of nodes.
+const PLACES_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Refusals remembered for `status`, by code.
 const REFUSAL_CODES_MAX: usize = 64;
 
@@ -66,7 +70,6 @@ pub struct Identity {
     pub node_name: String,
     pub lane: u32,
     pub node: SecretKey,
-    pub publishing: Option<SecretKey>,
     /// Coordinators only.
     pub freshness: Option<SecretKey>,
 }
@@ -140,6 +143,9 @@ pub enum NodeError {
     Listen { address: String, error: String },
     #[error("`{0}` is not a multiaddress; it looks like /ip4/192.0.2.1/tcp/4100")]
     Address(String),
+    /// Not a failure: the member's card gave this node another key, and it begins again under that.
+    #[error("the node has a new key")]
+    Rekeyed,
     #[error("{0}")]
     Fatal(String),
 }
@@ -178,6 +184,14 @@ pub struct Shell {
     housekept_at: Timestamp,
     refusals: BTreeMap<String, u64>,
     watch: Watch,
+    keys: keys::KeyStore,
+    /// A new node key is known to another member: time to begin again under it.
+    rekeyed: bool,
+    own: own_heads::OwnHeads,
+    /// Peers that have said, since this start, what they have.
+    told: BTreeSet<PeerKey>,
+    /// Where nodes' whereabouts are remembered over a restart.
+    places: PathBuf,
 }
 
 /// What a shell is made of.
@@ -191,6 +205,10 @@ pub struct Parts {
     pub announce: Vec<String>,
     pub dial: Vec<String>,
     pub watch: Watch,
+    pub keys: keys::KeyStore,
+    pub own: own_heads::OwnHeads,
+    /// The file in which nodes' whereabouts are remembered.
+    pub places: PathBuf,
 }
 
 fn multiaddress(text: &str) -> Result<Multiaddr, NodeError> {
@@ -255,8 +273,14 @@ pub async fn run(
         housekept_at: Timestamp::default(),
         refusals: BTreeMap::new(),
         watch: parts.watch,
+        keys: parts.keys,
+        rekeyed: false,
+        own: parts.own,
+        told: BTreeSet::new(),
+        places: parts.places,
     };
     shell.open_gate();
+    shell.recall_places();
     shell.housekeeping();
     shell.publish_status();
     ready(shell.swarm.listeners().map(ToString::to_string).collect());
@@ -264,7 +288,7 @@ pub async fn run(
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tokio::pin!(stop);
-    loop {
+    while !shell.rekeyed {
         // Local work first: what is durable is passed on before more is taken in.
         tokio::select! {
             biased;
@@ -280,6 +304,7 @@ pub async fn run(
             event = shell.swarm.select_next_some() => shell.on_swarm(event),
         }
     }
+    Err(NodeError::Rekeyed)
 }
 
 impl Shell {
@@ -306,7 +331,10 @@ impl Shell {
         for (peer, key) in &self.admitted {
             if !admitted.contains_key(peer) {
                 self.swarm.behaviour_mut().gate.disallow_peer(*peer);
-                self.connected.remove(key);
+                if let Some(gone) = self.connected.remove(key) {
+                    // What waits for it is dropped with its stream.
+                    gone.outlet.cut();
+                }
                 self.replica.gone(key);
             }
         }
@@ -331,6 +359,10 @@ impl Shell {
                 self.count_refusal(refusal.code);
                 tracing::debug!(%feed, seq, code = refusal.code, text = %refusal.text, "batch refused");
                 self.replica.refused(&feed, from, refusal.blame == Blame::Reject);
+            }
+            Event::Detached { feed } => {
+                self.count_refusal("detached");
+                self.replica.restart(&feed);
             }
             Event::Document { document, bytes } => {
                 self.open_gate();
@@ -367,6 +399,7 @@ impl Shell {
         let now = self.clock.now();
         let effects = self.replica.tick(self.position(), now);
         self.carry_out(effects);
+        self.learn_own_heads();
         if now.ms_since(self.dialled_at) >= DIAL_INTERVAL_MS {
             self.dialled_at = now;
             self.dial_more(now);
@@ -374,6 +407,24 @@ impl Shell {
         }
         if now.ms_since(self.housekept_at) >= HOUR_MS / 60 {
             self.housekeeping();
+        }
+    }
+
+    /// While our lane waits: who has told us what it has of it, and has nothing that we lack, is heard.
+    fn learn_own_heads(&mut self) {
+        if self.own.waiting().is_none() {
+            return;
+        }
+        let position = self.position();
+        let ours = |feed: &FeedId| feed.member == self.identity.member && feed.lane == self.identity.lane;
+        for (key, connected) in self.connected.iter().filter(|(key, _)| self.told.contains(*key)) {
+            if connected.member != self.identity.member && !self.replica.ahead(key, |feed, last| ours(feed) && position(feed) < Some(last))
+            {
+                self.own.heard(&connected.member);
+            }
+        }
+        if self.own.waiting().is_none() {
+            tracing::info!("others have told this node its own last head; it publishes from now on");
         }
     }
 
@@ -394,6 +445,7 @@ impl Shell {
             let bytes = sign_whereabouts(&whereabouts, &self.identity.node, &federation);
             self.whereabouts.insert(self.me(), (whereabouts, bytes));
         }
+        self.remember_places();
         self.renew_stamp();
     }
 
@@ -413,6 +465,23 @@ impl Shell {
     /// Hands a document to the door; what it is worth, the door finds out.
     fn offer(&mut self, document: u64, bytes: Vec<u8>) {
         self.ask_door(Request::Document { document, bytes, reply: None });
+    }
+
+    /// Whereabouts of the last run, each proved again: with them a node whose first contacts are gone finds the others.
+    fn recall_places(&mut self) {
+        let Ok(bytes) = std::fs::read(&self.places) else { return };
+        let known: Vec<serde_bytes::ByteBuf> = crate::cbor::from_slice(&bytes, PLACES_BYTES_MAX).unwrap_or_default();
+        known.iter().for_each(|bytes| self.on_whereabouts(bytes));
+    }
+
+    /// Only a help for the next start, so a failure to write it is no failure of the node.
+    fn remember_places(&self) {
+        let known: Vec<serde_bytes::ByteBuf> = self.whereabouts.values().map(|(_, bytes)| bytes.clone().into()).collect();
+        let aside = self.places.with_extension("new");
+        let written = std::fs::write(&aside, crate::cbor::to_vec(&known)).and_then(|()| std::fs::rename(&aside, &self.places));
+        if let Err(error) = written {
+            tracing::debug!(%error, "whereabouts were not remembered");
+        }
     }
 
     fn dial_more(&mut self, now: Timestamp) {
@@ -508,6 +577,11 @@ impl Shell {
                 self.ask_door(Request::Fork { head: Box::new(head) });
                 MessageAcceptance::Accept
             }
+            Ok(Placed::OtherBranch(head)) => {
+                self.count_refusal("other-branch");
+                self.ask_door(Request::OtherBranch { feed: head.head().feed() });
+                MessageAcceptance::Ignore
+            }
             Err(refusal) => {
                 self.count_refusal(refusal.code);
                 tracing::debug!(code = refusal.code, text = %refusal.text, "head refused");
@@ -581,6 +655,7 @@ impl Shell {
 
     fn lose(&mut self, key: &PeerKey) {
         self.opening.remove(key);
+        self.told.remove(key);
         if self.connected.remove(key).is_some() {
             self.replica.gone(key);
             self.publish_status();
@@ -657,12 +732,19 @@ impl Shell {
             Message::Document(part) => return self.on_document(from, part),
             Message::Digest(theirs) => {
                 let ours = self.cursors_for(&from);
-                if digest_of(&ours) != theirs.hash {
+                if digest_of(&ours) == theirs.hash {
+                    self.told.insert(from);
+                } else {
                     self.send_cursors(&from, ours);
                 }
                 return;
             }
-            Message::Cursors(theirs) => self.replica.cursors(from, theirs.cursors, position, now),
+            Message::Cursors(theirs) => {
+                if !theirs.more {
+                    self.told.insert(from);
+                }
+                self.replica.cursors(from, theirs.cursors, position, now)
+            }
             Message::Announce(announce) => {
                 if self.on_head(from, &announce.head, false) == MessageAcceptance::Reject {
                     self.cut(&from, "bad-announce");
@@ -677,6 +759,10 @@ impl Shell {
             Message::RangeHead(part) => {
                 match self.current.get().place(&part.head, now, &self.ledger) {
                     Ok(Placed::Next(head) | Placed::Ahead { head, .. }) => self.replica.range_head(from, part.request, head),
+                    Ok(Placed::OtherBranch(head)) => {
+                        self.ask_door(Request::OtherBranch { feed: head.head().feed() });
+                        self.replica.range_failed(from, part.request);
+                    }
                     // Known: it came another way meanwhile, and its body is dropped.
                     Ok(_) => (),
                     Err(refusal) => {
@@ -698,6 +784,16 @@ impl Shell {
         let roster = &intake.roster;
         if let Some(connected) = self.connected.get_mut(&from) {
             connected.software = hello.software.chars().filter(|char| !char.is_control()).take(64).collect();
+        }
+        // Somebody holds the card with our next node key, so that we will be let in under it.
+        if let Some(card) = roster.card(&self.identity.member)
+            && hello.cards.iter().any(|one| one.member == card.member && one.serial >= card.serial)
+        {
+            let on_card = |key: &PublicKey| card.nodes.iter().any(|one| one.key == *key);
+            match self.keys.promote(keys::Purpose::Node, on_card) {
+                Ok(promoted) => self.rekeyed |= promoted,
+                Err(error) => tracing::error!(%error, "the new node key could not be taken up"),
+            }
         }
         let ours = roster.charter().charter().version;
         let same_charter = hello.charter_hash == roster.charter().hash();
@@ -758,10 +854,14 @@ impl Shell {
         let now = self.clock.now();
         let intake = self.current.get();
         let federation = intake.roster.federation();
-        let signed_by =
-            |key: &PeerKey| PublicKey::from_bytes(key).ok().and_then(|public| open_whereabouts(bytes, &public, &federation).ok());
-        let found = intake.roster.admitted_nodes(now).find_map(|(key, _)| signed_by(&key).map(|place| (key, place)));
-        let Some((key, place)) = found else { return };
+        let Some(id) = whereabouts_key(bytes, &federation) else { return };
+        let key = intake
+            .roster
+            .admitted_nodes(now)
+            .map(|(key, _)| key)
+            .find(|key| PublicKey::from_bytes(key).is_ok_and(|public| public.id() == id));
+        let opened = key.and_then(|key| Some((key, open_whereabouts(bytes, &PublicKey::from_bytes(&key).ok()?, &federation).ok()?)));
+        let Some((key, place)) = opened else { return };
         let newer = self.whereabouts.get(&key).is_none_or(|(ours, _)| ours.serial < place.serial);
         if newer && key != self.me() && place.until > now {
             self.whereabouts.insert(key, (place, bytes.to_vec()));

@@ -8,8 +8,9 @@
 
 use super::{
     Current, Identity,
-    door::Door,
+    door::{Door, shared_channel},
     keys::{KeyFileError, KeyStore, Purpose},
+    own_heads::OwnHeads,
 };
 use crate::{
     cbor::{self, CborError},
@@ -20,9 +21,10 @@ use crate::{
     intake::Intake,
     ledger::{Ledger, LedgerError, Recovery},
     policy::{LIST_FILE_BYTES_MAX, ListError, Lists, Policy, PolicyError, STARTER_POLICY},
-    record::MemberId,
+    record::{FeedId, MemberId, Timestamp},
 };
 use std::{
+    collections::BTreeSet,
     fs::DirBuilder,
     io::Read as _,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
@@ -165,6 +167,9 @@ pub struct Opened {
     pub ledger: Ledger,
     pub door: Door,
     pub recovery: Recovery,
+    pub keys: KeyStore,
+    /// Whether our lane may publish yet.
+    pub own: OwnHeads,
     /// What a person should know: lists with odd entries and the like.
     pub notes: Vec<String>,
 }
@@ -180,22 +185,41 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
         node_name: config.node.name.clone(),
         lane: 0,
         node: keys.read(Purpose::Node)?,
-        publishing: read(Purpose::Publishing)?,
         freshness: read(Purpose::Freshness)?,
     };
     let (policy, lists, notes) = rules(data, &config)?;
     let (ledger, writer, recovery) = Ledger::open(&data.join("ledger"))?;
     let roster = ledger.roster()?.ok_or_else(|| SetupError::NoCharter(data.to_owned()))?;
     check_card(&roster, &identity.member, &identity.node.public())?;
-    if let (Some(key), Some(card)) = (&identity.publishing, roster.card(&identity.member)) {
+    if let Some(card) = roster.card(&identity.member) {
+        // A rotation that was cut short by a stop is finished now.
+        keys.promote(Purpose::Publishing, |key| card.publishing.iter().any(|one| one.key == *key && one.until.is_none()))?;
+    }
+    let publishing = read(Purpose::Publishing)?;
+    if let (Some(key), Some(card)) = (&publishing, roster.card(&identity.member)) {
         let lane = card.publishing.iter().find(|one| one.key == key.public());
         identity.lane = lane.ok_or_else(|| SetupError::OtherCard { member: identity.member.clone() })?.lane;
     }
     let limits = (&config.limits).into();
     let current = Current::new(Intake { roster: Arc::new(roster), policy: Arc::new(policy), lists: Arc::new(lists), limits });
     let identity = Arc::new(identity);
-    let door = Door::new(writer, current.clone(), Arc::clone(&identity), clock);
-    Ok(Opened { config, identity, current, ledger, door, recovery, notes })
+    let own = own_heads(&ledger, &current.get(), &identity, &keys, clock.now());
+    let door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), clock);
+    Ok(Opened { keys, own, config, identity, current, ledger, door, recovery, notes })
+}
+
+/// A lane that has published to others before waits until they have told it its own head.
+fn own_heads(ledger: &Ledger, intake: &Intake, identity: &Identity, keys: &KeyStore, now: Timestamp) -> OwnHeads {
+    let shared = |(feed, _): &(FeedId, _)| {
+        let ours = feed.member == identity.member && feed.lane == identity.lane;
+        ours && shared_channel(intake, &identity.member, &feed.channel).unwrap_or(true)
+    };
+    if !keys.used() && !ledger.feeds().iter().any(shared) {
+        return OwnHeads::default();
+    }
+    let others: BTreeSet<&MemberId> =
+        intake.roster.admitted_nodes(now).map(|(_, node)| &node.member).filter(|one| **one != identity.member).collect();
+    OwnHeads::wait_for(others.len())
 }
 
 /// Policy and lists as the configuration names them. A list that does not load stops the start: what it clears or warns

@@ -7,7 +7,7 @@ use crate::replica::{FRAME_BYTES_MAX, PeerKey};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::{Stream, StreamProtocol};
 use std::{io, time::Duration};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::AbortHandle};
 
 /// The protocol's name; the federation is told apart by the gate and by [`crate::replica::Hello`].
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/huecry/replica/1");
@@ -30,12 +30,18 @@ pub enum Incoming {
 pub struct Outlet {
     pub stream: u64,
     frames: mpsc::Sender<Vec<u8>>,
+    tasks: AbortHandle,
 }
 
 impl Outlet {
     /// Queues a frame; `false` when the peer does not keep up.
     pub fn try_send(&self, frame: Vec<u8>) -> bool {
         self.frames.try_send(frame).is_ok()
+    }
+
+    /// Ends the stream at once; frames that wait are never sent.
+    pub fn cut(&self) {
+        self.tasks.abort();
     }
 
     /// Queues a frame from a blocking thread, waiting for room; `false` when the stream is gone.
@@ -49,15 +55,16 @@ pub fn start(peer: PeerKey, number: u64, stream: Stream, incoming: mpsc::Sender<
     let (frames, queue) = mpsc::channel(OUT_FRAMES_MAX);
     let (read, write) = stream.split();
     let closed = incoming.clone();
-    tokio::spawn(async move {
+    let tasks = tokio::spawn(async move {
         let why = tokio::select! {
             ended = reading(peer, number, read, incoming) => ended,
             ended = writing(write, queue) => ended,
         };
         let why = why.err().map_or_else(|| "closed".to_owned(), |error| error.to_string());
         let _loop_gone = closed.send(Incoming::Closed { peer, stream: number, why }).await;
-    });
-    Outlet { stream: number, frames }
+    })
+    .abort_handle();
+    Outlet { stream: number, frames, tasks }
 }
 
 async fn reading(

@@ -69,6 +69,8 @@ pub enum Standing {
     Over,
     /// Its report is not here.
     Waiting,
+    /// Its author's card, or its author's own contradiction, says that it does not count.
+    Quarantined,
 }
 
 impl std::fmt::Display for Standing {
@@ -80,6 +82,7 @@ impl std::fmt::Display for Standing {
             Self::Withdrawn => "withdrawn",
             Self::Over => "over",
             Self::Waiting => "waiting",
+            Self::Quarantined => "quarantined",
         })
     }
 }
@@ -204,6 +207,9 @@ impl<'a> Reading<'a> {
 
     /// How a record stands, and the sentence that says why.
     pub fn standing(&self, found: &Found) -> (Standing, String) {
+        if let Some(aside) = found.batch.aside {
+            return (Standing::Quarantined, aside.sentence().to_owned());
+        }
         if let Some(withdrawn) = &found.withdrawn {
             let note = withdrawn.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
             let why = format!("withdrawn by its author as {}{note} ({} at {})", withdrawn.reason(), withdrawn.by, withdrawn.at);

@@ -342,6 +342,16 @@ impl Replica {
         effects
     }
 
+    /// Whether a peer has said that it has something which `lacking`, given a feed and its last seq there, says we lack.
+    pub fn ahead(&self, peer: &PeerKey, lacking: impl Fn(&FeedId, u64) -> bool) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.cursors.iter().any(|(feed, (_, last, _))| lacking(feed, *last)))
+    }
+
+    /// A feed begins again from where the ledger now is.
+    pub fn restart(&mut self, feed: &FeedId) {
+        self.feeds.remove(feed);
+    }
+
     /// The door refused a batch. Everything under way for its feed starts again from the ledger's position; a peer that
     /// is to blame has its cursors forgotten.
     pub fn refused(&mut self, feed: &FeedId, from: PeerKey, blame: bool) {

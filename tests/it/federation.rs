@@ -1,40 +1,11 @@
 //! Real processes on loopback.
 
-use crate::support::{code, founded, huecry, stderr, stdout};
+use crate::support::{code, founded, huecry, start, stderr, stdout, until};
 use std::{
     path::Path,
-    process::{Child, Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
-
-/// A node that is killed when the test is over.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start(data: &Path) -> Running {
-    let log = std::fs::File::create(data.join("log")).unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_huecry")).arg("--data").arg(data).arg("run").stderr(log).stdout(Stdio::null()).spawn();
-    let running = Running(child.unwrap());
-    until("the node to answer", || {
-        let status = huecry(data, &["--json", "status"]);
-        stdout(&status).contains("\"running\":true")
-    });
-    running
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "waited a minute for {what}");
-        std::thread::sleep(Duration::from_millis(30));
-    }
-}
 
 #[test]
 fn the_main_job_runs_from_one_command_and_every_step_holds() {

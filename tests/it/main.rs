@@ -14,6 +14,7 @@ mod federation;
 mod gossip_traps;
 mod hostile_bytes;
 mod keeping;
+mod membership;
 mod oddities;
 mod snapshots;
 mod source;

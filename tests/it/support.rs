@@ -2,7 +2,8 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 /// The corpus of real data, if it is beside the project. Under CI it must be.
@@ -55,4 +56,42 @@ pub fn founded() -> tempfile::TempDir {
     let output = huecry(data.path(), &["init", "--member", "xx-agency", "--found", "Test", "--listen", "/ip4/127.0.0.1/tcp/0"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     data
+}
+
+pub fn json_of(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+/// A port that was free a moment ago.
+pub fn port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A node that is killed when the test is over.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn start(data: &Path) -> Running {
+    let log = std::fs::File::create(data.join("log")).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_huecry")).arg("--data").arg(data).arg("run").stderr(log).stdout(Stdio::null()).spawn();
+    let running = Running(child.unwrap());
+    until("the node to answer", || {
+        let status = huecry(data, &["--json", "status"]);
+        stdout(&status).contains("\"running\":true")
+    });
+    running
+}
+
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "waited a minute for {what}");
+        std::thread::sleep(Duration::from_millis(30));
+    }
 }

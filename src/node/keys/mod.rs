@@ -260,9 +260,23 @@ impl KeyStore {
         Ok(true)
     }
 
-    /// The note beside a publishing key that it has signed: an empty ledger does not make a lane new.
-    pub fn used(&self) -> PathBuf {
-        self.directory.join("publishing.used")
+    /// Whether the publishing key has signed for others. An empty ledger does not make a lane new: the note lies with the
+    /// key.
+    pub fn used(&self) -> bool {
+        self.directory.join("publishing.used").exists()
+    }
+
+    /// Notes, before the first time, that the publishing key signs for others.
+    pub fn note_used(&self) -> Result<(), KeyFileError> {
+        if self.used() {
+            return Ok(());
+        }
+        let path = self.directory.join("publishing.used");
+        let io = |error| KeyFileError::Io { path: path.clone(), error };
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(io)?;
+        file.write_all(b"this key has signed; after a loss of the ledger its heads are learnt from others\n").map_err(io)?;
+        file.sync_all().map_err(io)?;
+        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(io)
     }
 }
 

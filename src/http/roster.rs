@@ -1,0 +1,137 @@
+//! Who may speak, at the local window: the documents in force, and new ones from a person.
+
+use super::{ApiError, Local, blocking};
+use crate::{
+    charter::Roster,
+    intake::Known as _,
+    ledger::{AsideLine, QuarantineStep},
+    node::door::{DoorError, Request},
+    record::{FeedId, UnknownName},
+};
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Query, State},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// Longest document that is taken from a person: a charter, with room.
+pub const DOCUMENT_BYTES_MAX: usize = 2 * crate::charter::CHARTER_BYTES_MAX;
+
+/// The documents in force, as they were signed, in hexadecimal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RosterReply {
+    pub member: String,
+    pub node: String,
+    /// Every version of the charter, oldest first.
+    pub charters: Vec<String>,
+    /// A second valid charter of the newest version.
+    pub rival: Option<String>,
+    pub stamp: Option<String>,
+    pub cards: Vec<String>,
+}
+
+pub(super) async fn roster(State(local): State<Local>) -> Json<RosterReply> {
+    let roster = &local.current.get().roster;
+    Json(RosterReply {
+        member: local.identity.member.to_string(),
+        node: local.identity.node_name.clone(),
+        charters: roster.chain().iter().map(hex::encode).collect(),
+        rival: roster.rival().map(|rival| hex::encode(rival.bytes())),
+        stamp: roster.stamp().map(|stamp| hex::encode(stamp.bytes())),
+        cards: roster.cards().map(|card| hex::encode(card.bytes())).collect(),
+    })
+}
+
+impl RosterReply {
+    /// The roster that these documents make, checked as a stranger's would be.
+    pub fn roster(&self) -> Result<Roster, String> {
+        let bytes = |text: &String| hex::decode(text).map_err(|error| error.to_string());
+        let said = |error: &dyn std::fmt::Display| error.to_string();
+        let (first, later) = self.charters.split_first().ok_or("the node has no charter")?;
+        let charter = crate::charter::SignedCharter::first(&bytes(first)?, None).map_err(|error| said(&error))?;
+        let mut roster = Roster::new(charter);
+        for text in later.iter().chain(&self.rival) {
+            roster.take_charter(&bytes(text)?).map_err(|error| said(&error))?;
+        }
+        if let Some(text) = &self.stamp {
+            roster.take_stamp(&bytes(text)?).map_err(|error| said(&error))?;
+        }
+        for text in &self.cards {
+            roster.take_card(&bytes(text)?).map_err(|error| said(&error))?;
+        }
+        Ok(roster)
+    }
+}
+
+/// Which document the body is: its number in [`crate::node::door::document`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DocumentParameters {
+    pub document: u64,
+}
+
+pub(super) async fn document(
+    State(local): State<Local>,
+    Query(parameters): Query<DocumentParameters>,
+    body: Bytes,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let request = Request::Document { document: parameters.document, bytes: body.to_vec(), reply: Some(reply) };
+    let door = local.door.clone();
+    blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
+    answer.await.map_err(|_| DoorError::Stopping)??;
+    Ok(Json(json!({ "taken": true })))
+}
+
+/// A place of a feed.
+#[derive(Deserialize)]
+pub(super) struct HeadParameters {
+    feed: String,
+    seq: u64,
+}
+
+pub(super) async fn head(
+    State(local): State<Local>,
+    Query(parameters): Query<HeadParameters>,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    let feed = parameters.feed.parse().map_err(ApiError::bad)?;
+    let id = blocking(move || Ok(local.ledger.head_at(&feed, parameters.seq))).await?;
+    Ok(Json(json!({ "id": id.map(|id| id.to_string()) })))
+}
+
+pub(super) async fn quarantine(State(local): State<Local>) -> Result<Json<Vec<AsideLine>>, ApiError> {
+    blocking(move || Ok(local.ledger.quarantine()?)).await.map(Json)
+}
+
+/// What is decided about what is set aside of a feed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QuarantineParameters {
+    feed: String,
+    decision: String,
+}
+
+pub(super) async fn decide(
+    State(local): State<Local>,
+    Json(parameters): Json<QuarantineParameters>,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    let feed: FeedId = parameters.feed.parse().map_err(ApiError::bad)?;
+    let step = match parameters.decision.as_str() {
+        "release" => QuarantineStep::Release,
+        "drop" => QuarantineStep::Drop,
+        other => return Err(ApiError::bad(UnknownName::new("decision", other, ["release", "drop"].into_iter()))),
+    };
+    let (ledger, name) = (local.ledger.clone(), feed.to_string());
+    let there = blocking(move || Ok(ledger.quarantine()?.iter().any(|line| line.feed == name))).await?;
+    if !there {
+        return Err(ApiError::nothing(format!("nothing of {feed} is in quarantine")));
+    }
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let request = Request::Quarantine { feed, step, by: local.identity.member.to_string(), reply };
+    let door = local.door.clone();
+    blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
+    answer.await.map_err(|_| DoorError::Stopping)??;
+    Ok(Json(json!({ "decided": true })))
+}

@@ -1,0 +1,162 @@
+//! Quarantine: what of a feed does not count, and how it comes back or goes.
+//!
+//! Every step is a journal entry, so a rebuild ends in the same place. Batches that do not chain to a pin are taken out of
+//! their feed, which then goes on from the pin; they stay in the journal, listed, until an operator releases or drops them.
+
+use super::{Aside, BatchInfo, Entry, FeedState, Ledger, LedgerError, QuarantineEntry, QuarantineStep, StoredBatch, Writer, count};
+use crate::{
+    ledger::Counts,
+    record::{FeedId, Record, Sighted, SightingKind, Timestamp},
+};
+
+/// What is aside of one feed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct AsideLine {
+    pub feed: String,
+    /// First and last seq.
+    pub first: u64,
+    pub last: u64,
+    pub batches: u64,
+    pub records: u64,
+    pub why: String,
+    /// An operator has dropped it for good.
+    pub dropped: bool,
+}
+
+/// Most batches looked at for a list.
+const LIST_BATCHES_MAX: usize = 100_000;
+
+impl Ledger {
+    /// What is in quarantine, feed by feed.
+    pub fn quarantine(&self) -> Result<Vec<AsideLine>, LedgerError> {
+        let mut lines: Vec<AsideLine> = Vec::new();
+        for (feed, state) in self.feeds() {
+            if let Some(aside) = state.aside {
+                let records = state.counts.total();
+                let (first, last) = (state.first, state.last);
+                let (feed, why) = (feed.to_string(), aside.sentence().to_owned());
+                lines.push(AsideLine { feed, first, last, batches: last - first + 1, records, why, dropped: false });
+            }
+        }
+        for number in self.state(|state| state.all_aside(LIST_BATCHES_MAX))? {
+            let Some(batch) = self.batch(number)? else { continue };
+            let (feed, aside) = (batch.head.feed().to_string(), batch.aside.unwrap_or(Aside::PinnedAway));
+            let (seq, records, dropped) = (batch.head.seq, u64::from(batch.head.count), aside == Aside::Dropped);
+            match lines.iter_mut().find(|line| line.feed == feed && line.why == aside.sentence()) {
+                Some(line) => {
+                    (line.first, line.last) = (line.first.min(seq), line.last.max(seq));
+                    (line.batches, line.records) = (line.batches + 1, line.records + records);
+                }
+                None => {
+                    let why = aside.sentence().to_owned();
+                    lines.push(AsideLine { feed, first: seq, last: seq, batches: 1, records, why, dropped });
+                }
+            }
+        }
+        Ok(lines)
+    }
+}
+
+impl Writer {
+    /// Takes one step in a feed's quarantine. What was taken in before is committed first.
+    pub fn quarantine(&mut self, feed: &FeedId, step: QuarantineStep, at: Timestamp, by: Option<String>) -> Result<(), LedgerError> {
+        self.commit()?;
+        let entry = QuarantineEntry { feed: feed.to_string(), step, at, by };
+        self.journal.append(&Entry::Quarantine(entry.clone()).encode())?;
+        self.note_quarantine(&entry)
+    }
+
+    pub(super) fn note_quarantine(&mut self, entry: &QuarantineEntry) -> Result<(), LedgerError> {
+        let damaged = |_| LedgerError::Damaged(format!("a quarantine entry names `{}`, which is no feed", entry.feed));
+        let feed: FeedId = entry.feed.parse().map_err(damaged)?;
+        match entry.step {
+            QuarantineStep::Detach { from } => self.detach(&feed, from)?,
+            QuarantineStep::Await => self.set_feed_aside(&feed, Some(Aside::AwaitsPin)),
+            QuarantineStep::Clear => self.set_feed_aside(&feed, None),
+            QuarantineStep::Release => {
+                self.set_feed_aside(&feed, None);
+                self.change_aside(&feed, None)?;
+            }
+            QuarantineStep::Drop => self.change_aside(&feed, Some(Aside::Dropped))?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_feed_aside(&mut self, feed: &FeedId, aside: Option<Aside>) {
+        let state = self.changes.feeds.get(feed).cloned().or_else(|| self.ledger.feed(feed));
+        if let Some(mut state) = state {
+            state.aside = aside;
+            self.changes.feeds.insert(feed.clone(), state);
+        }
+    }
+
+    fn change_aside(&mut self, feed: &FeedId, aside: Option<Aside>) -> Result<(), LedgerError> {
+        for (_, number) in self.ledger.state(|state| state.aside(feed))? {
+            if let Some(info) = self.ledger.state(|state| state.batch(number))? {
+                self.changes.set_aside(number, &BatchInfo { aside, ..info }, feed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the batches from `from` on out of their feed, which then ends before them. What they withdrew and disputed
+    /// stands again.
+    fn detach(&mut self, feed: &FeedId, from: u64) -> Result<(), LedgerError> {
+        let Some(state) = self.ledger.feed(feed) else { return Ok(()) };
+        let mut counts = state.counts;
+        for seq in from.max(state.first)..=state.last {
+            let Some(number) = self.ledger.state(|state| state.batch_at(feed, seq))? else { continue };
+            let Some(info) = self.ledger.state(|state| state.batch(number))? else { continue };
+            if let Some(batch) = self.ledger.batch(number)? {
+                self.undo(&batch)?;
+                subtract(&mut counts, &batch);
+            }
+            self.changes.detach(number, &BatchInfo { aside: Some(Aside::PinnedAway), ..info }, feed);
+            self.changes.seqs.remove(&(feed.clone(), seq));
+        }
+        let before = if from > state.first { self.ledger.batch_at(feed, from - 1)? } else { None };
+        match before {
+            Some(batch) => {
+                let (last, id, head, time) = (from - 1, batch.entry.id, batch.entry.head, batch.head.time);
+                self.changes.feeds.insert(feed.clone(), FeedState { first: state.first, last, id, head, time, counts, aside: None });
+            }
+            None => self.changes.ended.push(feed.clone()),
+        }
+        Ok(())
+    }
+
+    fn undo(&mut self, batch: &StoredBatch) -> Result<(), LedgerError> {
+        for index in 0..batch.head.count {
+            let by = batch.reference(index);
+            match batch.record(index) {
+                Some(Record::Withdrawal(withdrawal)) => {
+                    for target in withdrawal.targets.iter().filter_map(|target| target.resolve(&by.feed, by.seq)) {
+                        if self.ledger.withdrawn(&target)?.is_some_and(|found| found.by == by.to_string()) {
+                            self.changes.unwithdraw(&target);
+                        }
+                    }
+                }
+                Some(Record::Sighting(sighting)) if sighting.sighting == SightingKind::FalsePositive => {
+                    if let Sighted::Value(value) = &sighting.of {
+                        self.changes.undispute(value, &batch.head.member);
+                    }
+                }
+                _ => (),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn subtract(counts: &mut Counts, batch: &StoredBatch) {
+    let mut gone = Counts::default();
+    batch.entry.outcomes().for_each(|line| count(&mut gone, line));
+    let less = |from: &mut u64, by: u64| *from = from.saturating_sub(by);
+    less(&mut counts.accepted, gone.accepted);
+    less(&mut counts.held, gone.held);
+    less(&mut counts.refused, gone.refused);
+    less(&mut counts.waiting, gone.waiting);
+    less(&mut counts.newer, gone.newer);
+    less(&mut counts.bad, gone.bad);
+    less(&mut counts.absent, gone.absent);
+}

@@ -1,0 +1,241 @@
+//! Who may speak, over real processes: stewards who sign apart, cards that change, keys that are stolen.
+
+use crate::support::{code, huecry, json_of, port, start, stderr, stdout, until};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// A federation of a hub with three stewards, two of whom must sign.
+struct Federation {
+    place: TempDir,
+    id: String,
+}
+
+impl Federation {
+    fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    fn data(&self, member: &str) -> PathBuf {
+        self.path(member)
+    }
+
+    fn run(&self, data: &Path, words: &[&str]) -> std::process::Output {
+        let output = huecry(data, words);
+        assert_eq!(code(&output), 0, "{words:?}: {}{}", stdout(&output), stderr(&output));
+        output
+    }
+
+    fn founded() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let mut federation = Self { place, id: String::new() };
+        let hub = federation.data("hub");
+        let nowhere = federation.path("nowhere");
+        let mut words = vec!["charter".to_owned(), "new".to_owned(), "Example Watch".to_owned()];
+        for steward in ["ana", "ben", "cem"] {
+            let key = json_of(
+                &federation.run(&nowhere, &["--json", "key", "new", "steward", "--out", &federation.text(&format!("{steward}.key"))]),
+            );
+            words.extend(["--steward".to_owned(), format!("{steward}={}", key["public"].as_str().unwrap())]);
+        }
+        let listen = format!("/ip4/127.0.0.1/tcp/{}", port());
+        federation.run(&hub, &["init", "--member", "hub", "--kind", "coordinator", "--name", "Hub", "--listen", &listen]);
+        words.extend(["--request".to_owned(), hub.join("request.huecry").display().to_string()]);
+        words.extend(["--out".to_owned(), federation.text("charter.toml")]);
+        federation.run(&nowhere, &words.iter().map(String::as_str).collect::<Vec<_>>());
+        federation.sign_and_publish("charter.toml", 1);
+        let shown = json_of(&federation.run(&hub, &["--json", "charter", "show"]));
+        federation.id = shown["federation"].as_str().unwrap().to_owned();
+        federation
+    }
+
+    /// Ana makes the proposal of a text; ana and ben sign; the hub publishes.
+    fn sign_and_publish(&self, text: &str, version: u64) {
+        let hub = self.data("hub");
+        self.run(&hub, &["charter", "sign", &self.text(text), "--key", &self.text("ana.key")]);
+        let proposal = self.text(&format!("charter-{version}.huecry"));
+        // Ben's machine has no node and no network.
+        self.run(&self.path("nowhere"), &["charter", "sign", &proposal, "--key", &self.text("ben.key")]);
+        let signatures = [self.text(&format!("charter-{version}.ana.signature")), self.text(&format!("charter-{version}.ben.signature"))];
+        self.run(&hub, &["charter", "publish", &proposal, &signatures[0], &signatures[1]]);
+    }
+
+    /// A new member's directory, with a request for this federation.
+    fn newcomer(&self, id: &str, kind: &str) -> PathBuf {
+        let data = self.data(id);
+        let listen = format!("/ip4/127.0.0.1/tcp/{}", port());
+        let mut words = vec!["init", "--member", id, "--kind", kind, "--federation", &self.id, "--listen", &listen];
+        if kind == "country" {
+            words.extend(["--country", "XA"]);
+        }
+        self.run(&data, &words);
+        data
+    }
+
+    /// Takes members in by the next version of the charter.
+    fn admit(&self, version: u64, members: &[&Path]) {
+        let requests: Vec<String> = members.iter().map(|data| data.join("request.huecry").display().to_string()).collect();
+        let text = self.text(&format!("charter-{version}.toml"));
+        let mut words = vec!["charter", "edit", "--out", &text];
+        requests.iter().for_each(|request| words.extend(["--request", request.as_str()]));
+        self.run(&self.data("hub"), &words);
+        self.sign_and_publish(&format!("charter-{version}.toml"), version);
+    }
+
+    fn join(&self, data: &Path) {
+        self.run(data, &["join", self.data("hub").join("invitation.huecry").to_str().unwrap()]);
+    }
+}
+
+fn peers(data: &Path) -> usize {
+    json_of(&huecry(data, &["--json", "status"]))["network"]["peers"].as_array().map_or(0, Vec::len)
+}
+
+fn knows(data: &Path, value: &str) -> bool {
+    code(&huecry(data, &["query", value])) == 0
+}
+
+fn serial(data: &Path, member: &str) -> u64 {
+    json_of(&huecry(data, &["--json", "card", "show", member]))["serial"].as_u64().unwrap_or(0)
+}
+
+#[test]
+fn stewards_sign_apart_and_members_join_running_nodes_without_a_restart() {
+    let federation = Federation::founded();
+    let hub = federation.data("hub");
+    let _hub = start(&hub);
+    let (police, vendor) = (federation.newcomer("xa-police", "country"), federation.newcomer("vendor-one", "vendor"));
+    federation.admit(2, &[&police, &vendor]);
+    federation.join(&police);
+    federation.join(&vendor);
+    let _nodes = (start(&police), start(&vendor));
+    until("all three to be connected", || peers(&police) == 2 && peers(&vendor) == 2);
+    federation.run(&vendor, &["publish", "--value", "evil.example"]);
+    until("the value to arrive", || knows(&police, "evil.example") && knows(&hub, "evil.example"));
+    // The charter goes on while they run: a version that changes a circle reaches everyone.
+    federation.run(&hub, &["charter", "edit", "--out", &federation.text("charter-3.toml")]);
+    let text = std::fs::read_to_string(federation.path("charter-3.toml")).unwrap();
+    std::fs::write(
+        federation.path("charter-3.toml"),
+        format!("{text}\n[[circle]]\nname = \"finance\"\nmembers = [\"xa-police\", \"hub\"]\n"),
+    )
+    .unwrap();
+    let diff = federation.run(&hub, &["charter", "diff", &federation.text("charter-3.toml")]);
+    assert!(stdout(&diff).contains("adds circle `finance` with `xa-police`, `hub`, generation 1"), "{}", stdout(&diff));
+    federation.sign_and_publish("charter-3.toml", 3);
+    let version = |data: &Path| json_of(&huecry(data, &["--json", "charter", "show"]))["version"].as_u64();
+    until("version 3 everywhere", || [&hub, &police, &vendor].iter().all(|data| version(data) == Some(3)));
+    assert_eq!(json_of(&huecry(&vendor, &["--json", "status"]))["charter"], "current");
+}
+
+#[test]
+fn one_signature_of_two_is_not_enough_and_a_steward_signs_a_version_once() {
+    let federation = Federation::founded();
+    let (hub, nowhere) = (federation.data("hub"), federation.path("nowhere"));
+    federation.run(&hub, &["charter", "edit", "--out", &federation.text("two.toml")]);
+    federation.run(&hub, &["charter", "sign", &federation.text("two.toml"), "--key", &federation.text("ana.key")]);
+    let alone = huecry(&hub, &["charter", "publish", &federation.text("charter-2.huecry"), &federation.text("charter-2.ana.signature")]);
+    assert_eq!(code(&alone), 1);
+    assert!(stderr(&alone).contains("1 of the 3 stewards of version 1 have signed, 2 are needed"), "{}", stderr(&alone));
+    // Another charter of the same version, made on the same day.
+    std::thread::sleep(Duration::from_millis(5));
+    federation.run(&hub, &["charter", "edit", "--out", &federation.text("other.toml")]);
+    let again = huecry(&hub, &["charter", "sign", &federation.text("other.toml"), "--key", &federation.text("ana.key")]);
+    assert_eq!(code(&again), 1);
+    assert!(stderr(&again).contains("this key has signed version 2 already"), "{}", stderr(&again));
+    // A key of nobody.
+    federation.run(&nowhere, &["key", "new", "steward", "--out", &federation.text("mallory.key")]);
+    let stranger = huecry(&nowhere, &["charter", "sign", &federation.text("charter-2.huecry"), "--key", &federation.text("mallory.key")]);
+    assert_eq!(code(&stranger), 2);
+    assert!(stderr(&stranger).contains("is no steward's"), "{}", stderr(&stranger));
+}
+
+#[test]
+fn a_member_rotates_its_publishing_and_node_keys_and_goes_on() {
+    let federation = Federation::founded();
+    let hub = federation.data("hub");
+    let vendor = federation.newcomer("vendor-one", "vendor");
+    federation.admit(2, &[&vendor]);
+    federation.join(&vendor);
+    let _nodes = (start(&hub), start(&vendor));
+    until("both to be connected", || peers(&hub) == 1);
+    federation.run(&vendor, &["publish", "--value", "before.example"]);
+    until("the first value to arrive", || knows(&hub, "before.example"));
+    federation.run(&vendor, &["card", "rotate", "publishing"]);
+    until("the new card to arrive", || serial(&hub, "vendor-one") == 2);
+    federation.run(&vendor, &["publish", "--value", "after.example"]);
+    until("a value under the new key to arrive", || knows(&hub, "after.example"));
+    assert!(knows(&hub, "before.example"), "what the old key wrote is pinned, and stands");
+    federation.run(&vendor, &["card", "rotate", "node"]);
+    until("the node to come back under its new key", || serial(&hub, "vendor-one") == 3 && peers(&hub) == 1);
+    federation.run(&vendor, &["publish", "--value", "again.example"]);
+    until("a value through the new node key to arrive", || knows(&hub, "again.example"));
+}
+
+#[test]
+fn n_11_a_revoked_nodes_connections_close_within_a_second() {
+    let federation = Federation::founded();
+    let hub = federation.data("hub");
+    let vendor = federation.newcomer("vendor-one", "vendor");
+    federation.admit(2, &[&vendor]);
+    federation.join(&vendor);
+    let (_hub, _vendor) = (start(&hub), start(&vendor));
+    until("both to be connected", || peers(&hub) == 1);
+    // The vendor's people sign elsewhere; the card comes in at the hub.
+    let draft = federation.text("draft");
+    federation.run(&vendor, &["card", "revoke", "main", "--draft", &draft]);
+    let root = vendor.join("keys/root.key").display().to_string();
+    federation.run(&vendor, &["card", "sign", &draft, "--root", &root, "--out", &federation.text("signed")]);
+    federation.run(&hub, &["card", "publish", &federation.text("signed")]);
+    let begun = Instant::now();
+    until("the connection to close", || peers(&hub) == 0);
+    assert!(begun.elapsed() < Duration::from_secs(3), "closed after {:?}, asked every 30 ms", begun.elapsed());
+}
+
+#[test]
+fn k_05_what_a_stolen_key_writes_after_the_pin_counts_nowhere_and_late_joiners_get_the_true_branch() {
+    let federation = Federation::founded();
+    let hub = federation.data("hub");
+    let vendor = federation.newcomer("vendor-one", "vendor");
+    federation.admit(2, &[&vendor]);
+    federation.join(&vendor);
+    let hub_node = start(&hub);
+    let vendor_node = start(&vendor);
+    federation.run(&vendor, &["publish", "--value", "honest.example"]);
+    until("the honest value to arrive", || knows(&hub, "honest.example"));
+    // The thief has a copy of the whole machine and goes on publishing with it.
+    drop(vendor_node);
+    let thief = federation.data("thief");
+    copy(&vendor, &thief);
+    let thief_node = start(&thief);
+    until("the thief to be connected", || peers(&hub) == 1);
+    federation.run(&thief, &["publish", "--value", "forged.example", "--alone"]);
+    until("the forged value to arrive", || knows(&hub, "forged.example"));
+    drop(thief_node);
+    // The owner, whose machine never saw the forgery, pins what is its own.
+    federation.run(&vendor, &["card", "pin"]);
+    let vendor_node = start(&vendor);
+    until("the hub to set the forgery aside", || serial(&hub, "vendor-one") == 2 && !knows(&hub, "forged.example"));
+    assert!(knows(&hub, "honest.example"));
+    let listed = federation.run(&hub, &["quarantine"]);
+    assert!(stdout(&listed).contains("vendor-one/indicators  #2 to #2, 1 batches"), "{}", stdout(&listed));
+    federation.run(&vendor, &["publish", "--value", "resumed.example", "--alone"]);
+    until("the new epoch to arrive", || knows(&hub, "resumed.example"));
+    // An operator may decide otherwise, and back.
+    federation.run(&hub, &["quarantine", "release", "vendor-one/indicators"]);
+    until("the released value to count", || knows(&hub, "forged.example"));
+    assert_eq!(code(&huecry(&hub, &["quarantine", "drop", "vendor-one/indicators"])), 1, "nothing is aside any more");
+    drop((hub_node, vendor_node));
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = std::process::Command::new("cp").arg("--archive").arg(from).arg(to).status().unwrap();
+    assert!(status.success());
+    let _ = std::fs::remove_file(to.join("huecry.sock"));
+}
