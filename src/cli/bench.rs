@@ -104,6 +104,7 @@ fn new_node(member: &str) -> Result<NewNode, Failure> {
         country: None,
         listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
         channels: Vec::new(),
+        node: None,
     })
 }
 

@@ -13,7 +13,7 @@ use crate::{
     node::{
         door::document,
         keys::{KeyStore, Purpose},
-        membership::{JoinRequest, channel_of},
+        membership::{NodeRequest, channel_of},
         setup,
     },
     record::{FeedId, MemberId, Timestamp},
@@ -70,12 +70,9 @@ enum Verb {
         #[command(flatten)]
         way: WayArguments,
     },
-    /// Add another node of our member, from the request.huecry that `huecry init` made there.
+    /// Add another node of our member, from the node-request.huecry that `huecry init --node NAME` made there.
     Node {
         request: PathBuf,
-        /// The name for it.
-        #[arg(long)]
-        name: String,
         #[command(flatten)]
         way: WayArguments,
     },
@@ -153,12 +150,15 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
             let (name, audience) = channel_of(&channel)?;
             change(context, &way, |known, now| Ok(known.card.with_channel(name.clone(), audience.clone(), description.clone(), now)))
         }
-        Verb::Node { request, name, way } => {
-            let request: JoinRequest = setup::read_file(&request, "request")?;
-            let (node, publishing) = request.own_keys().ok_or_else(|| {
-                Failure::usage("this request has no card with keys in it; make it with `huecry init --federation ID` on the new node")
+        Verb::Node { request, way } => {
+            let request: NodeRequest = setup::read_file(&request, "node request")?;
+            change(context, &way, |known, now| {
+                if request.member != known.member {
+                    return Err(Failure::usage(format!("this is a node of {}, and this card is of {}", request.member, known.member)));
+                }
+                Ok(known.card.with_node(&request.name, request.node, request.publishing, now))
             })?;
-            change(context, &way, |known, now| Ok(known.card.with_node(&name, node, publishing, now)))
+            super::charter::invite(context)
         }
         Verb::Sign { draft, root, out } => {
             let draft: CardDraft = setup::read_file(&draft, "card draft")?;

@@ -405,22 +405,20 @@ fn publish(context: &Context, arguments: &SignedArguments) -> Result<(), Failure
         })?;
         context.screen.line(&format!("version {} is in force here, and spreads from here", signed.charter().version));
     }
+    context.screen.value(&json!({ "version": signed.charter().version, "federation": signed.federation().to_string() }));
+    invite(context)
+}
+
+/// Writes the invitation for those who are new, and says how it is used.
+pub(super) fn invite(context: &Context) -> Result<(), Failure> {
     let roster = roster(context)?.roster().map_err(Failure::environment)?;
     let config = Config::read(&context.data.join("node.toml")).map_err(Failure::usage)?;
     let keys = KeyStore::in_data(&context.data).map_err(Failure::environment)?;
     let addresses = membership::addresses(&keys, &config)?;
     let line = membership::invitation_line(&roster.federation(), &addresses);
     let invitation = membership::write_invitation(&context.data, &roster, addresses)?;
-    context.screen.value(&json!({
-        "version": signed.charter().version,
-        "federation": signed.federation().to_string(),
-        "invitation": invitation,
-        "line": line,
-    }));
-    context.screen.note(&format!(
-        "for new members: `huecry join {}`, or, in one line that fetches the rest: huecry join {line}",
-        invitation.display()
-    ));
+    context.screen.note(&format!("for those who are new: huecry join {}", invitation.display()));
+    context.screen.note(&format!("or, in one line that fetches the rest: huecry join {line}"));
     Ok(())
 }
 

@@ -18,7 +18,7 @@ pub struct Arguments {
     #[arg(long, value_name = "ID")]
     member: String,
     /// country, vendor, coordinator or observer; who founds a federation is a coordinator.
-    #[arg(long, required_unless_present = "found")]
+    #[arg(long, required_unless_present_any = ["found", "node"])]
     kind: Option<String>,
     /// The organisation's name.
     #[arg(long, value_name = "NAME")]
@@ -39,6 +39,10 @@ pub struct Arguments {
     /// that is being founded.
     #[arg(long, value_name = "ID")]
     federation: Option<String>,
+    /// Make a further machine of a member that takes part already, under this name; writes node-request.huecry for the
+    /// holder of the member's root key.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["found", "federation"])]
+    node: Option<String>,
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
@@ -46,7 +50,15 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     let kind = arguments.kind.as_deref().unwrap_or(MemberKind::Coordinator.name());
     let kind: MemberKind = kind.parse().map_err(Failure::usage)?;
     let display = arguments.name.unwrap_or_else(|| arguments.member.clone());
-    let new = NewNode { member, display, kind, country: arguments.country, listen: arguments.listen, channels: arguments.channel };
+    let new = NewNode {
+        member,
+        display,
+        kind,
+        country: arguments.country,
+        listen: arguments.listen,
+        channels: arguments.channel,
+        node: arguments.node,
+    };
     if arguments.found.is_some() && kind != MemberKind::Coordinator {
         return Err(Failure::usage("who founds a federation keeps its charter current, and so is a coordinator; use --kind coordinator"));
     }
@@ -60,6 +72,13 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     let now = Clock::System.now();
     let screen = &context.screen;
     let data = context.data.display();
+    if let Some(name) = &new.node {
+        let path = membership::write_node_request(&context.data, &new.member, name)?;
+        screen.line(&format!("wrote {}", path.display()));
+        screen.value(&serde_json::json!({ "data": data.to_string(), "request": path }));
+        screen.note("next: `huecry card node` it at a node of the member, then `huecry join` the invitation here");
+        return Ok(());
+    }
     match (arguments.found, federation) {
         (Some(name), _) => {
             let federation = membership::found(&context.data, &new, &name, now)?;

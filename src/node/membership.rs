@@ -50,11 +50,14 @@ int_map! {
     }
 }
 
-impl JoinRequest {
-    /// The node key and publishing key of the machine that made the request, from the card in it.
-    pub fn own_keys(&self) -> Option<(PublicKey, PublicKey)> {
-        let card = crate::charter::card_of(self.card.as_deref()?)?;
-        Some((card.nodes.first()?.key, card.publishing.first()?.key))
+int_map! {
+    /// "This machine is to be one of our member's nodes": what the holder of the root key needs to know.
+    pub struct NodeRequest {
+        req 0 format: u64,
+        req 1 member: MemberId,
+        req 2 name: String,
+        req 3 node: PublicKey,
+        req 4 publishing: PublicKey,
     }
 }
 
@@ -159,6 +162,16 @@ pub fn write_request(data: &Path, new: &NewNode, federation: Option<FederationId
     let (member, addresses) = (member_entry(&keys, new)?, addresses(&keys, &config)?);
     let request = JoinRequest { format: DOCUMENT_FORMAT, federation, member, card, addresses, freshness };
     let path = data.join("request.huecry");
+    write_file(&path, &cbor::to_vec(&request))?;
+    Ok(path)
+}
+
+/// Writes the request with which the holder of the member's root key can put this machine on the card.
+pub fn write_node_request(data: &Path, member: &MemberId, name: &str) -> Result<PathBuf, SetupError> {
+    let keys = KeyStore::in_data(data)?;
+    let (node, publishing) = (keys.public(Purpose::Node)?, keys.public(Purpose::Publishing)?);
+    let request = NodeRequest { format: DOCUMENT_FORMAT, member: member.clone(), name: name.to_owned(), node, publishing };
+    let path = data.join("node-request.huecry");
     write_file(&path, &cbor::to_vec(&request))?;
     Ok(path)
 }

@@ -95,6 +95,8 @@ pub struct NewNode {
     pub listen: Vec<String>,
     /// `NAME` or `NAME=AUDIENCE`, beside the two that every member begins with.
     pub channels: Vec<String>,
+    /// The name of this machine, if it is a further one of its member; it has no root key then.
+    pub node: Option<String>,
 }
 
 /// Reads a file of ours that somebody sent us.
@@ -120,7 +122,7 @@ pub fn init(data: &Path, new: &NewNode) -> Result<(), SetupError> {
     }
     let keys = KeyStore::in_data(data)?;
     for purpose in [Purpose::Root, Purpose::Node, Purpose::Publishing] {
-        if !keys.has(purpose) {
+        if !keys.has(purpose) && (purpose != Purpose::Root || new.node.is_none()) {
             keys.create(purpose, None)?;
         }
     }
@@ -129,6 +131,9 @@ pub fn init(data: &Path, new: &NewNode) -> Result<(), SetupError> {
         let mut config = Config::new(&new.member);
         if !new.listen.is_empty() {
             config.node.listen = new.listen.clone();
+        }
+        if let Some(name) = &new.node {
+            config.node.name = name.clone();
         }
         write_config(data, &config)?;
     }

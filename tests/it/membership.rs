@@ -234,6 +234,68 @@ fn k_05_what_a_stolen_key_writes_after_the_pin_counts_nowhere_and_late_joiners_g
     drop((hub_node, vendor_node));
 }
 
+#[test]
+fn c_09_a_node_restored_from_yesterdays_backup_fetches_its_own_heads_before_it_signs() {
+    let federation = Federation::founded();
+    let hub = federation.data("hub");
+    let (police, vendor) = (federation.newcomer("xa-police", "country"), federation.newcomer("vendor-one", "vendor"));
+    federation.admit(2, &[&police, &vendor]);
+    [&police, &vendor].iter().for_each(|data| federation.join(data));
+    let nodes = (start(&hub), start(&police));
+    let before = start(&vendor);
+    until("all to be connected", || peers(&vendor) == 2);
+    federation.run(&vendor, &["publish", "--value", "monday.example"]);
+    until("monday's value", || knows(&hub, "monday.example") && knows(&police, "monday.example"));
+    drop(before);
+    let backup = federation.data("backup");
+    copy(&vendor, &backup);
+    let after = start(&vendor);
+    federation.run(&vendor, &["publish", "--value", "tuesday.example"]);
+    until("tuesday's value", || knows(&hub, "tuesday.example") && knows(&police, "tuesday.example"));
+    drop(after);
+    // The machine is lost; the backup knows nothing of tuesday. While it is alone, what it is told to publish waits.
+    let queued = federation.run(&backup, &["publish", "--value", "wednesday.example"]);
+    assert!(stdout(&queued).contains("queued"), "{}", stdout(&queued));
+    assert!(!knows(&backup, "wednesday.example"));
+    let _restored = start(&backup);
+    until("wednesday's value everywhere", || [&hub, &police, &backup].iter().all(|data| knows(data, "wednesday.example")));
+    assert!(knows(&backup, "tuesday.example"), "its own missing batch was fetched");
+    let status = json_of(&huecry(&hub, &["--json", "status"]));
+    let feed = status["feeds"].as_array().unwrap().iter().find(|feed| feed["feed"] == "vendor-one/indicators").unwrap().clone();
+    assert_eq!((feed["last"].as_u64(), feed["quarantined"].as_bool()), (Some(3), Some(false)), "{feed}");
+    drop(nodes);
+}
+
+#[test]
+fn two_nodes_of_one_member_publish_on_their_own_lanes_and_never_fork() {
+    let federation = Federation::founded();
+    let hub = federation.data("hub");
+    let vendor = federation.newcomer("vendor-one", "vendor");
+    federation.admit(2, &[&vendor]);
+    federation.join(&vendor);
+    let second = federation.data("second");
+    federation.run(&second, &["init", "--member", "vendor-one", "--node", "second", "--listen", &format!("/ip4/127.0.0.1/tcp/{}", port())]);
+    assert!(!second.join("keys/root.key").exists());
+    let (_hub, _vendor) = (start(&hub), start(&vendor));
+    federation.run(&vendor, &["card", "node", second.join("node-request.huecry").to_str().unwrap()]);
+    federation.run(&second, &["join", vendor.join("invitation.huecry").to_str().unwrap()]);
+    let _second = start(&second);
+    until("the hub to see both", || peers(&hub) == 2);
+    for round in 0..5 {
+        federation.run(&vendor, &["publish", "--value", &format!("one-{round}.example")]);
+        federation.run(&second, &["publish", "--value", &format!("two-{round}.example")]);
+    }
+    until("all ten at the hub", || (0..5).all(|round| ["one", "two"].iter().all(|who| knows(&hub, &format!("{who}-{round}.example")))));
+    let status = json_of(&huecry(&hub, &["--json", "status"]));
+    let feeds: Vec<(String, bool)> = status["feeds"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|feed| (feed["feed"].as_str().unwrap().to_owned(), feed["quarantined"].as_bool().unwrap()))
+        .collect();
+    assert_eq!(feeds, [("vendor-one/indicators".to_owned(), false), ("vendor-one/indicators~1".to_owned(), false)]);
+}
+
 fn copy(from: &Path, to: &Path) {
     let status = std::process::Command::new("cp").arg("--archive").arg(from).arg(to).status().unwrap();
     assert!(status.success());
