@@ -351,6 +351,10 @@ impl Bench<'_> {
         if let Err(why) = self.check_place(&record, index) {
             return Outcome::Bad(why.to_owned());
         }
+        let kind = record.kind();
+        if self.head.class == Class::Content && !self.intake.roster.kind_covered(&self.head.member, kind, self.now) {
+            return Outcome::Bad(format!("the agreement of `{}` does not cover a {kind}", self.head.member));
+        }
         let defaults = match &record {
             Record::Report(report) => {
                 let defaults = Arc::new(Defaults::of(report));

@@ -11,6 +11,7 @@
 //! Not here: how documents travel (`replica`), where they are kept (`ledger`), what local policy thinks (`policy`).
 //! Follows: design section 4; TUF 1.0 sections 5.2 and 6.1 for root rotation and its attacks.
 
+mod agreement;
 mod card;
 mod change;
 mod document;
@@ -19,6 +20,7 @@ mod renewal;
 mod roster;
 mod text;
 
+pub use agreement::*;
 pub use card::*;
 pub use change::*;
 pub use document::*;

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     envelope::{Audience, Class, FederationId, Hash, Head, KeyId, PublicKey, Readers, SignedHead},
-    record::{ChannelName, CircleName, DAY_MS, FeedId, MemberId, Timestamp},
+    record::{ChannelName, CircleName, DAY_MS, FeedId, Kind, MemberId, Timestamp},
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -382,6 +382,16 @@ impl Roster {
             _ => head.audience.name(),
         };
         self.agreements(member, now).any(|one| one.tlp_max >= head.tlp && one.audiences.contains(&audience))
+    }
+
+    /// Whether a member may publish records of this kind as content: countries and coordinators any, partners what an
+    /// agreement that runs names.
+    pub fn kind_covered(&self, member: &MemberId, kind: Kind, now: Timestamp) -> bool {
+        match self.member(member).map(|member| member.kind) {
+            Some(MemberKind::Country | MemberKind::Coordinator) => true,
+            Some(MemberKind::Vendor | MemberKind::Observer) => self.agreements(member, now).any(|one| one.kinds.contains(&kind)),
+            None => false,
+        }
     }
 
     /// Whether `reader` is among those whom `author` addressed: by audience alone, whatever the time and standing.

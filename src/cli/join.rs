@@ -1,23 +1,38 @@
-//! `huecry join`: take an invitation.
+//! `huecry join`: take an invitation, from a file or from a line.
 
-use super::{Context, Failure};
-use crate::{clock::Clock, node::membership};
-use std::path::PathBuf;
+use super::{Context, Failure, runtime};
+use crate::{
+    clock::Clock,
+    node::{
+        bootstrap,
+        keys::{KeyStore, Purpose},
+        membership,
+    },
+};
+use std::path::Path;
 
 /// Take an invitation: the charter from its first version on, everyone's cards, and where to connect.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The file that the stewards sent.
+    /// The file that the stewards sent, or their line: FEDERATION@ADDRESS,ADDRESS.
     #[arg(value_name = "INVITATION")]
-    invitation: PathBuf,
+    invitation: String,
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let federation = membership::join(&context.data, &arguments.invitation, Clock::System.now())?;
+    let (data, now) = (&context.data, Clock::System.now());
+    let federation = match membership::invitation_of_line(&arguments.invitation) {
+        None => membership::join(data, Path::new(&arguments.invitation), now)?,
+        Some((federation, addresses)) => {
+            let keys = KeyStore::in_data(data).map_err(Failure::environment)?;
+            let node = keys.read(Purpose::Node).map_err(Failure::environment)?;
+            context.screen.note("asking for the charter and everyone's cards");
+            let invitation = runtime()?.block_on(bootstrap::fetch(&node, &federation, &addresses)).map_err(Failure::environment)?;
+            membership::take_invitation(data, invitation, Some(&federation), now)?
+        }
+    };
     context.screen.line(&format!("joined federation {federation}"));
     context.screen.value(&serde_json::json!({ "federation": federation.to_string() }));
-    context
-        .screen
-        .note(&format!("compare this id with the one on your signed agreement; then: huecry --data {} run", context.data.display()));
+    context.screen.note(&format!("compare this id with the one on your signed agreement; then: huecry --data {} run", data.display()));
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! (disk, port, lock, network). A new verb is a file here, a line in `Verb` and a line in `dispatch`.
 
 mod admit;
+mod agreements;
 mod bench;
 mod card;
 mod charter;
@@ -60,6 +61,7 @@ enum Verb {
     Explain(explain::Arguments),
     Withdraw(withdraw::Arguments),
     Quarantine(quarantine::Arguments),
+    Agreements(agreements::Arguments),
     Status(status::Arguments),
     Demo(demo::Arguments),
     Bench(bench::Arguments),
@@ -132,6 +134,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Query(arguments) => query::run(context, arguments),
         Verb::Explain(arguments) => explain::run(context, arguments),
         Verb::Withdraw(arguments) => withdraw::run(context, arguments),
+        Verb::Agreements(arguments) => agreements::run(context, arguments),
         Verb::Status(arguments) => status::run(context, arguments),
         Verb::Demo(arguments) => demo::run(context, arguments),
         Verb::Bench(arguments) => bench::run(context, arguments),

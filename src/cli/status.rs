@@ -59,6 +59,9 @@ pub(super) fn run(context: &Context, _: Arguments) -> Result<(), Failure> {
             count("refused")
         ));
     }
+    for line in at("/ending").as_array().into_iter().flatten() {
+        screen.line(&format!("ending      {}", line.as_str().unwrap_or_default()));
+    }
     if let Some(heard) = at("/lane_waits/heard").as_array() {
         screen.line(&format!(
             "waits       {} of {} other members have told this node its own last head; {} publications are queued until then",

@@ -5,18 +5,20 @@
 //! GET  /v1/query             POST /v1/withdraw
 //! GET  /v1/explain           POST /v1/document    (body: a charter, stamp or card)
 //! GET  /v1/roster            POST /v1/quarantine
-//! GET  /v1/head, /v1/quarantine
+//! GET  /v1/head, /v1/quarantine, /v1/agreements, /metrics
 //! ```
 //!
 //! The socket has mode 0660 in a directory of mode 0750, so the file system says who may ask; the peer's user id is logged
 //! with whatever changes anything. Without a running node the same router answers inside the command line's process.
 
+mod agreements;
+mod metrics;
 mod publish;
 mod queue;
 mod roster;
 
 use crate::{
-    charter::Freshness,
+    charter::{AgreementLine, Freshness, Stage},
     clock::Clock,
     ledger::{Counts, Ledger, LedgerError, Recovery},
     node::{
@@ -48,6 +50,7 @@ use std::{
 };
 use tokio::net::UnixListener;
 
+pub use agreements::AgreementReply;
 pub use publish::{ListHit, PublishParameters, PublishReply, ReachLine};
 pub use queue::{drain, queued};
 pub use roster::{DocumentParameters, RosterReply};
@@ -143,6 +146,8 @@ pub fn router(local: Local) -> Router {
         .route("/v1/withdraw", post(withdraw).layer(axum::extract::DefaultBodyLimit::max(JSON_BYTES_MAX)))
         .route("/v1/publish", post(publish::publish).layer(axum::extract::DefaultBodyLimit::disable()))
         .route("/v1/roster", get(roster::roster))
+        .route("/v1/agreements", get(agreements::agreements))
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/head", get(roster::head))
         .route("/v1/quarantine", get(roster::quarantine).post(roster::decide))
         .route("/v1/document", post(roster::document).layer(axum::extract::DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)))
@@ -171,6 +176,8 @@ pub struct Status {
     pub feeds: Vec<FeedLine>,
     pub recovery: Recovery,
     pub network: NetworkStatus,
+    /// Agreements that end within 120 days.
+    pub ending: Vec<String>,
     /// What our lane waits for before it publishes, if it does.
     pub lane_waits: Option<Waiting>,
     /// Publications and withdrawals that wait for it.
@@ -226,9 +233,16 @@ async fn status(State(local): State<Local>) -> Json<Status> {
         feeds: feeds.into_iter().map(line).collect(),
         recovery: local.recovery,
         network: local.watch.get(),
+        ending: intake.roster.agreement_lines(now).iter().filter_map(ending).collect(),
         lane_waits: local.own.waiting(),
         queued: queued(&local.data),
     })
+}
+
+/// The sentence about an agreement that comes to its end.
+fn ending(line: &AgreementLine<'_>) -> Option<String> {
+    let Stage::Running { days_left, warned: Some(_) } = line.stage else { return None };
+    Some(format!("agreement `{}` of {} ends in {days_left} days, on {}", line.agreement.id, line.agreement.member, line.agreement.end()))
 }
 
 /// What `query` may be asked.

@@ -28,6 +28,49 @@ pub enum Entry {
     Batch(BatchEntry),
     /// What was set aside of a feed, or let back in.
     Quarantine(QuarantineEntry),
+    /// What is left of a batch whose body was rewritten out.
+    Erased(ErasedEntry),
+}
+
+/// A batch without its body: its place in its feed stays proved, its records are gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedEntry {
+    pub received: Timestamp,
+    pub from: ByteBuf,
+    pub id: Hash,
+    pub head: ByteBuf,
+    pub records: u16,
+}
+
+impl ErasedEntry {
+    /// What is left of `batch`.
+    pub fn of(batch: &BatchEntry, records: u16) -> Self {
+        let BatchEntry { received, from, id, head, .. } = batch.clone();
+        Self { received, from, id, head, records }
+    }
+
+    /// As a batch all of whose records are absent.
+    pub fn as_batch(&self) -> BatchEntry {
+        BatchEntry {
+            received: self.received,
+            from: self.from.clone(),
+            id: self.id,
+            head: self.head.clone(),
+            body: ByteBuf::new(),
+            policy: Hash([0; 32]),
+            table: vec![OutcomeLine::Absent],
+            runs: vec![(0, self.records)],
+        }
+    }
+
+    /// The entry as it stands in a frame that was `length` bytes long: positions in the journal never change.
+    pub fn encode_padded(&self, length: usize) -> Option<Vec<u8>> {
+        let mut frame = Entry::Erased(self.clone()).encode();
+        (frame.len() <= length).then(|| {
+            frame.resize(length, 0);
+            frame
+        })
+    }
 }
 
 /// Why something of a feed does not count.
@@ -41,6 +84,10 @@ pub enum Aside {
     PinnedAway,
     /// An operator decided that it stays out.
     Dropped,
+    /// The agreement under which it was shared has ended, and says that it is purged.
+    Purged,
+    /// As above, and its bytes are gone.
+    Erased,
 }
 
 impl Aside {
@@ -51,6 +98,8 @@ impl Aside {
             Self::AwaitsPin => "its author's card pins a later head, which is not here yet",
             Self::PinnedAway => "it does not chain to what its author's card pins: a stolen or retired key wrote it",
             Self::Dropped => "an operator dropped it from quarantine",
+            Self::Purged => "the agreement under which it was shared has ended, and says that it is purged",
+            Self::Erased => "it was purged after the agreement under which it was shared had ended; its bytes are gone",
         }
     }
 }
@@ -78,6 +127,10 @@ pub enum QuarantineStep {
     Release,
     /// An operator decides that it stays out.
     Drop,
+    /// The agreement under which it was shared has ended, and says so.
+    Purge,
+    /// Its bytes have been rewritten out: the receipt.
+    Erase { batches: u64, records: u64 },
 }
 
 /// A batch as received, with what was decided about it.
@@ -201,6 +254,7 @@ const PROOF: u8 = 4;
 const BATCH: u8 = 5;
 const RIVAL: u8 = 6;
 const QUARANTINE: u8 = 7;
+const ERASED: u8 = 8;
 
 impl Entry {
     /// The entry as it stands in a frame.
@@ -214,6 +268,7 @@ impl Entry {
             Self::Proof(bytes) => tagged(PROOF, bytes),
             Self::Batch(batch) => tagged(BATCH, &cbor::to_vec(batch)),
             Self::Quarantine(entry) => tagged(QUARANTINE, &cbor::to_vec(entry)),
+            Self::Erased(entry) => tagged(ERASED, &cbor::to_vec(entry)),
         }
     }
 
@@ -232,6 +287,9 @@ impl Entry {
             QUARANTINE => cbor::decode_stored(bytes)
                 .map(Self::Quarantine)
                 .map_err(|error| LedgerError::Damaged(format!("a quarantine entry in the journal: {error}"))),
+            ERASED => cbor::decode_stored(bytes)
+                .map(Self::Erased)
+                .map_err(|error| LedgerError::Damaged(format!("an erased entry in the journal: {error}"))),
             other => Err(LedgerError::Damaged(format!("journal entry kind {other} needs a newer huecry"))),
         }
     }

@@ -87,6 +87,14 @@ impl Index {
         batch.commit().map_err(broken)
     }
 
+    /// Takes rows out, durably.
+    pub fn remove(&self, keys: impl Iterator<Item = Vec<u8>>) -> Result<(), LedgerError> {
+        let mut batch = self.database.batch();
+        keys.for_each(|key| batch.remove(&self.values, key));
+        batch.commit().map_err(broken)?;
+        self.sync()
+    }
+
     /// Everything written so far survives a crash without a replay.
     pub fn sync(&self) -> Result<(), LedgerError> {
         self.database.persist(PersistMode::SyncAll).map_err(broken)

@@ -13,6 +13,7 @@
 use super::LedgerError;
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::FileExt as _,
@@ -203,6 +204,50 @@ impl Journal {
     }
 }
 
+impl Journal {
+    /// Replaces committed frames by others of the same length, segment by segment: a new file aside, synced, then the
+    /// manifest, then the old file goes. A crash leaves the old segment or the new one, never a mixture.
+    pub fn rewrite(&mut self, frames: &BTreeMap<Position, Vec<u8>>) -> Result<(), LedgerError> {
+        self.commit()?;
+        let segments = self.reader.segments();
+        for (index, segment) in segments.iter().enumerate() {
+            let end = segments.get(index + 1).map_or(self.committed, |next| next.begins);
+            let within: Vec<_> = frames.range(segment.begins..end).collect();
+            let Some(line) = self.manifest.segments.get(index).filter(|_| !within.is_empty()).cloned() else { continue };
+            let name = rewritten_name(&line.file);
+            let (old, new) = (self.directory.join(&line.file), self.directory.join(&name));
+            std::fs::copy(&old, &new).map_err(at(&new))?;
+            let file = OpenOptions::new().read(true).write(true).open(&new).map_err(at(&new))?;
+            for (position, payload) in within {
+                let length = self.reader.read(*position)?.len();
+                if length != payload.len() {
+                    return Err(LedgerError::Damaged(format!("a frame of {length} bytes cannot become one of {}", payload.len())));
+                }
+                let head = [u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes(), crc32c::crc32c(payload).to_le_bytes()].concat();
+                file.write_all_at(&[&head[..], payload].concat(), offset_in(segment, *position)).map_err(at(&new))?;
+            }
+            file.sync_all().map_err(at(&new))?;
+            sync_directory(&self.directory)?;
+            if let Some(line) = self.manifest.segments.get_mut(index) {
+                line.file = name;
+            }
+            self.manifest.write(&self.directory)?;
+            self.reader.replace(index, Segment { begins: segment.begins, file: Arc::new(file) });
+            std::fs::remove_file(&old).map_err(at(&old))?;
+        }
+        Ok(())
+    }
+}
+
+/// `0000000001.seg`, `0000000001-1.seg`, `0000000001-2.seg`, ...
+fn rewritten_name(name: &str) -> String {
+    let stem = name.trim_end_matches(".seg");
+    match stem.split_once('-') {
+        Some((number, times)) => format!("{number}-{}.seg", times.parse::<u64>().unwrap_or(0) + 1),
+        None => format!("{stem}-1.seg"),
+    }
+}
+
 fn offset_in(segment: &Segment, position: Position) -> u64 {
     position - segment.begins + MAGIC.len() as u64
 }
@@ -210,6 +255,18 @@ fn offset_in(segment: &Segment, position: Position) -> u64 {
 impl JournalReader {
     fn last(&self) -> Option<Segment> {
         self.segments.read().ok()?.last().cloned()
+    }
+
+    fn segments(&self) -> Vec<Segment> {
+        self.segments.read().map(|segments| segments.clone()).unwrap_or_default()
+    }
+
+    fn replace(&self, index: usize, segment: Segment) {
+        if let Ok(mut segments) = self.segments.write()
+            && let Some(old) = segments.get_mut(index)
+        {
+            *old = segment;
+        }
     }
 
     fn push(&self, segment: Segment) {

@@ -216,11 +216,15 @@ impl Ledger {
     /// A batch by its number.
     pub fn batch(&self, number: u64) -> Result<Option<StoredBatch>, LedgerError> {
         let Some(info) = self.state(|state| state.batch(number))? else { return Ok(None) };
-        let Entry::Batch(entry) = Entry::decode(&self.shared.journal.read(info.position)?)? else {
-            return Err(LedgerError::Damaged(format!("batch {number} points at something else")));
+        let (entry, slots) = match Entry::decode(&self.shared.journal.read(info.position)?)? {
+            Entry::Batch(entry) => {
+                let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(format!("batch {number}: {error}")))?;
+                (entry, slots)
+            }
+            Entry::Erased(entry) => (entry.as_batch(), vec![Slot::Absent; usize::from(entry.records)]),
+            _ => return Err(LedgerError::Damaged(format!("batch {number} points at something else"))),
         };
         let head = stored_head(&entry.head)?;
-        let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(format!("batch {number}: {error}")))?;
         let aside = info.aside.or_else(|| self.state(|state| state.feeds.get(&head.feed()).and_then(|feed| feed.aside)));
         Ok(Some(StoredBatch { number, head, entry, slots, aside }))
     }
@@ -563,6 +567,10 @@ impl Writer {
                 self.set_feed_aside(&stored_head(&proof.one)?.feed(), Some(Aside::Forked));
             }
             Entry::Quarantine(entry) => self.note_quarantine(&entry)?,
+            Entry::Erased(entry) => {
+                let records = std::iter::repeat_n(None, usize::from(entry.records));
+                self.note_batch(position, &stored_head(&entry.head)?, &entry.as_batch(), records);
+            }
             Entry::Batch(batch) => {
                 let head = stored_head(&batch.head)?;
                 let slots = stored_slots(&batch.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;

@@ -3,11 +3,16 @@
 //! Every step is a journal entry, so a rebuild ends in the same place. Batches that do not chain to a pin are taken out of
 //! their feed, which then goes on from the pin; they stay in the journal, listed, until an operator releases or drops them.
 
-use super::{Aside, BatchInfo, Entry, FeedState, Ledger, LedgerError, QuarantineEntry, QuarantineStep, StoredBatch, Writer, count};
+use super::{
+    Aside, BatchInfo, Entry, ErasedEntry, FeedState, Ledger, LedgerError, Place, QuarantineEntry, QuarantineStep, StoredBatch, Writer,
+    count, row, value_of,
+};
 use crate::{
+    envelope::Class,
     ledger::Counts,
     record::{FeedId, Record, Sighted, SightingKind, Timestamp},
 };
+use std::collections::BTreeMap;
 
 /// What is aside of one feed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -31,7 +36,8 @@ impl Ledger {
     pub fn quarantine(&self) -> Result<Vec<AsideLine>, LedgerError> {
         let mut lines: Vec<AsideLine> = Vec::new();
         for (feed, state) in self.feeds() {
-            if let Some(aside) = state.aside {
+            // What an agreement's end purged is told by `agreements`.
+            if let Some(aside) = state.aside.filter(|aside| !matches!(aside, Aside::Purged | Aside::Erased)) {
                 let records = state.counts.total();
                 let (first, last) = (state.first, state.last);
                 let (feed, why) = (feed.to_string(), aside.sentence().to_owned());
@@ -66,6 +72,41 @@ impl Writer {
         self.note_quarantine(&entry)
     }
 
+    /// Rewrites a feed's records out of journal and index, for good, and journals the receipt: how much it was.
+    ///
+    /// The index goes first and the receipt last, so that a crash between leaves the work to be done again.
+    pub fn erase(&mut self, feed: &FeedId, at: Timestamp) -> Result<(), LedgerError> {
+        self.commit()?;
+        self.write_index()?;
+        let Some(state) = self.ledger.feed(feed) else { return Ok(()) };
+        let mut numbers: Vec<u64> = self.ledger.state(|state| state.aside(feed))?.into_iter().map(|(_, number)| number).collect();
+        for seq in state.first..=state.last {
+            numbers.extend(self.ledger.state(|state| state.batch_at(feed, seq))?);
+        }
+        let (mut frames, mut records) = (BTreeMap::new(), 0u64);
+        for number in &numbers {
+            let (Some(info), Some(batch)) = (self.ledger.state(|state| state.batch(*number))?, self.ledger.batch(*number)?) else {
+                continue;
+            };
+            // Withdrawals outlive what they take back.
+            if batch.entry.body.is_empty() || batch.head.class == Class::Removal {
+                continue;
+            }
+            let keys = (0..batch.head.count).filter_map(|index| {
+                let place = Place { batch: *number, index };
+                batch.record(index).and_then(|record| value_of(&record).map(|value| row(value, place, 0, None).0))
+            });
+            self.ledger.shared.index.remove(keys)?;
+            let length = self.ledger.shared.journal.read(info.position)?.len();
+            let erased = ErasedEntry::of(&batch.entry, batch.head.count).encode_padded(length);
+            frames.insert(info.position, erased.ok_or_else(|| LedgerError::Damaged("an erased batch is longer than it was".to_owned()))?);
+            records += u64::from(batch.head.count);
+        }
+        self.journal.rewrite(&frames)?;
+        self.quarantine(feed, QuarantineStep::Erase { batches: frames.len() as u64, records }, at, None)?;
+        self.commit()
+    }
+
     pub(super) fn note_quarantine(&mut self, entry: &QuarantineEntry) -> Result<(), LedgerError> {
         let damaged = |_| LedgerError::Damaged(format!("a quarantine entry names `{}`, which is no feed", entry.feed));
         let feed: FeedId = entry.feed.parse().map_err(damaged)?;
@@ -77,6 +118,8 @@ impl Writer {
                 self.set_feed_aside(&feed, None);
                 self.change_aside(&feed, None)?;
             }
+            QuarantineStep::Purge => self.set_feed_aside(&feed, Some(Aside::Purged)),
+            QuarantineStep::Erase { .. } => self.set_feed_aside(&feed, Some(Aside::Erased)),
             QuarantineStep::Drop => self.change_aside(&feed, Some(Aside::Dropped))?,
         }
         Ok(())

@@ -143,6 +143,8 @@ pub enum Request {
     OtherBranch {
         feed: FeedId,
     },
+    /// Time has passed or the charter has changed: agreements are carried out.
+    Agreements,
     /// An operator's decision about what is in quarantine.
     Quarantine {
         feed: FeedId,
@@ -282,6 +284,31 @@ impl Door {
             self.writer.quarantine(&feed, step, now, None)?;
             if matches!(step, QuarantineStep::Detach { .. }) {
                 events.push(Event::Detached { feed });
+            }
+        }
+        Ok(self.writer.commit()?)
+    }
+
+    /// Carries out what ended agreements say: what was shared under one that purges stops counting at once, and is rewritten
+    /// out when its days are over; one that was extended in time lets it count again. Asked every few seconds, and after a
+    /// restore by itself, because everything follows from charter and time.
+    pub fn execute_agreements(&mut self) -> Result<(), DoorError> {
+        let (now, roster) = (self.clock.now(), Arc::clone(&self.current.get().roster));
+        for (feed, state) in self.ledger().feeds() {
+            match (roster.to_purge(&feed.member, &self.identity.member, now), state.aside) {
+                (None, Some(Aside::Purged)) => {
+                    tracing::info!(%feed, "an agreement was extended; what was set aside counts again");
+                    self.writer.quarantine(&feed, QuarantineStep::Clear, now, None)?;
+                }
+                (Some(agreement), None) => {
+                    tracing::warn!(%feed, agreement = agreement.id, "an agreement has ended and says that its records are purged");
+                    self.writer.quarantine(&feed, QuarantineStep::Purge, now, None)?;
+                }
+                (Some(agreement), Some(aside)) if aside != Aside::Erased && agreement.erase_from().is_some_and(|from| from <= now) => {
+                    tracing::warn!(%feed, agreement = agreement.id, "purged records are rewritten out");
+                    self.writer.erase(&feed, now)?;
+                }
+                _ => (),
             }
         }
         Ok(self.writer.commit()?)
@@ -441,7 +468,7 @@ impl Door {
     }
 
     /// Takes a charter, stamp or card: proved, stored, then used. Answers whether it changed anything.
-    fn document(&mut self, document: u64, bytes: &[u8], events: &mut Vec<Event>) -> Result<bool, DoorError> {
+    pub fn take_document(&mut self, document: u64, bytes: &[u8], events: &mut Vec<Event>) -> Result<bool, DoorError> {
         let mut roster = (*self.current.get().roster).clone();
         match document {
             document::CHARTER => self.charter(&mut roster, bytes)?,
@@ -510,6 +537,11 @@ impl Door {
         let bytes = crate::cbor::to_vec(&proof);
         self.writer.keep_proof(&feed, &bytes)?;
         Ok(Some(bytes))
+    }
+
+    /// Takes a step in a feed's quarantine.
+    pub fn quarantine(&mut self, feed: &FeedId, step: QuarantineStep) -> Result<(), DoorError> {
+        Ok(self.writer.quarantine(feed, step, self.clock.now(), None)?)
     }
 
     /// Makes everything taken in durable.
@@ -659,7 +691,7 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
             Err(error) => tracing::warn!(%error, "a second head for one place could not be proved"),
         },
         Request::Document { document, bytes, reply } => {
-            let taken = door.document(document, &bytes, out);
+            let taken = door.take_document(document, &bytes, out);
             match &taken {
                 Ok(true) => out.push(Event::Document { document, bytes }),
                 Ok(false) => (),
@@ -673,6 +705,11 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
         Request::OtherBranch { feed } => {
             if let Err(error) = door.other_branch(&feed, out) {
                 tracing::warn!(%error, %feed, "another branch of a feed could not be looked into");
+            }
+        }
+        Request::Agreements => {
+            if let Err(error) = door.execute_agreements() {
+                tracing::error!(%error, "an ended agreement could not be carried out");
             }
         }
         Request::Quarantine { feed, step, by, reply } => {

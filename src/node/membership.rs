@@ -198,6 +198,13 @@ fn last_day(now: Timestamp) -> Timestamp {
     last.minus_ms(last.ms() % DAY_MS)
 }
 
+/// Reads an invitation in one line; `None` if it is none.
+pub fn invitation_of_line(line: &str) -> Option<(FederationId, Vec<String>)> {
+    let (federation, addresses) = line.trim().split_once('@')?;
+    let addresses: Vec<String> = addresses.split(',').filter(|one| !one.is_empty()).map(str::to_owned).collect();
+    Some((federation.parse().ok()?, addresses)).filter(|(_, addresses)| !addresses.is_empty())
+}
+
 /// A first charter without members.
 fn blank_charter(name: &str, stewards: Vec<Steward>, threshold: u64, now: Timestamp) -> Charter {
     Charter {
@@ -371,17 +378,22 @@ fn agreement(member: &Member, terms: Terms, now: Timestamp) -> Agreement {
 
 /// Takes an invitation: everything in it proves itself, from the first charter on, or nothing is taken.
 pub fn join(data: &Path, path: &Path, now: Timestamp) -> Result<FederationId, SetupError> {
-    take_invitation(data, read_file(path, "invitation")?, now)
+    take_invitation(data, read_file(path, "invitation")?, None, now)
 }
 
 /// As [`join`], with the invitation in memory. A member of a first charter, who could make no card before there was one,
 /// makes it now.
-pub fn take_invitation(data: &Path, invitation: Invitation, now: Timestamp) -> Result<FederationId, SetupError> {
+pub fn take_invitation(
+    data: &Path,
+    invitation: Invitation,
+    expected: Option<&FederationId>,
+    now: Timestamp,
+) -> Result<FederationId, SetupError> {
     let keys = KeyStore::in_data(data)?;
     let mut config = Config::read(&data.join("node.toml")).map_err(|error| no_node(data, error))?;
     let member: MemberId = config.node.member.parse()?;
     let (first, later) = invitation.charters.split_first().ok_or_else(|| SetupError::NotInvited { member: member.clone() })?;
-    let mut roster = Roster::new(SignedCharter::first(first, None)?);
+    let mut roster = Roster::new(SignedCharter::first(first, expected)?);
     for bytes in later {
         roster.take_charter(bytes)?;
     }

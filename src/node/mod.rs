@@ -12,6 +12,7 @@
 //! | serving (blocking threads) | ledger | frames, each after `may_send` |
 //! | local window (`http`) | requests on the socket | `door::Request`, ledger |
 
+pub mod bootstrap;
 pub mod door;
 pub mod keys;
 pub mod membership;
@@ -21,7 +22,9 @@ pub mod streams;
 pub mod swarm;
 
 use crate::{
-    charter::{ADDRESSES_MAX, Roster, SignedStamp, WHEREABOUTS_DAYS_MAX, Whereabouts, open_whereabouts, sign_whereabouts, whereabouts_key},
+    charter::{
+        ADDRESSES_MAX, Roster, SignedStamp, Stage, WHEREABOUTS_DAYS_MAX, Whereabouts, open_whereabouts, sign_whereabouts, whereabouts_key,
+    },
     clock::Clock,
     envelope::{PublicKey, SecretKey, SignedHead},
     intake::{Blame, Intake, Known as _, Placed},
@@ -55,6 +58,8 @@ const LINKS_MAX: usize = 16;
 const TICK: Duration = Duration::from_millis(50);
 /// How often lost connections are dialled again.
 const DIAL_INTERVAL_MS: u64 = 2_000;
+/// How often ended agreements are looked for.
+const AGREEMENTS_INTERVAL_MS: u64 = 5_000;
 /// A stamp is renewed when it is older than this.
 const STAMP_RENEW_MS: u64 = 6 * HOUR_MS;
 /// Longest document put together from pieces.
@@ -182,6 +187,9 @@ pub struct Shell {
     streams_opened: u64,
     dialled_at: Timestamp,
     housekept_at: Timestamp,
+    agreements_at: Timestamp,
+    /// The last warning logged for each agreement.
+    warned: BTreeMap<String, u64>,
     refusals: BTreeMap<String, u64>,
     watch: Watch,
     keys: keys::KeyStore,
@@ -271,6 +279,8 @@ pub async fn run(
         streams_opened: 0,
         dialled_at: Timestamp::default(),
         housekept_at: Timestamp::default(),
+        agreements_at: Timestamp::default(),
+        warned: BTreeMap::new(),
         refusals: BTreeMap::new(),
         watch: parts.watch,
         keys: parts.keys,
@@ -367,6 +377,7 @@ impl Shell {
             Event::Document { document, bytes } => {
                 self.open_gate();
                 if document == document::CHARTER {
+                    self.agreements_at = Timestamp::default();
                     self.renew_stamp();
                 }
                 if document != document::CHARTER && bytes.len() < swarm::GOSSIP_BYTES_MAX {
@@ -404,6 +415,10 @@ impl Shell {
             self.dialled_at = now;
             self.dial_more(now);
             self.publish_status();
+        }
+        if now.ms_since(self.agreements_at) >= AGREEMENTS_INTERVAL_MS {
+            self.agreements_at = now;
+            self.ask_door(Request::Agreements);
         }
         if now.ms_since(self.housekept_at) >= HOUR_MS / 60 {
             self.housekeeping();
@@ -447,6 +462,19 @@ impl Shell {
         }
         self.remember_places();
         self.renew_stamp();
+        self.warn_of_ends();
+    }
+
+    /// Says once, at each of the days, that an agreement comes to its end.
+    fn warn_of_ends(&mut self) {
+        let intake = self.current.get();
+        for line in intake.roster.agreement_lines(self.clock.now()) {
+            let Stage::Running { days_left, warned: Some(at) } = line.stage else { continue };
+            let agreement = &line.agreement.id;
+            if self.warned.insert(agreement.clone(), at) != Some(at) {
+                tracing::warn!(agreement, member = %line.agreement.member, days_left, "an agreement comes to its end");
+            }
+        }
     }
 
     /// A coordinator says again, every few hours and after each new version, that the charter is current. While two
@@ -880,7 +908,7 @@ impl Shell {
         let may_know = |state: &crate::ledger::FeedState| {
             crate::ledger::stored_head(&state.head).is_ok_and(|head| may_send(&roster, &head, &connected.member, now).is_ok())
         };
-        let feeds = self.ledger.feeds().into_iter().filter(|(_, state)| may_know(state));
+        let feeds = self.ledger.feeds().into_iter().filter(|(_, state)| state.aside.is_none() && may_know(state));
         let cursor = |(feed, state): (FeedId, crate::ledger::FeedState)| Cursor {
             feed: (&feed).into(),
             intervals: vec![(state.first, state.last)],
@@ -951,7 +979,8 @@ impl Shell {
             let mut more = false;
             for seq in first..=last {
                 let Ok(Some(batch)) = ledger.batch_at(&feed, seq) else { break };
-                if may_send(&current.get().roster, &batch.head, &reader, clock.now()).is_err() {
+                // What does not count here is not passed on.
+                if batch.aside.is_some() || may_send(&current.get().roster, &batch.head, &reader, clock.now()).is_err() {
                     break;
                 }
                 let body = Message::Body(Body { kind: number::BODY, request, body: batch.entry.body.clone() }).encode();

@@ -47,6 +47,8 @@ pub enum SetupError {
     HasCharter(PathBuf),
     #[error("{}: not a {what} of huecry: {error}", path.display())]
     Form { path: PathBuf, what: &'static str, error: CborError },
+    #[error("{}: there is no such file, and a {what} is wanted", path.display())]
+    Missing { path: PathBuf, what: &'static str },
     #[error("{}: longer than 64 MiB; this is no {what}", path.display())]
     Long { path: PathBuf, what: &'static str },
     #[error("the invitation does not name `{member}`; ask the stewards to admit the request that `huecry init` made here")]
@@ -102,7 +104,12 @@ pub struct NewNode {
 /// Reads a file of ours that somebody sent us.
 pub fn read_file<T: serde::de::DeserializeOwned + serde::Serialize>(path: &Path, what: &'static str) -> Result<T, SetupError> {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(at(path))?;
+    let file = match std::fs::File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(SetupError::Missing { path: path.to_owned(), what });
+        }
+        opened => opened.map_err(at(path))?,
+    };
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(at(path))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(SetupError::Long { path: path.to_owned(), what });

@@ -165,3 +165,10 @@ pub fn peer_id(key: &PeerKey) -> Option<PeerId> {
     let key = identity::ed25519::PublicKey::try_from_bytes(key).ok()?;
     Some(PeerId::from_public_key(&identity::PublicKey::from(key)))
 }
+
+/// The node key of a peer id; ours hold it in themselves.
+pub fn node_key(peer: &PeerId) -> Option<PeerKey> {
+    let hash = libp2p::multihash::Multihash::<64>::from(*peer);
+    let key = identity::PublicKey::try_decode_protobuf(hash.digest()).ok()?;
+    Some(key.try_into_ed25519().ok()?.to_bytes())
+}

@@ -16,6 +16,7 @@ mod hostile_bytes;
 mod keeping;
 mod membership;
 mod oddities;
+mod partnership;
 mod snapshots;
 mod source;
 mod standards;

@@ -235,6 +235,31 @@ fn k_05_what_a_stolen_key_writes_after_the_pin_counts_nowhere_and_late_joiners_g
 }
 
 #[test]
+fn one_line_is_enough_to_join_and_a_stranger_gets_nothing_for_it() {
+    let federation = Federation::founded();
+    let hub = federation.data("hub");
+    let _hub = start(&hub);
+    let (police, stranger) = (federation.newcomer("xa-police", "country"), federation.newcomer("xb-police", "country"));
+    let before = huecry(&police, &["join", "00@/ip4/127.0.0.1/tcp/1"]);
+    assert_eq!(code(&before), 2, "that is no federation id, so it is a file name: {}", stderr(&before));
+    let request = police.join("request.huecry").display().to_string();
+    federation.run(&hub, &["charter", "edit", "--request", &request, "--out", &federation.text("charter-2.toml")]);
+    federation.run(&hub, &["charter", "sign", &federation.text("charter-2.toml"), "--key", &federation.text("ana.key")]);
+    federation.run(&hub, &["charter", "sign", &federation.text("charter-2.huecry"), "--key", &federation.text("ben.key")]);
+    let signatures = [federation.text("charter-2.ana.signature"), federation.text("charter-2.ben.signature")];
+    let published = federation.run(&hub, &["charter", "publish", &federation.text("charter-2.huecry"), &signatures[0], &signatures[1]]);
+    let said = stderr(&published);
+    let line = said.split("huecry join ").last().unwrap().trim();
+    assert!(line.starts_with(&federation.id), "{said}");
+    federation.run(&police, &["join", line]);
+    let _police = start(&police);
+    until("it to be connected", || peers(&police) == 1);
+    let refused = huecry(&stranger, &["join", line]);
+    assert_eq!(code(&refused), 3);
+    assert!(stderr(&refused).contains("let this node in"), "{}", stderr(&refused));
+}
+
+#[test]
 fn c_09_a_node_restored_from_yesterdays_backup_fetches_its_own_heads_before_it_signs() {
     let federation = Federation::founded();
     let hub = federation.data("hub");

@@ -1,0 +1,75 @@
+//! Prometheus metrics, computed when they are asked for: everything here is known already, so nothing has to be counted twice.
+
+use super::Local;
+use crate::charter::{Freshness, Stage};
+use axum::{extract::State, http::header, response::IntoResponse};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfAgreement {
+    agreement: String,
+    member: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Labelled {
+    what: String,
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub(super) async fn metrics(State(local): State<Local>) -> impl IntoResponse {
+    let mut registry = Registry::with_prefix("huecry");
+    let (intake, now) = (local.current.get(), local.clock.now());
+    let roster = &intake.roster;
+    let gauge = |registry: &mut Registry, name: &str, help: &str, value: i64| {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(value);
+        registry.register(name, help, gauge);
+    };
+    let charter = roster.charter().charter();
+    gauge(&mut registry, "charter_version", "Version of the charter in force", number(charter.version));
+    gauge(&mut registry, "charter_seconds_left", "Until the charter ends", number(charter.expires.ms_since(now) / 1_000));
+    gauge(
+        &mut registry,
+        "charter_current",
+        "1 while the charter is known to be current",
+        (roster.freshness(now) == Freshness::Current).into(),
+    );
+    gauge(&mut registry, "charter_disputed", "1 while two valid charters of one version exist", roster.rival().is_some().into());
+    gauge(
+        &mut registry,
+        "lane_waits",
+        "1 while own publications wait for others to tell our last head",
+        local.own.waiting().is_some().into(),
+    );
+    gauge(&mut registry, "queued", "Publications and withdrawals that wait", super::queued(&local.data).try_into().unwrap_or(i64::MAX));
+    gauge(&mut registry, "peers", "Connected nodes", local.watch.get().peers.len().try_into().unwrap_or(i64::MAX));
+    let left = Family::<OfAgreement, Gauge>::default();
+    let warned = Family::<OfAgreement, Gauge>::default();
+    for line in roster.agreement_lines(now) {
+        let labels = OfAgreement { agreement: line.agreement.id.clone(), member: line.agreement.member.to_string() };
+        left.get_or_create(&labels).set(number(line.agreement.end().ms_since(now) / 1_000));
+        let warning = matches!(line.stage, Stage::Running { warned: Some(_), .. });
+        warned.get_or_create(&labels).set(warning.into());
+    }
+    registry.register("agreement_seconds_left", "Until the agreement ends", left);
+    registry.register("agreement_warned", "1 when the agreement ends within 120 days and nothing follows it", warned);
+    let records = Family::<Labelled, Gauge>::default();
+    let mut counts = crate::ledger::Counts::default();
+    local.ledger.feeds().iter().for_each(|(_, state)| counts.add(&state.counts));
+    for (what, value) in [("accepted", counts.accepted), ("held", counts.held), ("refused", counts.refused), ("waiting", counts.waiting)] {
+        records.get_or_create(&Labelled { what: what.to_owned() }).set(number(value));
+    }
+    registry.register("records", "Records by verdict", records);
+    let mut text = String::new();
+    // INVARIANT: writing to a String cannot fail.
+    let _infallible = encode(&mut text, &registry);
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+}
