@@ -1,5 +1,7 @@
 //! `huecry bench`: the figures, each with its workload, on data it makes from reserved names.
 
+mod charter;
+
 use super::{Context, Failure, client::Client, print::grouped, runtime};
 use crate::{
     charter::MemberKind,
@@ -28,7 +30,7 @@ use std::{
 /// Batches under one fsync in `ingest`, as when the network brings them.
 const GROUP_BATCHES: usize = 64;
 
-/// Measure: publishing a list, and ingest of signed batches.
+/// Measure: publishing a list, ingest of signed batches, a large charter.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -52,6 +54,8 @@ enum Bench {
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
     },
+    /// Verify and apply a charter of 250 members, 60 circles, 5 of 9 stewards.
+    Charter,
 }
 
 /// A directory that goes when the bench ends, unless it is to be kept.
@@ -83,6 +87,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     match arguments.bench {
         Bench::Publish { lines, keep } => publish(context, lines, keep),
         Bench::Ingest { records, keep } => ingest(context, records, keep),
+        Bench::Charter => charter::run(context),
     }
 }
 

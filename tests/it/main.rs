@@ -9,6 +9,7 @@
     reason = "a test that cannot go on says so by stopping"
 )]
 
+mod charter;
 mod command_line;
 mod federation;
 mod gossip_traps;

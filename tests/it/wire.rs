@@ -313,6 +313,36 @@ fn judge_charter(bytes: &[u8]) -> String {
         .map_or_else(|error| format!("refused: {error}"), |charter| format!("accepted: federation {}", charter.federation()))
 }
 
+/// As version 2, after `charter/good`.
+fn judge_next(bytes: &[u8]) -> String {
+    let mut roster = Roster::new(charter(|_| ()).unwrap());
+    roster
+        .take_charter(bytes)
+        .map_or_else(|error| format!("refused: {error}"), |_| format!("accepted: version {}", roster.charter().charter().version))
+}
+
+/// As a second version 2, after `charter/next_good`.
+fn judge_rival(bytes: &[u8]) -> String {
+    let mut roster = Roster::new(charter(|_| ()).unwrap());
+    roster.take_charter(&next_charter(|_| (), &[1, 2])).unwrap();
+    match roster.take_charter(bytes) {
+        Ok(CharterTaken::Rival) => "accepted: a proof of two charters of one version".to_owned(),
+        Ok(CharterTaken::Next) => "accepted: in force".to_owned(),
+        Err(error) => format!("refused: {error}"),
+    }
+}
+
+/// Version 2 after `charter/good`, changed, signed by these seeds.
+pub fn next_charter(change: impl FnOnce(&mut Charter), seeds: &[u8]) -> Vec<u8> {
+    let before = charter(|_| ()).unwrap();
+    let mut one = plain_charter();
+    (one.version, one.prev, one.issued) = (2, Some(before.hash()), at(DAY_MS));
+    change(&mut one);
+    let keys: Vec<SecretKey> = seeds.iter().map(|seed| key(*seed)).collect();
+    let signed = Cosigned::seal(cbor::to_vec(&one), &keys.iter().collect::<Vec<_>>(), Domain::Charter, &before.federation());
+    signed.unwrap().bytes().to_vec()
+}
+
 fn judge_card(bytes: &[u8]) -> String {
     let roster = Roster::new(charter(|_| ()).unwrap());
     SignedCard::open(bytes, &federation(), |id| roster.member(id))
@@ -418,6 +448,31 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
         judge_charter,
     );
     add("charter/bad_version_two_first", signed(|one| (one.version, one.prev) = (2, Some(Hash([0; 32]))), &[1, 2]), judge_charter);
+    add("charter/next_good", next_charter(|_| (), &[1, 2]), judge_next);
+    add(
+        "charter/next_new_steward_signs_too",
+        next_charter(|one| (one.stewards[2].key, one.threshold) = (key(4).public(), 2), &[1, 2, 4]),
+        judge_next,
+    );
+    add("charter/bad_next_jump", next_charter(|one| one.version = 3, &[1, 2]), judge_next);
+    add("charter/bad_next_old", next_charter(|one| (one.version, one.prev) = (1, None), &[1, 2]), judge_next);
+    add("charter/bad_next_prev", next_charter(|one| one.prev = Some(Hash([9; 32])), &[1, 2]), judge_next);
+    add("charter/bad_next_one_signature", next_charter(|_| (), &[1]), judge_next);
+    // Both new stewards sign, and only one of those before.
+    let taken_over = |one: &mut Charter| (1..3).for_each(|index| one.stewards[index].key = key(4 + index as u8).public());
+    add("charter/bad_next_threshold_of_the_version_before", next_charter(taken_over, &[1, 5, 6]), judge_next);
+    let replaced = |one: &mut Charter| (0..3).for_each(|index| one.stewards[index].key = key(4 + index as u8).public());
+    add("charter/bad_next_threshold_of_its_own", next_charter(replaced, &[1, 2]), judge_next);
+    add("charter/bad_next_generation_falls", next_charter(|one| one.circles[0].generation = 1, &[1, 2]), judge_next);
+    let sneaks_in = |one: &mut Charter| {
+        one.circles[0].generation = 3;
+        one.circles[0].members.push(CircleMember { id: "hub".parse().unwrap(), since: 2, until: None });
+    };
+    add("charter/bad_next_joins_a_circle_in_the_past", next_charter(sneaks_in, &[1, 2]), judge_next);
+    add("charter/bad_next_resolves_another", next_charter(|one| one.resolves = Some(Hash([9; 32])), &[1, 2]), judge_next);
+    add("charter/rival", next_charter(|one| one.name = "Rival".to_owned(), &[1, 3]), judge_rival);
+    add("charter/bad_rival_one_signature", next_charter(|one| one.name = "Rival".to_owned(), &[3]), judge_rival);
+    add("charter/bad_rival_same_charter", next_charter(|_| (), &[2, 3]), judge_rival);
     // S-02: a small-order point where a steward's key stands.
     let mut weak = charter(|_| ()).unwrap().bytes().to_vec();
     let place = weak.windows(32).position(|window| window == key(3).public().to_bytes()).unwrap();
