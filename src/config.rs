@@ -1,9 +1,10 @@
 //! Configuration: `node.toml`, every key with a default, every unknown key refused by name.
 
 use crate::{
+    envelope::PublicKey,
     intake::Limits,
     policy::ListRole,
-    record::{MemberId, UnknownName, nearest},
+    record::{MemberId, Tlp, UnknownName, nearest},
 };
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lists: Vec<ListConfig>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operators: Vec<OperatorConfig>,
 }
 
 /// `[node]`: who and where.
@@ -62,6 +65,45 @@ pub struct ListConfig {
     pub name: String,
     pub file: PathBuf,
     pub role: String,
+}
+
+/// `[[operators]]`: a person at this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorConfig {
+    pub name: String,
+    /// The local account, if it is not called as the operator is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Public half of the operator's own key, for what needs two people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    pub roles: Vec<String>,
+    #[serde(default = "default_clearance")]
+    pub clearance: String,
+}
+
+fn default_clearance() -> String {
+    "amber".to_owned()
+}
+
+impl OperatorConfig {
+    /// The public half, if one is given.
+    pub fn key(&self) -> Result<Option<PublicKey>, String> {
+        let Some(text) = &self.key else { return Ok(None) };
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| "a public key has 64 hexadecimal digits".to_owned())?;
+        PublicKey::from_bytes(&bytes).map(Some).map_err(|error| error.to_string())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        const ROLES: [&str; 5] = ["reads", "decides", "publishes", "administers", "audits"];
+        if let Some(role) = self.roles.iter().find(|role| !ROLES.contains(&role.as_str())) {
+            return Err(UnknownName::new("role", role, ROLES.into_iter()).to_string());
+        }
+        Tlp::parse(&self.clearance).map_err(|error| error.to_string())?;
+        self.key().map(|_| ())
+    }
 }
 
 impl ListConfig {
@@ -120,7 +162,7 @@ impl Config {
             announce: Vec::new(),
             dial: Vec::new(),
         };
-        Self { node, policy: PolicyConfig::default(), limits: LimitsConfig::default(), lists: Vec::new() }
+        Self { node, policy: PolicyConfig::default(), limits: LimitsConfig::default(), lists: Vec::new(), operators: Vec::new() }
     }
 
     /// Reads `path`.
@@ -139,6 +181,9 @@ impl Config {
             refuse(format!("line {line}: {}", error.message()))
         })?;
         config.node.member.parse::<MemberId>().map_err(|error| refuse(format!("node.member: {error}")))?;
+        for operator in &config.operators {
+            operator.check().map_err(|error| refuse(format!("operator `{}`: {error}", operator.name)))?;
+        }
         for list in &config.lists {
             list.role().map_err(|error| refuse(format!("list `{}`: {error}", list.name)))?;
         }

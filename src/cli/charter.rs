@@ -197,7 +197,7 @@ fn before(context: &Context, file: Option<&Path>) -> Result<Option<SignedCharter
     Ok(Some(roster(context)?.roster().map_err(Failure::environment)?.charter().clone()))
 }
 
-fn roster(context: &Context) -> Result<RosterReply, Failure> {
+pub(super) fn roster(context: &Context) -> Result<RosterReply, Failure> {
     runtime()?.block_on(async {
         let client = Client::open(&context.data).await?;
         let answer = client.get("/v1/roster", &json!({})).await;

@@ -77,6 +77,7 @@ impl Client {
             started: Clock::System.now(),
             data: data.to_owned(),
             own: opened.own,
+            operators: http::Operators::of(&opened.config.operators),
         };
         let keeper = opened.door;
         std::thread::spawn(move || door::run(keeper, queue, events));

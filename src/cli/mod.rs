@@ -9,6 +9,7 @@ mod bench;
 mod card;
 mod charter;
 mod client;
+mod decisions;
 mod demo;
 mod explain;
 mod init;
@@ -62,6 +63,7 @@ enum Verb {
     Withdraw(withdraw::Arguments),
     Quarantine(quarantine::Arguments),
     Agreements(agreements::Arguments),
+    Decisions(decisions::Arguments),
     Status(status::Arguments),
     Demo(demo::Arguments),
     Bench(bench::Arguments),
@@ -135,6 +137,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Explain(arguments) => explain::run(context, arguments),
         Verb::Withdraw(arguments) => withdraw::run(context, arguments),
         Verb::Agreements(arguments) => agreements::run(context, arguments),
+        Verb::Decisions(arguments) => decisions::run(context, arguments),
         Verb::Status(arguments) => status::run(context, arguments),
         Verb::Demo(arguments) => demo::run(context, arguments),
         Verb::Bench(arguments) => bench::run(context, arguments),

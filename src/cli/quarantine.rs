@@ -1,8 +1,14 @@
 //! `huecry quarantine`: what does not count, and what an operator decides about it.
 
-use super::{Context, Failure, client::Client, print::grouped, runtime};
-use crate::ledger::AsideLine;
+use super::{Context, Failure, client::Client, key, print::grouped, runtime};
+use crate::{
+    clock::Clock,
+    http::{decision_text, sign_decision},
+    ledger::AsideLine,
+    node::keys::Purpose,
+};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// List what a pin or a contradiction has set aside; release it, or drop it for good.
 #[derive(clap::Args)]
@@ -14,26 +20,57 @@ pub struct Arguments {
 #[derive(clap::Subcommand)]
 enum Verb {
     /// Let count again, here, what was set aside of a feed.
-    Release { feed: String },
+    Release {
+        feed: String,
+        /// Your name among the operators, where two of them have keys: both run this.
+        #[arg(long, requires = "key")]
+        operator: Option<String>,
+        /// Your operator key's file.
+        #[arg(long, value_name = "FILE", requires = "operator")]
+        key: Option<PathBuf>,
+    },
     /// Decide that it stays out.
     Drop { feed: String },
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let screen = &context.screen;
-    let (verb, feed) = match arguments.verb {
-        None => return list(context),
-        Some(Verb::Release { feed }) => ("release", feed),
-        Some(Verb::Drop { feed }) => ("drop", feed),
-    };
-    let _done: Value = runtime()?.block_on(async {
+    match arguments.verb {
+        None => list(context),
+        Some(Verb::Release { feed, operator, key }) => release(context, &feed, operator, key),
+        Some(Verb::Drop { feed }) => {
+            let _done: Value = ask(context, json!({ "feed": feed, "decision": "drop" }))?;
+            context.screen.line(&format!("{feed}: stays out"));
+            context.screen.value(&json!({ "feed": feed, "decision": "drop" }));
+            Ok(())
+        }
+    }
+}
+
+fn ask(context: &Context, parameters: Value) -> Result<Value, Failure> {
+    runtime()?.block_on(async {
         let client = Client::open(&context.data).await?;
-        let answer = client.post("/v1/quarantine", &json!({ "feed": feed, "decision": verb })).await;
+        let answer = client.post("/v1/quarantine", &parameters).await;
         client.close().await?;
         answer
-    })?;
-    screen.line(&format!("{feed}: {}", if verb == "release" { "counts again here" } else { "stays out" }));
-    screen.value(&json!({ "feed": feed, "decision": verb }));
+    })
+}
+
+fn release(context: &Context, feed: &str, operator: Option<String>, key: Option<PathBuf>) -> Result<(), Failure> {
+    let mut parameters = json!({ "feed": feed, "decision": "release" });
+    if let (Some(name), Some(path)) = (operator, key) {
+        let key = key::read(&path, Purpose::Operator)?;
+        let roster = super::charter::roster(context)?.roster().map_err(Failure::environment)?;
+        let signature = sign_decision(&key, &roster.federation(), &decision_text(feed), Clock::System.now());
+        parameters["operator"] = json!(name);
+        parameters["signature"] = json!(hex::encode(signature));
+    }
+    let done = ask(context, parameters)?;
+    if done.get("decided") == Some(&json!(true)) {
+        context.screen.line(&format!("{feed}: counts again here"));
+    } else {
+        context.screen.line(&format!("{feed}: signed; a second operator must run the same today"));
+    }
+    context.screen.value(&done);
     Ok(())
 }
 

@@ -115,6 +115,7 @@ async fn serve(context: &Context, opened: setup::Opened) -> Result<Life, Failure
         started: Clock::System.now(),
         data: context.data.clone(),
         own: opened.own.clone(),
+        operators: http::Operators::of(&opened.config.operators),
     };
     let listener = http::listen(&context.data).map_err(Failure::environment)?;
     tokio::spawn(http::drain(local.clone()));

@@ -40,6 +40,8 @@ pub enum Domain {
     Card,
     Statement,
     Whereabouts,
+    /// An operator's decision; never leaves the node.
+    Decision,
 }
 
 impl Domain {
@@ -52,6 +54,7 @@ impl Domain {
             Self::Card => "huecry/v1/card",
             Self::Statement => "huecry/v1/statement",
             Self::Whereabouts => "huecry/v1/whereabouts",
+            Self::Decision => "huecry/v1/decision",
         }
     }
 

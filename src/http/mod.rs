@@ -5,7 +5,7 @@
 //! GET  /v1/query             POST /v1/withdraw
 //! GET  /v1/explain           POST /v1/document    (body: a charter, stamp or card)
 //! GET  /v1/roster            POST /v1/quarantine
-//! GET  /v1/head, /v1/quarantine, /v1/agreements, /metrics
+//! GET  /v1/head, /v1/quarantine, /v1/agreements, /v1/decisions, /metrics
 //! ```
 //!
 //! The socket has mode 0660 in a directory of mode 0750, so the file system says who may ask; the peer's user id is logged
@@ -13,6 +13,7 @@
 
 mod agreements;
 mod metrics;
+mod operators;
 mod publish;
 mod queue;
 mod roster;
@@ -30,12 +31,15 @@ use crate::{
     record::{MemberId, Reason, RecordRef, Timestamp, Tlp},
 };
 use axum::{
-    Json, Router,
-    extract::{Query, State},
+    Extension, Json, Router,
+    extract::{DefaultBodyLimit, Query, State},
     http::StatusCode,
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use operators::{Caller, Deed, Operator, Role};
+
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -51,9 +55,10 @@ use std::{
 use tokio::net::UnixListener;
 
 pub use agreements::AgreementReply;
+pub use operators::{Operators, sign_decision};
 pub use publish::{ListHit, PublishParameters, PublishReply, ReachLine};
 pub use queue::{drain, queued};
-pub use roster::{DocumentParameters, RosterReply};
+pub use roster::{DocumentParameters, RosterReply, decision_text};
 
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "huecry.sock";
@@ -61,6 +66,8 @@ pub const SOCKET: &str = "huecry.sock";
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections at once; each is a local process.
 const CONNECTIONS_MAX: usize = 256;
+/// Most lines of what people did in one answer.
+const DECISIONS_MAX: usize = 1_000;
 /// Longest JSON body.
 const JSON_BYTES_MAX: usize = 1024 * 1024;
 
@@ -81,6 +88,7 @@ pub struct Local {
     pub data: PathBuf,
     /// Whether our lane may publish yet.
     pub own: OwnHeads,
+    pub operators: Operators,
 }
 
 /// An answer that is no success.
@@ -93,6 +101,10 @@ pub struct ApiError {
 impl ApiError {
     fn bad(error: impl std::fmt::Display) -> Self {
         Self { status: StatusCode::BAD_REQUEST, text: error.to_string() }
+    }
+
+    fn forbidden(text: impl std::fmt::Display) -> Self {
+        Self { status: StatusCode::FORBIDDEN, text: text.to_string() }
     }
 
     fn nothing(text: impl std::fmt::Display) -> Self {
@@ -139,19 +151,41 @@ impl From<DoorError> for ApiError {
 
 /// The window's routes.
 pub fn router(local: Local) -> Router {
-    Router::new()
+    let of = |role: Role| from_fn_with_state((local.clone(), role), operators::check);
+    let json = || DefaultBodyLimit::max(JSON_BYTES_MAX);
+    let reads = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/query", get(ask))
         .route("/v1/explain", get(explain))
-        .route("/v1/withdraw", post(withdraw).layer(axum::extract::DefaultBodyLimit::max(JSON_BYTES_MAX)))
-        .route("/v1/publish", post(publish::publish).layer(axum::extract::DefaultBodyLimit::disable()))
         .route("/v1/roster", get(roster::roster))
         .route("/v1/agreements", get(agreements::agreements))
-        .route("/metrics", get(metrics::metrics))
         .route("/v1/head", get(roster::head))
-        .route("/v1/quarantine", get(roster::quarantine).post(roster::decide))
-        .route("/v1/document", post(roster::document).layer(axum::extract::DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)))
-        .with_state(local)
+        .route("/v1/quarantine", get(roster::quarantine))
+        .route("/metrics", get(metrics::metrics))
+        .route_layer(of(Role::Reads));
+    let decides = Router::new().route("/v1/quarantine", post(roster::decide).layer(json())).route_layer(of(Role::Decides));
+    let publishes = Router::new()
+        .route("/v1/withdraw", post(withdraw_deed).layer(json()))
+        .route("/v1/publish", post(publish::publish_deed).layer(DefaultBodyLimit::disable()))
+        .route_layer(of(Role::Publishes));
+    let administers = Router::new()
+        .route("/v1/document", post(roster::document).layer(DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)))
+        .route_layer(of(Role::Administers));
+    let audits = Router::new().route("/v1/decisions", get(decisions)).route_layer(of(Role::Audits));
+    reads.merge(decides).merge(publishes).merge(administers).merge(audits).with_state(local)
+}
+
+/// One line of what people did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DecisionLine {
+    pub at: String,
+    pub by: String,
+    pub what: String,
+}
+
+async fn decisions(State(local): State<Local>) -> Result<Json<Vec<DecisionLine>>, ApiError> {
+    let found = blocking(move || Ok(local.ledger.decisions(DECISIONS_MAX)?)).await?;
+    Ok(Json(found.into_iter().map(|one| DecisionLine { at: one.at.to_string(), by: one.by, what: one.what }).collect()))
 }
 
 /// What `status` says.
@@ -281,8 +315,13 @@ impl QueryParameters {
     }
 }
 
-async fn ask(State(local): State<Local>, Query(parameters): Query<QueryParameters>) -> Result<Json<query::Answer>, ApiError> {
-    let question = parameters.question()?;
+async fn ask(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Query(parameters): Query<QueryParameters>,
+) -> Result<Json<query::Answer>, ApiError> {
+    let mut question = parameters.question()?;
+    question.tlp_max = Some(question.tlp_max.map_or(operator.clearance, |tlp| tlp.min(operator.clearance)));
     blocking(move || Ok(query::answer(&local.ledger, &question, local.clock.now())?)).await.map(Json)
 }
 
@@ -291,10 +330,17 @@ struct ExplainParameters {
     what: String,
 }
 
-async fn explain(State(local): State<Local>, Query(parameters): Query<ExplainParameters>) -> Result<Json<Vec<query::Story>>, ApiError> {
+async fn explain(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Query(parameters): Query<ExplainParameters>,
+) -> Result<Json<Vec<query::Story>>, ApiError> {
     blocking(move || {
         let intake = local.current.get();
-        Ok(query::explain(&local.ledger, &intake.roster, &intake.lists, &parameters.what, local.clock.now())?)
+        let mut stories = query::explain(&local.ledger, &intake.roster, &intake.lists, &parameters.what, local.clock.now())?;
+        // Above the asker's clearance there is nothing, as if it did not exist.
+        stories.retain(|story| Tlp::parse(&story.assertion.tlp).is_ok_and(|tlp| tlp <= operator.clearance));
+        Ok(stories)
     })
     .await
     .map(Json)
@@ -321,6 +367,13 @@ pub struct WithdrawReply {
     /// It waits, durable and unsigned, until the lane may publish; under this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued: Option<String>,
+}
+
+/// As [`withdraw`], with a line for the journal.
+async fn withdraw_deed(state: State<Local>, Json(parameters): Json<WithdrawParameters>) -> Result<impl IntoResponse, ApiError> {
+    let deed = format!("withdraws {} as {}", parameters.what.join(", "), parameters.reason);
+    let reply = withdraw(state, Json(parameters)).await?;
+    Ok((Extension(Deed(deed)), reply))
 }
 
 async fn withdraw(State(local): State<Local>, Json(parameters): Json<WithdrawParameters>) -> Result<Json<WithdrawReply>, ApiError> {
@@ -409,9 +462,9 @@ pub async fn serve(listener: UnixListener, router: Router) {
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let operator = stream.peer_cred().map(|cred| cred.uid()).ok();
-        tracing::debug!(operator, "local connection");
-        let service = TowerToHyperService::new(router.clone());
+        // Without credentials there is nobody to answer to.
+        let Ok(credentials) = stream.peer_cred() else { continue };
+        let service = TowerToHyperService::new(router.clone().layer(Extension(Caller(credentials.uid()))));
         tokio::spawn(async move {
             // `axum::serve` has no header timeout; hyper's needs a timer to be one.
             let connection = hyper::server::conn::http1::Builder::new()

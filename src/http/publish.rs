@@ -6,7 +6,7 @@
 //!
 //! A dry run reads everything, signs nothing, and says whom it would reach and which lists its values are on.
 
-use super::{ApiError, Local, queue};
+use super::{ApiError, Local, operators::Deed, queue};
 use crate::{
     exchange::{Complaint, Item, LINE_BYTES_MAX, Layout, SNIFF_BYTES, TextReader, sniff},
     node::door::{DoorError, Publication, Published, ReportOf, Request, reach, shared_channel},
@@ -15,9 +15,10 @@ use crate::{
     },
 };
 use axum::{
-    Json,
+    Extension, Json,
     body::{Body, Bytes},
     extract::{Query, State},
+    response::IntoResponse,
 };
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -185,7 +186,20 @@ fn plan(parameters: &PublishParameters, now: Timestamp) -> Result<Plan, ApiError
     })
 }
 
-/// `POST /v1/publish`
+/// `POST /v1/publish`, with a line for the journal.
+pub(super) async fn publish_deed(
+    state: State<Local>,
+    Query(parameters): Query<PublishParameters>,
+    body: Body,
+) -> Result<impl IntoResponse, ApiError> {
+    let (title, channel, dry_run) = (parameters.title.clone(), parameters.channel.clone(), parameters.dry_run);
+    let reply = publish(state, Query(parameters), body).await?;
+    let where_to = reply.first.clone().unwrap_or(channel);
+    let word = if dry_run { "tries" } else { "publishes" };
+    Ok((Extension(Deed(format!("{word} `{}`, {} records, {where_to}", title, reply.records))), reply))
+}
+
+/// Reads a body and publishes what it holds.
 pub(super) async fn publish(
     State(local): State<Local>,
     Query(parameters): Query<PublishParameters>,

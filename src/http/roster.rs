@@ -1,6 +1,9 @@
 //! Who may speak, at the local window: the documents in force, and new ones from a person.
 
-use super::{ApiError, Local, blocking};
+use super::{
+    ApiError, Local, blocking,
+    operators::{Deed, Operator},
+};
 use crate::{
     charter::Roster,
     intake::Known as _,
@@ -9,9 +12,10 @@ use crate::{
     record::{FeedId, UnknownName},
 };
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{Query, State},
+    response::IntoResponse,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -76,13 +80,15 @@ pub(super) async fn document(
     State(local): State<Local>,
     Query(parameters): Query<DocumentParameters>,
     body: Bytes,
-) -> Result<Json<serde_json::Value>, ApiError> {
+) -> Result<impl IntoResponse, ApiError> {
+    let kind = if parameters.document == crate::node::door::document::CHARTER { "charter" } else { "card" };
+    let deed = Deed(format!("puts a {kind} in force, SHA-256 {}", crate::envelope::Hash::of(&body)));
     let (reply, answer) = tokio::sync::oneshot::channel();
     let request = Request::Document { document: parameters.document, bytes: body.to_vec(), reply: Some(reply) };
     let door = local.door.clone();
     blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
     answer.await.map_err(|_| DoorError::Stopping)??;
-    Ok(Json(json!({ "taken": true })))
+    Ok((Extension(deed), Json(json!({ "taken": true }))))
 }
 
 /// A place of a feed.
@@ -111,12 +117,37 @@ pub(super) async fn quarantine(State(local): State<Local>) -> Result<Json<Vec<As
 pub(super) struct QuarantineParameters {
     feed: String,
     decision: String,
+    /// Name of the operator who signs, and the signature in hexadecimal, where two people are needed.
+    #[serde(default)]
+    operator: Option<String>,
+    #[serde(default)]
+    signature: Option<String>,
+}
+
+/// Stopping takes one person, forcing takes two: a release lets count what a pin or a proof has set aside.
+fn decided_by(local: &Local, operator: &Operator, parameters: &QuarantineParameters) -> Result<Vec<String>, ApiError> {
+    if parameters.decision != "release" || !local.operators.two_needed() {
+        return Ok(vec![operator.name.clone()]);
+    }
+    let (Some(name), Some(signature)) = (&parameters.operator, &parameters.signature) else {
+        return Err(ApiError::forbidden("a release needs two operators with their own keys; run it with --operator NAME --key FILE"));
+    };
+    let mut bytes = [0; 64];
+    hex::decode_to_slice(signature, &mut bytes).map_err(ApiError::bad)?;
+    let federation = local.current.get().roster.federation();
+    local.operators.sign(&federation, &decision_text(&parameters.feed), name, &bytes, local.clock.now())
+}
+
+/// What operators sign when they release a feed from quarantine.
+pub fn decision_text(feed: &str) -> String {
+    format!("release {feed}")
 }
 
 pub(super) async fn decide(
     State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
     Json(parameters): Json<QuarantineParameters>,
-) -> Result<Json<serde_json::Value>, ApiError> {
+) -> Result<impl IntoResponse, ApiError> {
     let feed: FeedId = parameters.feed.parse().map_err(ApiError::bad)?;
     let step = match parameters.decision.as_str() {
         "release" => QuarantineStep::Release,
@@ -128,10 +159,16 @@ pub(super) async fn decide(
     if !there {
         return Err(ApiError::nothing(format!("nothing of {feed} is in quarantine")));
     }
+    let names = decided_by(&local, &operator, &parameters)?;
+    if step == QuarantineStep::Release && local.operators.two_needed() && names.len() < 2 {
+        let deed = Deed(format!("asks to release {feed} from quarantine, signed by {}", names.join(", ")));
+        return Ok((Extension(deed), Json(json!({ "decided": false, "signed": names }))));
+    }
+    let deed = Deed(format!("decides for {}: {} {feed} from quarantine", names.join(" and "), parameters.decision));
     let (reply, answer) = tokio::sync::oneshot::channel();
-    let request = Request::Quarantine { feed, step, by: local.identity.member.to_string(), reply };
+    let request = Request::Quarantine { feed, step, by: names.join("+"), reply };
     let door = local.door.clone();
     blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
     answer.await.map_err(|_| DoorError::Stopping)??;
-    Ok(Json(json!({ "decided": true })))
+    Ok((Extension(deed), Json(json!({ "decided": true, "signed": names }))))
 }

@@ -30,6 +30,16 @@ pub enum Entry {
     Quarantine(QuarantineEntry),
     /// What is left of a batch whose body was rewritten out.
     Erased(ErasedEntry),
+    /// What a person did here.
+    Decision(DecisionEntry),
+}
+
+/// What a person did here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionEntry {
+    pub at: Timestamp,
+    pub by: String,
+    pub what: String,
 }
 
 /// A batch without its body: its place in its feed stays proved, its records are gone.
@@ -255,6 +265,7 @@ const BATCH: u8 = 5;
 const RIVAL: u8 = 6;
 const QUARANTINE: u8 = 7;
 const ERASED: u8 = 8;
+const DECISION: u8 = 9;
 
 impl Entry {
     /// The entry as it stands in a frame.
@@ -269,6 +280,7 @@ impl Entry {
             Self::Batch(batch) => tagged(BATCH, &cbor::to_vec(batch)),
             Self::Quarantine(entry) => tagged(QUARANTINE, &cbor::to_vec(entry)),
             Self::Erased(entry) => tagged(ERASED, &cbor::to_vec(entry)),
+            Self::Decision(entry) => tagged(DECISION, &cbor::to_vec(entry)),
         }
     }
 
@@ -290,6 +302,9 @@ impl Entry {
             ERASED => cbor::decode_stored(bytes)
                 .map(Self::Erased)
                 .map_err(|error| LedgerError::Damaged(format!("an erased entry in the journal: {error}"))),
+            DECISION => cbor::decode_stored(bytes)
+                .map(Self::Decision)
+                .map_err(|error| LedgerError::Damaged(format!("a decision in the journal: {error}"))),
             other => Err(LedgerError::Damaged(format!("journal entry kind {other} needs a newer huecry"))),
         }
     }

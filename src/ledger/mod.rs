@@ -242,6 +242,17 @@ impl Ledger {
         self.state(|state| state.withdrawn(record))
     }
 
+    /// What people did here, the newest first.
+    pub fn decisions(&self, limit: usize) -> Result<Vec<DecisionEntry>, LedgerError> {
+        let mut found = Vec::new();
+        for position in self.state(|state| state.decisions(limit))? {
+            if let Entry::Decision(decision) = Entry::decode(&self.shared.journal.read(position)?)? {
+                found.push(decision);
+            }
+        }
+        Ok(found)
+    }
+
     /// Records that wait for a person.
     pub fn held(&self, limit: usize) -> Result<Vec<Place>, LedgerError> {
         self.state(|state| state.held(limit))
@@ -386,6 +397,13 @@ impl Writer {
     pub fn keep_charter(&mut self, version: u64, bytes: &[u8]) -> Result<(), LedgerError> {
         let position = self.journal.append(&Entry::Charter(bytes.to_vec()).encode())?;
         self.changes.document(DocumentKey::Charter(version), position);
+        Ok(())
+    }
+
+    /// Notes what a person did.
+    pub fn keep_decision(&mut self, decision: DecisionEntry) -> Result<(), LedgerError> {
+        let position = self.journal.append(&Entry::Decision(decision).encode())?;
+        self.changes.decision(position);
         Ok(())
     }
 
@@ -555,6 +573,7 @@ impl Writer {
                 let version = charter_version(&bytes)?;
                 self.changes.document(DocumentKey::Charter(version), position);
             }
+            Entry::Decision(_) => self.changes.decision(position),
             Entry::Rival(_) => self.changes.document(DocumentKey::Rival, position),
             Entry::Stamp(_) => self.changes.document(DocumentKey::Stamp, position),
             Entry::Card(bytes) => {

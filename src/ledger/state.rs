@@ -30,6 +30,7 @@ mod table {
     pub const DISPUTE: u8 = b'D';
     pub const DOCUMENT: u8 = b'K';
     pub const ASIDE: u8 = b'Q';
+    pub const DECISION: u8 = b'J';
 }
 
 /// How many records of a feed met which end.
@@ -290,6 +291,15 @@ impl State {
         Ok(found)
     }
 
+    /// Where the newest decisions stand, the newest first.
+    pub fn decisions(&self, limit: usize) -> Result<Vec<Position>, LedgerError> {
+        let mut found = Vec::new();
+        for row in self.tree.scan_prefix([table::DECISION]).rev().take(limit) {
+            found.extend(row.map_err(broken)?.0.last_chunk::<8>().map(|position| Position::from_be_bytes(*position)));
+        }
+        Ok(found)
+    }
+
     /// Numbers of batches that were set aside, of every feed, at most `limit`.
     pub fn all_aside(&self, limit: usize) -> Result<Vec<u64>, LedgerError> {
         let mut found = Vec::new();
@@ -345,6 +355,11 @@ impl Changes {
     /// Notes a withdrawal. The first reason given stays, unless a later one asks for more.
     pub fn withdraw(&mut self, target: &RecordRef, withdrawn: &Withdrawn) {
         self.batch.insert(keyed(table::WITHDRAWN, &[&record_key(target)]), cbor::to_vec(withdrawn));
+    }
+
+    /// Notes where a decision stands.
+    pub fn decision(&mut self, position: Position) {
+        self.batch.insert(keyed(table::DECISION, &[&position.to_be_bytes()]), &[]);
     }
 
     /// Takes a batch out of its feed and keeps it aside.

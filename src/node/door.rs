@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     envelope::{Audience, Class, Hash, Head, KeyId, ProvedHead, PublicKey, SecretKey, SignedHead},
     intake::{Blame, Intake, Known as _, Placed, Refusal},
-    ledger::{Aside, Counts, Ledger, LedgerError, QuarantineStep, Writer},
+    ledger::{Aside, Counts, DecisionEntry, Ledger, LedgerError, QuarantineStep, Writer},
     policy::may_send,
     publish::{Draft, Lane, PublishError, Publisher},
     record::{ChannelName, FeedId, Kind, MemberId, Reason, Record, RecordRef, Report, Timestamp, Tlp, UnknownName, WireRef, Withdrawal},
@@ -142,6 +142,11 @@ pub enum Request {
     /// Another branch of a feed that has not reached its pin was heard of.
     OtherBranch {
         feed: FeedId,
+    },
+    /// What a person did, for the journal.
+    Decision {
+        by: String,
+        what: String,
     },
     /// Time has passed or the charter has changed: agreements are carried out.
     Agreements,
@@ -705,6 +710,11 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
         Request::OtherBranch { feed } => {
             if let Err(error) = door.other_branch(&feed, out) {
                 tracing::warn!(%error, %feed, "another branch of a feed could not be looked into");
+            }
+        }
+        Request::Decision { by, what } => {
+            if let Err(error) = door.writer.keep_decision(DecisionEntry { at: door.clock.now(), by, what }) {
+                tracing::error!(%error, "what an operator did could not be journaled");
             }
         }
         Request::Agreements => {

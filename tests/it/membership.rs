@@ -205,6 +205,15 @@ fn k_05_what_a_stolen_key_writes_after_the_pin_counts_nowhere_and_late_joiners_g
     let vendor = federation.newcomer("vendor-one", "vendor");
     federation.admit(2, &[&vendor]);
     federation.join(&vendor);
+    let mut config = std::fs::read_to_string(hub.join("node.toml")).unwrap();
+    for name in ["dora", "emil"] {
+        let made = federation.run(&hub, &["--json", "key", "new", "operator", "--out", &federation.text(&format!("{name}.operator"))]);
+        let key = json_of(&made)["public"].as_str().unwrap().to_owned();
+        let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
+        config += &format!("\n[[operators]]\nname = \"{name}\"\nuser = \"{user}\"\nkey = \"{key}\"\n");
+        config += "roles = [\"reads\", \"decides\", \"publishes\", \"administers\", \"audits\"]\n";
+    }
+    std::fs::write(hub.join("node.toml"), config).unwrap();
     let hub_node = start(&hub);
     let vendor_node = start(&vendor);
     federation.run(&vendor, &["publish", "--value", "honest.example"]);
@@ -227,8 +236,18 @@ fn k_05_what_a_stolen_key_writes_after_the_pin_counts_nowhere_and_late_joiners_g
     assert!(stdout(&listed).contains("vendor-one/indicators  #2 to #2, 1 batches"), "{}", stdout(&listed));
     federation.run(&vendor, &["publish", "--value", "resumed.example", "--alone"]);
     until("the new epoch to arrive", || knows(&hub, "resumed.example"));
-    // An operator may decide otherwise, and back.
-    federation.run(&hub, &["quarantine", "release", "vendor-one/indicators"]);
+    // Two operators may decide otherwise; one is not enough, nor one twice.
+    let release = |name: &str| {
+        let key = federation.text(&format!("{name}.operator"));
+        json_of(&huecry(&hub, &["--json", "quarantine", "release", "vendor-one/indicators", "--operator", name, "--key", &key]))
+    };
+    assert_eq!(code(&huecry(&hub, &["quarantine", "release", "vendor-one/indicators"])), 1, "no signature");
+    assert_eq!(release("dora")["decided"], false);
+    assert_eq!(release("dora")["decided"], false);
+    assert!(!knows(&hub, "forged.example"));
+    assert_eq!(release("emil")["decided"], true);
+    let decisions = stdout(&federation.run(&hub, &["decisions"]));
+    assert!(decisions.contains("dora  decides for dora and emil: release vendor-one/indicators from quarantine"), "{decisions}");
     until("the released value to count", || knows(&hub, "forged.example"));
     assert_eq!(code(&huecry(&hub, &["quarantine", "drop", "vendor-one/indicators"])), 1, "nothing is aside any more");
     drop((hub_node, vendor_node));
@@ -319,6 +338,41 @@ fn two_nodes_of_one_member_publish_on_their_own_lanes_and_never_fork() {
         .map(|feed| (feed["feed"].as_str().unwrap().to_owned(), feed["quarantined"].as_bool().unwrap()))
         .collect();
     assert_eq!(feeds, [("vendor-one/indicators".to_owned(), false), ("vendor-one/indicators~1".to_owned(), false)]);
+}
+
+#[test]
+fn an_operator_does_what_its_roles_allow_and_sees_up_to_its_clearance() {
+    let data = crate::support::founded();
+    let place = data.path();
+    let list = place.join("list");
+    std::fs::write(&list, "secret.example\n").unwrap();
+    // Imported lists are TLP:RED.
+    assert_eq!(code(&huecry(place, &["import", list.to_str().unwrap()])), 0);
+    assert!(knows(place, "secret.example"), "whoever keeps a node without operators may do everything");
+    let config = std::fs::read_to_string(place.join("node.toml")).unwrap();
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
+    let with = |user: &str, roles: &str, clearance: &str| {
+        let operator = format!("\n[[operators]]\nname = \"ana\"\nuser = \"{user}\"\nroles = [{roles}]\nclearance = \"{clearance}\"\n");
+        std::fs::write(place.join("node.toml"), format!("{config}{operator}")).unwrap();
+    };
+    with(&user, "\"reads\"", "amber");
+    assert!(!knows(place, "secret.example"), "above the clearance it is as if it did not exist");
+    let refused = huecry(place, &["publish", "--value", "a.example"]);
+    assert_eq!(code(&refused), 1);
+    assert!(stderr(&refused).contains("operator `ana` has not the role `publishes`"), "{}", stderr(&refused));
+    with(&user, "\"reads\", \"publishes\", \"audits\"", "red");
+    assert!(knows(place, "secret.example"));
+    assert_eq!(code(&huecry(place, &["publish", "--value", "a.example"])), 0);
+    let decisions = stdout(&huecry(place, &["decisions"]));
+    assert!(decisions.contains("ana  publishes `1 values`, 1 records, xx-agency/indicators#1.1"), "{decisions}");
+    with("nobody", "\"reads\"", "red");
+    let stranger = huecry(place, &["query", "a.example"]);
+    assert_eq!(code(&stranger), 1);
+    assert!(stderr(&stranger).contains("is no operator of this node"), "{}", stderr(&stranger));
+    with(&user, "\"raeds\"", "red");
+    let typo = huecry(place, &["query", "a.example"]);
+    assert_eq!(code(&typo), 2);
+    assert!(stderr(&typo).contains("did you mean `reads`?"), "{}", stderr(&typo));
 }
 
 fn copy(from: &Path, to: &Path) {
