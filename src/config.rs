@@ -41,6 +41,35 @@ pub struct NodeConfig {
     pub announce: Vec<String>,
     #[serde(default)]
     pub dial: Vec<String>,
+    /// `socks5://HOST:PORT` or `http://HOST:PORT` through which every outgoing connection goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
+}
+
+/// A proxy for outgoing connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    /// SOCKS5 (RFC 1928), without a password.
+    Socks5(String),
+    /// HTTP CONNECT (RFC 9110 section 9.3.6).
+    Http(String),
+}
+
+impl std::str::FromStr for Proxy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let place = |rest: &str| {
+            let (host, port) = rest.trim_end_matches('/').rsplit_once(':')?;
+            (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| format!("{host}:{port}"))
+        };
+        let wrong = || format!("`{text}` is no proxy; write socks5://HOST:PORT or http://HOST:PORT");
+        match text.split_once("://") {
+            Some(("socks5", rest)) => place(rest).map(Self::Socks5).ok_or_else(wrong),
+            Some(("http", rest)) => place(rest).map(Self::Http).ok_or_else(wrong),
+            _ => Err(wrong()),
+        }
+    }
 }
 
 /// `[policy]`.
@@ -161,6 +190,7 @@ impl Config {
             listen: default_listen(),
             announce: Vec::new(),
             dial: Vec::new(),
+            proxy: None,
         };
         Self { node, policy: PolicyConfig::default(), limits: LimitsConfig::default(), lists: Vec::new(), operators: Vec::new() }
     }
@@ -181,6 +211,9 @@ impl Config {
             refuse(format!("line {line}: {}", error.message()))
         })?;
         config.node.member.parse::<MemberId>().map_err(|error| refuse(format!("node.member: {error}")))?;
+        if let Some(proxy) = &config.node.proxy {
+            proxy.parse::<Proxy>().map_err(|error| refuse(format!("node.proxy: {error}")))?;
+        }
         for operator in &config.operators {
             operator.check().map_err(|error| refuse(format!("operator `{}`: {error}", operator.name)))?;
         }

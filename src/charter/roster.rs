@@ -266,6 +266,12 @@ impl Roster {
         self.charter.charter().members.iter().find(|member| member.id == *id)
     }
 
+    /// The newest moment that a document of the stewards or a coordinator names: no honest clock is behind it.
+    pub fn time_floor(&self) -> Timestamp {
+        let issued = self.charter.charter().issued;
+        self.stamp.as_ref().map_or(issued, |stamp| stamp.stamp().time.max(issued))
+    }
+
     /// Whether the charter is known to be current.
     pub fn freshness(&self, now: Timestamp) -> Freshness {
         let charter = self.charter.charter();

@@ -3,6 +3,7 @@
 use super::{Context, Failure, runtime};
 use crate::{
     clock::Clock,
+    config::Config,
     node::{
         bootstrap,
         keys::{KeyStore, Purpose},
@@ -27,7 +28,11 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
             let keys = KeyStore::in_data(data).map_err(Failure::environment)?;
             let node = keys.read(Purpose::Node).map_err(Failure::environment)?;
             context.screen.note("asking for the charter and everyone's cards");
-            let invitation = runtime()?.block_on(bootstrap::fetch(&node, &federation, &addresses)).map_err(Failure::environment)?;
+            let config = Config::read(&data.join("node.toml")).map_err(Failure::usage)?;
+            // INVARIANT: Config::read has checked the proxy.
+            let proxy = config.node.proxy.and_then(|text| text.parse().ok());
+            let fetching = bootstrap::fetch(&node, &federation, &addresses, proxy.as_ref());
+            let invitation = runtime()?.block_on(fetching).map_err(Failure::environment)?;
             membership::take_invitation(data, invitation, Some(&federation), now)?
         }
     };

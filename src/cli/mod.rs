@@ -11,6 +11,7 @@ mod charter;
 mod client;
 mod decisions;
 mod demo;
+mod doctor;
 mod explain;
 mod init;
 mod join;
@@ -65,6 +66,7 @@ enum Verb {
     Agreements(agreements::Arguments),
     Decisions(decisions::Arguments),
     Status(status::Arguments),
+    Doctor(doctor::Arguments),
     Demo(demo::Arguments),
     Bench(bench::Arguments),
 }
@@ -139,6 +141,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Agreements(arguments) => agreements::run(context, arguments),
         Verb::Decisions(arguments) => decisions::run(context, arguments),
         Verb::Status(arguments) => status::run(context, arguments),
+        Verb::Doctor(arguments) => doctor::run(context, arguments),
         Verb::Demo(arguments) => demo::run(context, arguments),
         Verb::Bench(arguments) => bench::run(context, arguments),
     }

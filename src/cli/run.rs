@@ -129,6 +129,7 @@ async fn serve(context: &Context, opened: setup::Opened) -> Result<Life, Failure
         listen: opened.config.node.listen,
         announce: opened.config.node.announce,
         dial: opened.config.node.dial,
+        proxy: opened.config.node.proxy.and_then(|text| text.parse().ok()),
         watch,
         keys: opened.keys,
         own: opened.own,

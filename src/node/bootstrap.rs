@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     charter::{CHARTER_BYTES_MAX, DOCUMENT_FORMAT},
+    config::Proxy,
     envelope::{FederationId, Hash, SecretKey},
     replica::{Ask, Hello, Message, PROTOCOL_VERSION, PeerKey, number},
 };
@@ -70,8 +71,13 @@ impl Haul {
 }
 
 /// Fetches charters, stamp and cards from whoever of `addresses` answers first.
-pub async fn fetch(node: &SecretKey, federation: &FederationId, addresses: &[String]) -> Result<Invitation, NodeError> {
-    let attempt = tokio::time::timeout(PATIENCE, fetching(node, federation, addresses)).await;
+pub async fn fetch(
+    node: &SecretKey,
+    federation: &FederationId,
+    addresses: &[String],
+    proxy: Option<&Proxy>,
+) -> Result<Invitation, NodeError> {
+    let attempt = tokio::time::timeout(PATIENCE, fetching(node, federation, addresses, proxy)).await;
     let nobody = || {
         NodeError::Fatal(format!(
             "nobody at {} let this node in; have the stewards published the charter with this member in it, and is the port open from here?",
@@ -83,8 +89,13 @@ pub async fn fetch(node: &SecretKey, federation: &FederationId, addresses: &[Str
     Ok(Invitation { format: DOCUMENT_FORMAT, charters: haul.charters, stamp: haul.stamp, cards: haul.cards, addresses })
 }
 
-async fn fetching(node: &SecretKey, federation: &FederationId, addresses: &[String]) -> Result<Option<Haul>, NodeError> {
-    let mut swarm = swarm::build(node, &Topics::of(federation))?;
+async fn fetching(
+    node: &SecretKey,
+    federation: &FederationId,
+    addresses: &[String],
+    proxy: Option<&Proxy>,
+) -> Result<Option<Haul>, NodeError> {
+    let mut swarm = swarm::build(node, &Topics::of(federation), proxy)?;
     let me = node.public().to_bytes();
     let mut keys: HashMap<PeerId, PeerKey> = HashMap::new();
     for text in addresses {

@@ -84,6 +84,8 @@ pub enum DoorError {
     Ledger(#[from] LedgerError),
     #[error("{0}; `--alone` publishes without them, if you are sure that nothing was published from elsewhere")]
     Waiting(Waiting),
+    #[error("the local clock says {now}, but a signed document is of {floor}; set the clock, or what is signed now would be dated wrongly")]
+    Clock { now: Timestamp, floor: Timestamp },
     #[error("the node is stopping")]
     Stopping,
 }
@@ -363,6 +365,10 @@ impl Door {
         let identity = Arc::clone(&self.identity);
         let key = Arc::clone(self.publishing.as_ref().ok_or(DoorError::NoKey)?);
         let from = own_key(&intake, &identity.member, &key.public(), self.clock.now())?;
+        let (now, floor) = (self.clock.now(), intake.roster.time_floor());
+        if now.plus_ms(crate::intake::CLOCK_SKEW_MS) < floor {
+            return Err(DoorError::Clock { now, floor });
+        }
         if shared_channel(&intake, &identity.member, channel)? {
             if let Some(waiting) = self.own.waiting() {
                 return Err(DoorError::Waiting(waiting));

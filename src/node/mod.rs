@@ -17,6 +17,7 @@ pub mod door;
 pub mod keys;
 pub mod membership;
 pub mod own_heads;
+pub mod proxy;
 pub mod setup;
 pub mod streams;
 pub mod swarm;
@@ -26,6 +27,7 @@ use crate::{
         ADDRESSES_MAX, Roster, SignedStamp, Stage, WHEREABOUTS_DAYS_MAX, Whereabouts, open_whereabouts, sign_whereabouts, whereabouts_key,
     },
     clock::Clock,
+    config::Proxy,
     envelope::{PublicKey, SecretKey, SignedHead},
     intake::{Blame, Intake, Known as _, Placed},
     ledger::Ledger,
@@ -47,7 +49,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use streams::{Incoming, Outlet};
 use swarm::{Behaviour, BehaviourEvent, Topics};
@@ -58,6 +60,8 @@ const LINKS_MAX: usize = 16;
 const TICK: Duration = Duration::from_millis(50);
 /// How often lost connections are dialled again.
 const DIAL_INTERVAL_MS: u64 = 2_000;
+/// How far the wall clock may differ from the steady one, or be behind signed documents: the skew that is harmless.
+const CLOCK_STEP_MS: u64 = crate::intake::CLOCK_SKEW_MS;
 /// How often ended agreements are looked for.
 const AGREEMENTS_INTERVAL_MS: u64 = 5_000;
 /// A stamp is renewed when it is older than this.
@@ -112,6 +116,8 @@ pub struct NetworkStatus {
     pub feeds_under_way: usize,
     /// What was not let in, by reason.
     pub refusals: BTreeMap<String, u64>,
+    /// What is wrong with the local clock, if something is.
+    pub clock_alarm: Option<String>,
 }
 
 /// One connected node.
@@ -188,6 +194,9 @@ pub struct Shell {
     dialled_at: Timestamp,
     housekept_at: Timestamp,
     agreements_at: Timestamp,
+    /// Wall clock and steady clock at the last look, to see the former step.
+    clocks: (Timestamp, Instant),
+    clock_alarm: Option<String>,
     /// The last warning logged for each agreement.
     warned: BTreeMap<String, u64>,
     refusals: BTreeMap<String, u64>,
@@ -214,6 +223,7 @@ pub struct Parts {
     pub dial: Vec<String>,
     pub watch: Watch,
     pub keys: keys::KeyStore,
+    pub proxy: Option<Proxy>,
     pub own: own_heads::OwnHeads,
     /// The file in which nodes' whereabouts are remembered.
     pub places: PathBuf,
@@ -231,7 +241,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), NodeError> {
     let topics = Topics::of(&parts.current.get().roster.federation());
-    let mut swarm = swarm::build(&parts.identity.node, &topics)?;
+    let mut swarm = swarm::build(&parts.identity.node, &topics, parts.proxy.as_ref())?;
     let mut waiting = Vec::new();
     for text in &parts.listen {
         let listener = swarm.listen_on(multiaddress(text)?);
@@ -258,6 +268,7 @@ pub async fn run(
     let accepted = streams.accept(streams::PROTOCOL).map_err(|error| NodeError::Fatal(error.to_string()))?;
     let (incoming, mut frames) = tokio::sync::mpsc::channel(streams::IN_FRAMES_MAX);
     let (opened, mut ours) = tokio::sync::mpsc::channel(64);
+    let started = parts.clock.now();
     let mut shell = Shell {
         identity: parts.identity,
         current: parts.current,
@@ -280,6 +291,8 @@ pub async fn run(
         dialled_at: Timestamp::default(),
         housekept_at: Timestamp::default(),
         agreements_at: Timestamp::default(),
+        clocks: (started, Instant::now()),
+        clock_alarm: None,
         warned: BTreeMap::new(),
         refusals: BTreeMap::new(),
         watch: parts.watch,
@@ -411,6 +424,7 @@ impl Shell {
         let effects = self.replica.tick(self.position(), now);
         self.carry_out(effects);
         self.learn_own_heads();
+        self.watch_clock(now);
         if now.ms_since(self.dialled_at) >= DIAL_INTERVAL_MS {
             self.dialled_at = now;
             self.dial_more(now);
@@ -423,6 +437,32 @@ impl Shell {
         if now.ms_since(self.housekept_at) >= HOUR_MS / 60 {
             self.housekeeping();
         }
+    }
+
+    /// The wall clock must run as the steady one does, and not be behind what stewards and coordinators have signed. A clock
+    /// that is wrong blames nobody: heads that seem to come from the future are asked for again later.
+    fn watch_clock(&mut self, now: Timestamp) {
+        let (wall, steady) = self.clocks;
+        self.clocks = (now, Instant::now());
+        let passed = u64::try_from(steady.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (ahead, behind) = (now.ms_since(wall.plus_ms(passed)), wall.plus_ms(passed).ms_since(now));
+        if ahead.max(behind) > CLOCK_STEP_MS {
+            let word = if ahead > behind { "forward" } else { "back" };
+            self.raise(format!("the local clock was set {word} by {} minutes while the node ran", ahead.max(behind) / 60_000));
+        }
+        let floor = self.current.get().roster.time_floor();
+        if now.plus_ms(CLOCK_STEP_MS) < floor {
+            self.raise(format!("the local clock says {now}, and a signed document is of {floor}; nothing is published until it is set"));
+        } else if self.clock_alarm.as_ref().is_some_and(|alarm| alarm.contains("signed document")) {
+            self.clock_alarm = None;
+        }
+    }
+
+    fn raise(&mut self, alarm: String) {
+        if self.clock_alarm.is_none() {
+            tracing::error!("{alarm}");
+        }
+        self.clock_alarm = Some(alarm);
     }
 
     /// While our lane waits: who has told us what it has of it, and has nothing that we lack, is heard.
@@ -1007,6 +1047,7 @@ impl Shell {
             peers: self.connected.values().map(peer).collect(),
             feeds_under_way: self.replica.feeds_under_way(),
             refusals: self.refusals.clone(),
+            clock_alarm: self.clock_alarm.clone(),
         });
     }
 }

@@ -4,12 +4,14 @@
 //! proofs; never a body, and nothing that not everyone may read, because gossipsub answers IWANT to anyone.
 //! Not here: what a message means (`node::mod`), standing streams (`node::streams`).
 
+use super::proxy::ProxyTransport;
 use crate::{
+    config::Proxy,
     envelope::{FederationId, SecretKey},
     replica::PeerKey,
 };
 use libp2p::{
-    PeerId, Swarm, SwarmBuilder, allow_block_list, connection_limits,
+    PeerId, Swarm, SwarmBuilder, Transport as _, allow_block_list, connection_limits,
     gossipsub::{
         self, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId, PeerScoreParams,
         PeerScoreThresholds, TopicHash, ValidationMode, WhitelistSubscriptionFilter,
@@ -128,36 +130,49 @@ fn gossip(
     Ok(gossip)
 }
 
-/// The swarm of a node.
-pub fn build(node: &SecretKey, topics: &Topics) -> Result<Swarm<Behaviour>, SwarmError> {
+/// The swarm of a node, whose outgoing connections go through `proxy` if there is one.
+pub fn build(node: &SecretKey, topics: &Topics, proxy: Option<&Proxy>) -> Result<Swarm<Behaviour>, SwarmError> {
     let mut seed = *node.seed();
     let keypair = identity::Keypair::ed25519_from_bytes(&mut seed).map_err(broken)?;
+    let yamux = || {
+        let mut config = yamux::Config::default();
+        config.set_max_num_streams(STREAMS_MAX);
+        config
+    };
+    let behaviour = behaviour(topics)?;
+    let tcp = tcp::Config::default().nodelay(true);
+    let builder = SwarmBuilder::with_existing_identity(keypair).with_tokio();
+    let idle = |config: libp2p::swarm::Config| config.with_idle_connection_timeout(IDLE_TIMEOUT);
+    match proxy {
+        None => {
+            let builder = builder.with_tcp(tcp, noise::Config::new, yamux).map_err(broken)?;
+            Ok(builder.with_behaviour(|_| behaviour).map_err(broken)?.with_swarm_config(idle).build())
+        }
+        Some(proxy) => {
+            let transport = |keypair: &identity::Keypair| -> Result<_, noise::Error> {
+                let tcp = ProxyTransport::new(tcp, proxy.clone());
+                let noise = noise::Config::new(keypair)?;
+                Ok(tcp.upgrade(libp2p::core::upgrade::Version::V1Lazy).authenticate(noise).multiplex(yamux()))
+            };
+            let builder = builder.with_other_transport(|keypair| transport(keypair).map_err(Box::from)).map_err(broken)?;
+            Ok(builder.with_behaviour(|_| behaviour).map_err(broken)?.with_swarm_config(idle).build())
+        }
+    }
+}
+
+fn behaviour(topics: &Topics) -> Result<Behaviour, SwarmError> {
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(32))
         .with_max_established_per_peer(Some(2))
         .with_max_established(Some(512));
-    let behaviour = Behaviour {
+    Ok(Behaviour {
         gate: allow_block_list::Behaviour::default(),
         limits: connection_limits::Behaviour::new(limits),
         memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY_BYTES_MAX),
         ping: ping::Behaviour::new(ping::Config::new()),
         gossip: gossip(topics)?,
         stream: libp2p_stream::Behaviour::new(),
-    };
-    let yamux = || {
-        let mut config = yamux::Config::default();
-        config.set_max_num_streams(STREAMS_MAX);
-        config
-    };
-    let swarm = SwarmBuilder::with_existing_identity(keypair)
-        .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux)
-        .map_err(broken)?
-        .with_behaviour(|_| behaviour)
-        .map_err(broken)?
-        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_TIMEOUT))
-        .build();
-    Ok(swarm)
+    })
 }
 
 /// The peer id of a node key.

@@ -11,7 +11,7 @@ use libp2p::{
 use std::time::Duration;
 
 fn swarm(seed: u8) -> Swarm<Behaviour> {
-    let mut swarm = build(&key(seed), &Topics::of(&federation())).unwrap();
+    let mut swarm = build(&key(seed), &Topics::of(&federation()), None).unwrap();
     swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
     swarm
 }

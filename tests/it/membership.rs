@@ -375,6 +375,72 @@ fn an_operator_does_what_its_roles_allow_and_sees_up_to_its_clearance() {
     assert!(stderr(&typo).contains("did you mean `reads`?"), "{}", stderr(&typo));
 }
 
+/// Starts a real proxy, or says that there is none here; under CI there must be.
+fn proxy(program: &str, arguments: &[&str]) -> Option<crate::support::Running> {
+    match std::process::Command::new(program)
+        .args(arguments)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+    {
+        Ok(child) => Some(crate::support::Running(child)),
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "{program}: {error}; scripts/test installs it");
+            println!("skipped: there is no {program} here");
+            None
+        }
+    }
+}
+
+#[test]
+fn a_node_behind_a_proxy_joins_and_receives() {
+    let federation = Federation::founded();
+    let hub = federation.data("hub");
+    let (police, vendor) = (federation.newcomer("xa-police", "country"), federation.newcomer("vendor-one", "vendor"));
+    federation.admit(2, &[&police, &vendor]);
+    [&police, &vendor].iter().for_each(|data| federation.join(data));
+    let (socks, http) = (port(), port());
+    for (data, proxy) in [(&police, format!("socks5://127.0.0.1:{socks}")), (&vendor, format!("http://127.0.0.1:{http}"))] {
+        let config = std::fs::read_to_string(data.join("node.toml")).unwrap();
+        std::fs::write(data.join("node.toml"), config.replacen("[node]", &format!("[node]\nproxy = \"{proxy}\""), 1)).unwrap();
+    }
+    let _nodes = (start(&hub), start(&police), start(&vendor));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(peers(&hub), 0, "there is no proxy yet, and nothing goes around it");
+    let Some(_socks) = proxy("microsocks", &["-i", "127.0.0.1", "-p", &socks.to_string()]) else { return };
+    let config = federation.text("tinyproxy.conf");
+    std::fs::write(&config, format!("Port {http}\nListen 127.0.0.1\nAllow 127.0.0.1\n")).unwrap();
+    let Some(_http) = proxy("tinyproxy", &["-d", "-c", &config]) else { return };
+    until("both to be connected through their proxies", || peers(&hub) == 2);
+    federation.run(&vendor, &["publish", "--value", "tunnelled.example"]);
+    until("a value to pass", || knows(&police, "tunnelled.example"));
+}
+
+#[test]
+fn the_doctor_names_what_is_wrong_and_what_to_do() {
+    let federation = Federation::founded();
+    let hub = federation.data("hub");
+    let police = federation.newcomer("xa-police", "country");
+    let found = |data: &Path, words: &str| {
+        let said = stdout(&huecry(data, &["doctor"]));
+        assert!(said.contains(words), "{words}: {said}");
+    };
+    found(&police, "belongs to no federation yet");
+    federation.admit(2, &[&police]);
+    federation.join(&police);
+    found(&police, "is the node there running, and may packets pass?");
+    found(&police, "not running; `huecry run` starts it");
+    found(&police, "the root key lies here; it belongs offline");
+    let _nodes = (start(&hub), start(&police));
+    until("both to be connected", || peers(&police) == 1);
+    let well = huecry(&police, &["doctor"]);
+    assert_eq!(code(&well), 0, "{}", stdout(&well));
+    std::fs::set_permissions(police.join("keys/node.key"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let wrong = huecry(&police, &["doctor"]);
+    assert_eq!(code(&wrong), 1);
+    assert!(stdout(&wrong).contains("run `chmod 600"), "{}", stdout(&wrong));
+}
+
 fn copy(from: &Path, to: &Path) {
     let status = std::process::Command::new("cp").arg("--archive").arg(from).arg(to).status().unwrap();
     assert!(status.success());
