@@ -79,6 +79,7 @@ impl From<CoseError> for Refusal {
             CoseError::Structure(_) => "malformed",
             CoseError::Signature(_) => "bad-signature",
             CoseError::OtherKey { .. } => "wrong-key",
+            CoseError::Signer(_) => "no-signature",
         };
         Self::new(Blame::Reject, code, error.to_string())
     }

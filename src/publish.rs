@@ -11,8 +11,8 @@
 
 use crate::{
     envelope::{
-        Audience, BATCH_RECORDS_MAX, BODY_BYTES_MAX, Class, CoseError, FederationId, HEAD_FORMAT, Hash, Head, ProvedHead, SecretKey,
-        SignedHead, encode_full, merkle::Seed, root_of,
+        Audience, BATCH_RECORDS_MAX, BODY_BYTES_MAX, Class, CoseError, FederationId, HEAD_FORMAT, Hash, Head, ProvedHead, SignedHead,
+        Signer, encode_full, merkle::Seed, root_of,
     },
     record::{FeedId, Record, RecordError, RecordRef, Timestamp, Tlp, WireRef},
 };
@@ -49,7 +49,7 @@ pub struct Lane<'a> {
     /// Seq and id of the lane's last head; `None` before its first.
     pub last: Option<(u64, Hash)>,
     pub floor_seq: u64,
-    pub key: &'a SecretKey,
+    pub key: &'a dyn Signer,
     pub federation: FederationId,
 }
 

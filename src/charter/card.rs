@@ -3,7 +3,7 @@
 use super::{DOCUMENT_FORMAT, Member};
 use crate::{
     cbor::{self, CborError, int_map},
-    envelope::{Audience, CoseError, Domain, FederationId, Hash, KeyId, ProvedHead, PublicKey, Sealed, SecretKey},
+    envelope::{Audience, CoseError, Domain, FederationId, Hash, KeyId, ProvedHead, PublicKey, Sealed, Signer},
     record::{ChannelName, DAY_MS, FeedId, MemberId, NAME_BYTES_MAX, TEXT_BYTES_MAX, Timestamp},
 };
 use std::collections::BTreeSet;
@@ -155,9 +155,9 @@ pub struct SignedCard {
 
 impl SignedCard {
     /// Signs a card with the member's root key.
-    pub fn sign(card: &Card, root: &SecretKey, federation: &FederationId) -> Result<Self, CardError> {
+    pub fn sign(card: &Card, root: &dyn Signer, federation: &FederationId) -> Result<Self, CardError> {
         check(card)?;
-        let sealed = Sealed::seal(cbor::to_vec(card), root, Domain::Card, federation);
+        let sealed = Sealed::seal(cbor::to_vec(card), root, Domain::Card, federation)?;
         Ok(Self { card: card.clone(), bytes: sealed.bytes().to_vec() })
     }
 
@@ -253,8 +253,8 @@ pub fn equivocation(one: &ProvedHead, other: &ProvedHead) -> Option<Equivocation
 }
 
 /// A node's own addresses, signed by its node key.
-pub fn sign_whereabouts(whereabouts: &Whereabouts, node: &SecretKey, federation: &FederationId) -> Vec<u8> {
-    Sealed::seal(cbor::to_vec(whereabouts), node, Domain::Whereabouts, federation).bytes().to_vec()
+pub fn sign_whereabouts(whereabouts: &Whereabouts, node: &dyn Signer, federation: &FederationId) -> Result<Vec<u8>, CoseError> {
+    Ok(Sealed::seal(cbor::to_vec(whereabouts), node, Domain::Whereabouts, federation)?.bytes().to_vec())
 }
 
 /// The node key that a statement of whereabouts says it is signed by; nothing is verified.
@@ -275,8 +275,8 @@ pub fn open_whereabouts(bytes: &[u8], node: &PublicKey, federation: &FederationI
 }
 
 /// Signs what a member says about its restricted feeds.
-pub fn sign_statement(statement: &Statement, root: &SecretKey, federation: &FederationId) -> Vec<u8> {
-    Sealed::seal(cbor::to_vec(statement), root, Domain::Statement, federation).bytes().to_vec()
+pub fn sign_statement(statement: &Statement, root: &dyn Signer, federation: &FederationId) -> Result<Vec<u8>, CoseError> {
+    Ok(Sealed::seal(cbor::to_vec(statement), root, Domain::Statement, federation)?.bytes().to_vec())
 }
 
 /// Takes a statement about restricted feeds that `member`'s root key has signed.

@@ -2,7 +2,7 @@
 
 use crate::{
     cbor::{self, CborError, int_map, uint_enum},
-    envelope::{CoseError, Cosigned, Domain, FederationId, Hash, KeyId, PublicKey, Sealed, SecretKey},
+    envelope::{CoseError, Cosigned, Domain, FederationId, Hash, KeyId, PublicKey, Sealed, SecretKey, Signer},
     record::{CircleName, DAY_MS, Kind, MemberId, NAME_BYTES_MAX, Timestamp, Tlp},
 };
 use std::collections::BTreeSet;
@@ -459,7 +459,7 @@ pub struct SignedStamp {
 
 impl SignedStamp {
     /// Says that `charter` is current, from `now` for at most seven days.
-    pub fn sign(charter: &SignedCharter, key: &SecretKey, now: Timestamp) -> Result<Self, CharterError> {
+    pub fn sign(charter: &SignedCharter, key: &dyn Signer, now: Timestamp) -> Result<Self, CharterError> {
         let stamp = Stamp {
             format: DOCUMENT_FORMAT,
             version: charter.charter.version,
@@ -467,7 +467,7 @@ impl SignedStamp {
             time: now,
             until: now.plus_ms(STAMP_DAYS_MAX * DAY_MS),
         };
-        let sealed = Sealed::seal(cbor::to_vec(&stamp), key, Domain::Stamp, &charter.federation);
+        let sealed = Sealed::seal(cbor::to_vec(&stamp), key, Domain::Stamp, &charter.federation)?;
         Self::open(sealed.bytes(), charter)
     }
 

@@ -10,7 +10,7 @@
 use super::{CHARTER_BYTES_MAX, Charter, CharterError, DOCUMENT_FORMAT, SignedCharter, Steward, check};
 use crate::{
     cbor::{self, fixed_bytes, int_map},
-    envelope::{CoseError, Cosigned, Domain, FederationId, Hash, KeyId, SecretKey},
+    envelope::{CoseError, Cosigned, Domain, FederationId, Hash, KeyId, Signer},
 };
 use serde_bytes::ByteBuf;
 use std::collections::BTreeMap;
@@ -55,7 +55,7 @@ int_map! {
 
 /// One steward, and whether this steward has signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signer {
+pub struct Signatory {
     pub name: String,
     pub key: KeyId,
     /// Counts for the version before.
@@ -124,11 +124,11 @@ impl Proposal {
     }
 
     /// Signs with a steward's key; a key of nobody who counts is refused before anything is signed.
-    pub fn sign(&self, key: &SecretKey) -> Result<Signature, CharterError> {
+    pub fn sign(&self, key: &dyn Signer) -> Result<Signature, CharterError> {
         let id = key.public().id();
         self.steward(id)?;
         let message = Cosigned::message(&self.payload, id, Domain::Charter, &self.federation);
-        Ok(self.signature(id, SignatureBytes(key.sign(&message))))
+        Ok(self.signature(id, SignatureBytes(key.sign(&message).map_err(CoseError::from)?)))
     }
 
     /// Takes a signature that came back. Answers whose it is.
@@ -152,14 +152,14 @@ impl Proposal {
     }
 
     /// Every steward of either version, and who has signed.
-    pub fn signers(&self) -> Vec<Signer> {
-        let mut signers: Vec<Signer> = Vec::new();
+    pub fn signatories(&self) -> Vec<Signatory> {
+        let mut signers: Vec<Signatory> = Vec::new();
         let before = self.before.iter().flat_map(|before| &before.charter().stewards).map(|one| (one, true));
         for (steward, old) in before.chain(self.charter.stewards.iter().map(|one| (one, false))) {
             let key = steward.key.id();
             match signers.iter_mut().find(|one| one.key == key) {
                 Some(known) => known.after |= !old,
-                None => signers.push(Signer {
+                None => signers.push(Signatory {
                     name: steward.name.clone(),
                     key,
                     before: old,

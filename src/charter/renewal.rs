@@ -5,7 +5,7 @@
 use super::{CARD_BYTES_MAX, Card, CardError, Channel, DOCUMENT_FORMAT, Epoch, NodeKey, Pin, PublishingKey, SignedCard};
 use crate::{
     cbor::{self, int_map},
-    envelope::{Audience, FederationId, Hash, KeyId, PublicKey, SecretKey},
+    envelope::{Audience, FederationId, Hash, KeyId, PublicKey, Signer},
     record::{ChannelName, DAY_MS, FeedId, Timestamp, UnknownName},
 };
 use serde_bytes::ByteBuf;
@@ -37,7 +37,7 @@ impl CardDraft {
     }
 
     /// Signs it.
-    pub fn sign(&self, root: &SecretKey) -> Result<SignedCard, CardError> {
+    pub fn sign(&self, root: &dyn Signer) -> Result<SignedCard, CardError> {
         SignedCard::sign(&self.card()?, root, &self.federation)
     }
 }
@@ -46,6 +46,11 @@ impl Card {
     /// The next card, the same but for its serial and date.
     fn next(&self, now: Timestamp) -> Self {
         Self { serial: self.serial + 1, issued: now, ..self.clone() }
+    }
+
+    /// The same card, to be signed anew.
+    pub fn renewed(&self, now: Timestamp) -> Self {
+        self.next(now)
     }
 
     fn publishing_mut(&mut self, key: KeyId) -> Result<&mut PublishingKey, UnknownName> {

@@ -13,7 +13,7 @@ use crate::{
     node::{
         door::document,
         keys::{KeyStore, Purpose},
-        membership::{NodeRequest, channel_of},
+        membership::{self, NodeRequest, channel_of},
         setup,
     },
     record::{FeedId, MemberId, Timestamp},
@@ -41,6 +41,13 @@ enum Verb {
         what: String,
         #[command(flatten)]
         way: WayArguments,
+    },
+    /// After the loss of the root key: write the request with which the stewards replace it by a new one, and with it the
+    /// card signed anew.
+    NewRoot {
+        /// The new root key's file, if it does not lie in the data directory.
+        #[arg(long, value_name = "FILE")]
+        root: Option<PathBuf>,
     },
     /// Take a node off the card: its connections close everywhere, its publishing key ends.
     Revoke {
@@ -123,6 +130,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
                 known.card.with_new_publishing_key(old, next, &heads, now).map_err(Failure::usage)
             })
         }
+        Verb::NewRoot { root } => new_root(context, root.as_deref()),
         Verb::Revoke { node, way } => {
             change(context, &way, |known, now| known.card.without_node(&node, &known.heads, now).map_err(Failure::usage))
         }
@@ -233,6 +241,25 @@ fn cut_at(context: &Context, last: &[String]) -> Result<Vec<LastHead>, Failure> 
         heads.push((feed, seq, id.ok_or_else(|| Failure::nothing(format!("there is no {text} here")))?));
     }
     Ok(heads)
+}
+
+fn new_root(context: &Context, file: Option<&Path>) -> Result<(), Failure> {
+    let known = known(context)?;
+    let root = root(context, file)?;
+    let member = known.roster.member(&known.member).cloned();
+    let mut member = member.ok_or_else(|| Failure::usage(format!("{} is no member any more", known.member)))?;
+    if member.root == root.public() {
+        return Err(Failure::usage("this is the root key that the charter names; there is nothing to replace"));
+    }
+    member.root = root.public();
+    let draft = CardDraft::new(&known.card.renewed(Clock::System.now()), known.roster.federation());
+    let path = membership::write_renewal(&context.data, known.roster.federation(), member, &draft.sign(&root).map_err(Failure::usage)?)?;
+    context.screen.line(&format!("wrote {}", path.display()));
+    context.screen.value(&json!({ "request": path, "root": hex::encode(root.public().to_bytes()) }));
+    context
+        .screen
+        .note("next: the stewards take it into the next charter with `huecry charter edit --request`, and ask you back by telephone");
+    Ok(())
 }
 
 /// Makes the next card and puts it in force, or writes it as a draft.

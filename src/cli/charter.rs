@@ -267,7 +267,7 @@ fn sign(context: &Context, arguments: &SignArguments) -> Result<(), Failure> {
     remember(&arguments.key, &proposal, arguments.again)?;
     let beside = |name: &str| arguments.what.file.with_file_name(name);
     let path = beside(&format!("charter-{version}.huecry"));
-    let name = proposal.signers().into_iter().find(|one| one.key == signature.key).map(|one| one.name).unwrap_or_default();
+    let name = proposal.signatories().into_iter().find(|one| one.key == signature.key).map(|one| one.name).unwrap_or_default();
     let plain: String = name.chars().map(|char| if char.is_ascii_alphanumeric() { char.to_ascii_lowercase() } else { '-' }).collect();
     let signature_path = beside(&format!("charter-{version}.{plain}.signature"));
     let write = |path: &Path, bytes: &[u8]| {
@@ -332,7 +332,7 @@ fn show(context: &Context, arguments: &ShowArguments) -> Result<(), Failure> {
     screen.line(&format!("hash {}", proposal.hash()));
     let words = changes(proposal.before().map(SignedCharter::charter), proposal.charter());
     words.iter().for_each(|line| screen.line(&format!("  {line}")));
-    for signer in proposal.signers() {
+    for signer in proposal.signatories() {
         let counts = match (signer.before, signer.after) {
             (true, false) => " (of the version before only)",
             (false, true) if proposal.before().is_some() => " (new in this version)",
@@ -342,13 +342,13 @@ fn show(context: &Context, arguments: &ShowArguments) -> Result<(), Failure> {
     }
     let missing = proposal.complete().err().map(|error| error.to_string());
     screen.line(&missing.clone().unwrap_or_else(|| "enough have signed: `huecry charter publish` puts it in force".to_owned()));
-    let signer = |one: crate::charter::Signer| json!({ "name": one.name, "key": one.key.to_string(), "signed": one.signed });
+    let signer = |one: crate::charter::Signatory| json!({ "name": one.name, "key": one.key.to_string(), "signed": one.signed });
     screen.value(&json!({
         "version": proposal.charter().version,
         "federation": proposal.federation().to_string(),
         "hash": proposal.hash().to_string(),
         "changes": words,
-        "signers": proposal.signers().into_iter().map(signer).collect::<Vec<_>>(),
+        "signers": proposal.signatories().into_iter().map(signer).collect::<Vec<_>>(),
         "missing": missing,
     }));
     Ok(())

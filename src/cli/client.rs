@@ -16,11 +16,22 @@ use axum::{Router, body::Body, http::StatusCode};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use std::{path::Path, sync::mpsc};
+use std::{path::Path, sync::mpsc, time::Duration};
 use tower::ServiceExt as _;
 
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// How long a command waits for a directory that is held without a window.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How often it looks again.
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// Why the directory could not be opened here.
+enum Opening {
+    InUse(Failure),
+    Failed(Failure),
+}
 
 /// A way to a node.
 pub struct Client {
@@ -36,15 +47,22 @@ impl Client {
     /// To the node that runs on `data`, or to `data` itself.
     pub async fn open(data: &Path) -> Result<Self, Failure> {
         let socket = data.join(http::SOCKET);
-        match tokio::net::UnixStream::connect(&socket).await {
-            Ok(_probe) => Ok(Self { way: Way::Socket(socket) }),
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
-                Self::here(data).await
+        let begun = tokio::time::Instant::now();
+        loop {
+            match tokio::net::UnixStream::connect(&socket).await {
+                Ok(_probe) => return Ok(Self { way: Way::Socket(socket) }),
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => (),
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    return Err(Failure::nothing(format!("{}: {error}; the node's group may ask it", socket.display())));
+                }
+                Err(error) => return Err(Failure::environment(format!("{}: {error}", socket.display()))),
             }
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                Err(Failure::nothing(format!("{}: {error}; the node's group may ask it", socket.display())))
+            match Self::here(data).await {
+                // A node that starts, stops or begins again holds the directory for a moment without a window.
+                Err(Opening::InUse(_)) if begun.elapsed() < LOCK_WAIT => tokio::time::sleep(LOCK_POLL).await,
+                Err(Opening::InUse(error) | Opening::Failed(error)) => return Err(error),
+                Ok(client) => return Ok(client),
             }
-            Err(error) => Err(Failure::environment(format!("{}: {error}", socket.display()))),
         }
     }
 
@@ -53,14 +71,15 @@ impl Client {
         Self { way: Way::Socket(data.join(http::SOCKET)) }
     }
 
-    async fn here(data: &Path) -> Result<Self, Failure> {
+    async fn here(data: &Path) -> Result<Self, Opening> {
         let place = data.to_owned();
-        let opened = tokio::task::spawn_blocking(move || setup::open(&place, Clock::System)).await.map_err(Failure::environment)?;
+        let opened = tokio::task::spawn_blocking(move || setup::open(&place, Clock::System)).await;
         let opened = match opened {
-            Err(SetupError::Ledger(LedgerError::InUse(path))) => {
-                return Err(Failure::environment(LedgerError::InUse(path)));
+            Err(error) => return Err(Opening::Failed(Failure::environment(error))),
+            Ok(Err(SetupError::Ledger(LedgerError::InUse(path)))) => {
+                return Err(Opening::InUse(Failure::environment(LedgerError::InUse(path))));
             }
-            other => other?,
+            Ok(other) => other.map_err(|error| Opening::Failed(error.into()))?,
         };
         let (requests, queue) = mpsc::sync_channel(door::QUEUE_MAX);
         let (events, mut ignored) = tokio::sync::mpsc::channel(door::QUEUE_MAX);

@@ -12,6 +12,7 @@ use crate::{
     },
 };
 use std::sync::mpsc;
+use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 /// Run the node until it is told to stop (SIGTERM, or Ctrl-C).
@@ -54,8 +55,15 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     if let Err(error) = no_core {
         tracing::warn!(%error, "core files could not be turned off");
     }
+    // One watch over signals for all lives of the node: one that came between two of them would be lost.
+    let signals = runtime()?;
+    let (stopping, stop) = watch::channel(false);
+    signals.spawn(async move {
+        stopped().await;
+        let _nobody_runs = stopping.send(true);
+    });
     // A node whose card gives it another key begins again under that.
-    while node_life(context)? == Life::Rekeyed {
+    while node_life(context, &stop)? == Life::Rekeyed {
         tracing::info!("the member's card gives this node another key; beginning again under it");
     }
     Ok(())
@@ -68,7 +76,11 @@ enum Life {
     Rekeyed,
 }
 
-fn node_life(context: &Context) -> Result<Life, Failure> {
+fn node_life(context: &Context, stop: &watch::Receiver<bool>) -> Result<Life, Failure> {
+    // Nor may another process of this user read this one's memory.
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "this process's memory could not be closed to others");
+    }
     let opened = open(&context.data)?;
     opened.notes.iter().for_each(|note| tracing::warn!("{note}"));
     if opened.recovery.replayed > 0 || opened.recovery.cut_bytes > 0 {
@@ -76,7 +88,7 @@ fn node_life(context: &Context) -> Result<Life, Failure> {
         tracing::info!(replayed = recovery.replayed, cut_bytes = recovery.cut_bytes, "the ledger was brought up to date");
     }
     let runtime = runtime()?;
-    let outcome = runtime.block_on(serve(context, opened));
+    let outcome = runtime.block_on(serve(context, opened, stop.clone()));
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     outcome
 }
@@ -97,7 +109,7 @@ fn open(data: &std::path::Path) -> Result<setup::Opened, Failure> {
     }
 }
 
-async fn serve(context: &Context, opened: setup::Opened) -> Result<Life, Failure> {
+async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiver<bool>) -> Result<Life, Failure> {
     let (requests, queue) = mpsc::sync_channel(door::QUEUE_MAX);
     let (events, door_events) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
     let keeper = opened.door;
@@ -119,7 +131,8 @@ async fn serve(context: &Context, opened: setup::Opened) -> Result<Life, Failure
     };
     let listener = http::listen(&context.data).map_err(Failure::environment)?;
     tokio::spawn(http::drain(local.clone()));
-    tokio::spawn(http::serve(listener, http::router(local)));
+    let (close, closing) = watch::channel(false);
+    let window = tokio::spawn(http::serve(listener, http::router(local), closing));
     let parts = Parts {
         identity: opened.identity,
         current: opened.current,
@@ -136,14 +149,19 @@ async fn serve(context: &Context, opened: setup::Opened) -> Result<Life, Failure
         places: context.data.join("places.cbor"),
     };
     let ready = |addresses: Vec<String>| tracing::info!(addresses = addresses.join(" "), "ready");
-    let ended = node::run(parts, door_events, ready, stopped()).await;
+    let stopping = async { drop(stop.wait_for(|stop| *stop).await) };
+    let ended = node::run(parts, door_events, ready, stopping).await;
+    // New commands go to the next life, or find that there is none; those under way are answered.
+    let _already_gone = std::fs::remove_file(context.data.join(http::SOCKET));
+    if close.send(true).is_ok() {
+        let _gave_up = window.await;
+    }
     // Whatever ended the loop, what was taken in is left in order.
     let (reply, done) = tokio::sync::oneshot::channel();
     let asked = tokio::task::spawn_blocking(move || requests.send(Request::Stop(reply)).is_ok()).await.unwrap_or(false);
     if asked && let Ok(Err(error)) = done.await {
         return Err(Failure::environment(error));
     }
-    let _already_gone = std::fs::remove_file(context.data.join(http::SOCKET));
     match ended {
         Ok(()) => Ok(Life::Stopped),
         Err(NodeError::Rekeyed) => Ok(Life::Rekeyed),

@@ -6,7 +6,7 @@
 //! signatures are not unique, so an id over one would let a stranger rename a record (`threats.md` S-09).
 //! Follows: RFC 9052 sections 4.1-4.4.
 
-use super::{Domain, FederationId, Hash, KeyId, PublicKey, SecretKey};
+use super::{Domain, FederationId, Hash, KeyId, PublicKey, SecretKey, Signer, SignerError};
 use crate::cbor::{self, CborError};
 use coset::{CborSerializable as _, CoseSign, CoseSign1, CoseSign1Builder, CoseSignBuilder, CoseSignatureBuilder, HeaderBuilder, iana};
 
@@ -18,6 +18,8 @@ pub const SIGNATURES_MAX: usize = 64;
 pub enum CoseError {
     #[error(transparent)]
     Cbor(#[from] CborError),
+    #[error(transparent)]
+    Signer(#[from] SignerError),
     #[error("not a COSE structure of ours: {0}")]
     Structure(&'static str),
     #[error("the signature by key `{0}` does not verify")]
@@ -58,18 +60,20 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Signs `payload` with `key` for `domain` in `federation`.
-    pub fn seal(payload: Vec<u8>, key: &SecretKey, domain: Domain, federation: &FederationId) -> Self {
-        let id = key.public().id();
-        let sign1 = CoseSign1Builder::new()
-            .protected(protected(id))
-            .payload(payload.clone())
-            .create_signature(&domain.external_aad(federation), |message| key.sign(message).to_vec())
-            .build();
-        let sig_structure = sign1.tbs_data(&domain.external_aad(federation));
-        // INVARIANT: SecretKey::sign gives 64 bytes, and coset encodes what its builder built.
-        let signature = <[u8; 64]>::try_from(sign1.signature.as_slice()).unwrap_or([0; 64]);
-        Self { bytes: sign1.to_vec().unwrap_or_default(), payload, key: id, signature, sig_structure }
+    /// Signs `payload` with `key` for `domain` in `federation`. What a signer gives back is verified before it is used: a
+    /// device that errs must not make us look like a liar.
+    pub fn seal(payload: Vec<u8>, key: &dyn Signer, domain: Domain, federation: &FederationId) -> Result<Self, CoseError> {
+        let (public, aad) = (key.public(), domain.external_aad(federation));
+        let id = public.id();
+        let mut sign1 = CoseSign1Builder::new().protected(protected(id)).payload(payload.clone()).build();
+        let sig_structure = sign1.tbs_data(&aad);
+        let signature = key.sign(&sig_structure)?;
+        if !public.verify(&sig_structure, &signature) {
+            return Err(CoseError::Signature(id));
+        }
+        sign1.signature = signature.to_vec();
+        let bytes = sign1.to_vec().map_err(|_| CoseError::Structure("it cannot be encoded"))?;
+        Ok(Self { bytes, payload, key: id, signature, sig_structure })
     }
 
     /// Takes a stranger's bytes apart, at most `bytes_max` of them.
@@ -217,7 +221,7 @@ mod tests {
     }
 
     fn sealed() -> Sealed {
-        Sealed::seal(vec![0xa1, 0, 1], &key(7), Domain::Head, &HOME)
+        Sealed::seal(vec![0xa1, 0, 1], &key(7), Domain::Head, &HOME).unwrap()
     }
 
     fn verifies(bytes: &[u8], domain: Domain, federation: &FederationId) -> bool {

@@ -7,7 +7,7 @@
 //! Keys 0 to 14 keep number and meaning in every format, so an older node can still verify, keep and pass on what a newer
 //! one signed.
 
-use super::{CoseError, Domain, FederationId, Hash, KeyId, PublicKey, Sealed, SecretKey};
+use super::{CoseError, Domain, FederationId, Hash, KeyId, PublicKey, Sealed, Signer};
 use crate::{
     cbor::{self, int_map, uint_enum},
     record::{ChannelName, CircleName, FeedId, MemberId, Timestamp, Tlp},
@@ -251,9 +251,9 @@ pub struct SignedHead {
 
 impl SignedHead {
     /// Signs `head`.
-    pub fn sign(head: &Head, key: &SecretKey, federation: &FederationId) -> Result<ProvedHead, CoseError> {
+    pub fn sign(head: &Head, key: &dyn Signer, federation: &FederationId) -> Result<ProvedHead, CoseError> {
         head.check().map_err(CoseError::Structure)?;
-        let sealed = Sealed::seal(cbor::to_vec(head), key, Domain::Head, federation);
+        let sealed = Sealed::seal(cbor::to_vec(head), key, Domain::Head, federation)?;
         Ok(ProvedHead { id: sealed.id(), head: head.clone(), sealed })
     }
 

@@ -127,6 +127,29 @@ impl<'de> serde::Deserialize<'de> for PublicKey {
     }
 }
 
+/// Why a key did not sign.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the key did not sign: {0}")]
+pub struct SignerError(pub String);
+
+/// Something that signs with one key: a [`SecretKey`] in memory, or a device that never gives its key away (PKCS#11).
+pub trait Signer: Send + Sync {
+    /// The public half.
+    fn public(&self) -> PublicKey;
+    /// An Ed25519 signature of `message`, as RFC 8032 says.
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignerError>;
+}
+
+impl Signer for SecretKey {
+    fn public(&self) -> PublicKey {
+        Self::public(self)
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignerError> {
+        Ok(Self::sign(self, message))
+    }
+}
+
 /// A secret key in memory. Made from a seed only, so that no second public half can be slipped in; wiped when dropped.
 pub struct SecretKey(SigningKey);
 

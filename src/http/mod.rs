@@ -64,6 +64,8 @@ pub use roster::{DocumentParameters, RosterReply, decision_text};
 pub const SOCKET: &str = "huecry.sock";
 /// A request's header must be complete within this.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long requests under way may take when the node stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Connections at once; each is a local process.
 const CONNECTIONS_MAX: usize = 256;
 /// Most lines of what people did in one answer.
@@ -449,11 +451,15 @@ pub fn listen(data: &Path) -> Result<UnixListener, SocketError> {
     Ok(listener)
 }
 
-/// Answers on the socket for as long as the node runs.
-pub async fn serve(listener: UnixListener, router: Router) {
+/// Answers on the socket until `closing` says so; then what has been asked is still answered, for a moment.
+pub async fn serve(listener: UnixListener, router: Router, mut closing: tokio::sync::watch::Receiver<bool>) {
     let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let (stream, _) = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _closed = closing.wait_for(|closing| *closing) => break,
+        };
+        let (stream, _) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a local connection could not be accepted");
@@ -477,4 +483,7 @@ pub async fn serve(listener: UnixListener, router: Router) {
             drop(place);
         });
     }
+    // Every place free again means that everyone has been answered.
+    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    let _answered_or_given_up = tokio::time::timeout(LAST_ANSWERS, places.acquire_many(all)).await;
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     charter::{Card, CardError, CharterError, CharterTaken, Roster},
     clock::Clock,
-    envelope::{Audience, Class, Hash, Head, KeyId, ProvedHead, PublicKey, SecretKey, SignedHead},
+    envelope::{Audience, Class, Hash, Head, KeyId, ProvedHead, PublicKey, SecretKey, SignedHead, Signer},
     intake::{Blame, Intake, Known as _, Placed, Refusal},
     ledger::{Aside, Counts, DecisionEntry, Ledger, LedgerError, QuarantineStep, Writer},
     policy::may_send,
@@ -214,7 +214,7 @@ pub struct Door {
     current: Current,
     identity: Arc<Identity>,
     keys: KeyStore,
-    publishing: Option<Arc<SecretKey>>,
+    publishing: Option<Arc<dyn Signer>>,
     own: OwnHeads,
     clock: Clock,
 }
@@ -234,7 +234,7 @@ impl Door {
         own: OwnHeads,
         clock: Clock,
     ) -> Self {
-        Self { writer, current, identity, keys, publishing: publishing.map(Arc::new), own, clock }
+        Self { writer, current, identity, keys, publishing: publishing.map(|key| Arc::new(key) as Arc<dyn Signer>), own, clock }
     }
 
     /// The readers' half of the ledger behind it.
@@ -382,7 +382,7 @@ impl Door {
         }
         let state = self.writer.position(&feed);
         let federation = intake.roster.federation();
-        let lane = Lane { feed, audience, tlp, class, last: state, floor_seq: 1, key: &key, federation };
+        let lane = Lane { feed, audience, tlp, class, last: state, floor_seq: 1, key: key.as_ref(), federation };
         let mut publisher = Publisher::new(lane, self.clock.now().max(from), random);
         let mut done = Published::default();
         let mut report_ref = None;

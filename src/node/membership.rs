@@ -166,6 +166,16 @@ pub fn write_request(data: &Path, new: &NewNode, federation: Option<FederationId
     Ok(path)
 }
 
+/// Writes the request with which the stewards can replace a member's lost root key: its entry with the new key, and its
+/// card signed by that.
+pub fn write_renewal(data: &Path, federation: FederationId, member: Member, card: &SignedCard) -> Result<PathBuf, SetupError> {
+    let (federation, card) = (Some(federation), Some(card.bytes().to_vec().into()));
+    let request = JoinRequest { format: DOCUMENT_FORMAT, federation, member, card, addresses: Vec::new(), freshness: None };
+    let path = data.join("request.huecry");
+    write_file(&path, &cbor::to_vec(&request))?;
+    Ok(path)
+}
+
 /// Writes the request with which the holder of the member's root key can put this machine on the card.
 pub fn write_node_request(data: &Path, member: &MemberId, name: &str) -> Result<PathBuf, SetupError> {
     let keys = KeyStore::in_data(data)?;
@@ -297,8 +307,14 @@ fn add_requests(
         if request.federation != ours {
             return Err(SetupError::OtherFederation { member: member.id, asked: request.federation, ours });
         }
-        if draft.charter.members.iter().any(|one| one.id == member.id) {
-            return Err(SetupError::Member(member.id));
+        if let Some(known) = draft.charter.members.iter_mut().find(|one| one.id == member.id) {
+            // The same organisation with another root key: it has lost the old one.
+            if known.root == member.root || known.kind != member.kind || known.country != member.country {
+                return Err(SetupError::Member(member.id));
+            }
+            known.root = member.root;
+            draft.cards.extend(request.card.map(ByteBuf::into_vec));
+            continue;
         }
         if matches!(member.kind, MemberKind::Vendor | MemberKind::Observer) {
             draft.charter.agreements.push(agreement(&member, terms, now));

@@ -497,8 +497,10 @@ impl Shell {
         let until = now.plus_ms(WHEREABOUTS_DAYS_MAX * DAY_MS / 2);
         let whereabouts = Whereabouts { format: 1, serial: now.ms(), time: now, until, addresses };
         if !whereabouts.addresses.is_empty() {
-            let bytes = sign_whereabouts(&whereabouts, &self.identity.node, &federation);
-            self.whereabouts.insert(self.me(), (whereabouts, bytes));
+            match sign_whereabouts(&whereabouts, &self.identity.node, &federation) {
+                Ok(bytes) => drop(self.whereabouts.insert(self.me(), (whereabouts, bytes))),
+                Err(error) => tracing::error!(%error, "this node's whereabouts could not be signed"),
+            }
         }
         self.remember_places();
         self.renew_stamp();

@@ -15,6 +15,7 @@ mod federation;
 mod gossip_traps;
 mod hostile_bytes;
 mod keeping;
+mod manual;
 mod membership;
 mod oddities;
 mod partnership;

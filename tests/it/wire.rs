@@ -281,7 +281,7 @@ pub fn batch(change: impl FnOnce(&mut Head)) -> (Head, Vec<u8>) {
 }
 
 pub fn sealed(head: &Head, seed: u8, domain: Domain) -> Vec<u8> {
-    Sealed::seal(cbor::to_vec(head), &key(seed), domain, &federation()).bytes().to_vec()
+    Sealed::seal(cbor::to_vec(head), &key(seed), domain, &federation()).unwrap().bytes().to_vec()
 }
 
 /// What an implementation that knows the vectors' charter and card makes of a head.
@@ -483,7 +483,7 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
     let stamp = |change: fn(&mut Stamp), seed: u8| {
         let mut one = Stamp { format: 1, version: 1, hash: roster().charter().hash(), time: at(0), until: at(DAY_MS) };
         change(&mut one);
-        Sealed::seal(cbor::to_vec(&one), &key(seed), Domain::Stamp, &federation()).bytes().to_vec()
+        Sealed::seal(cbor::to_vec(&one), &key(seed), Domain::Stamp, &federation()).unwrap().bytes().to_vec()
     };
     add("stamp/bad_key", stamp(|_| (), 22), judge_stamp);
     add("stamp/bad_other_charter", stamp(|one| one.hash = Hash([0; 32]), 21), judge_stamp);
@@ -493,7 +493,7 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
     let raw_card = |change: fn(&mut Card), seed: u8| {
         let mut one = plain_card();
         change(&mut one);
-        Sealed::seal(cbor::to_vec(&one), &key(seed), Domain::Card, &federation()).bytes().to_vec()
+        Sealed::seal(cbor::to_vec(&one), &key(seed), Domain::Card, &federation()).unwrap().bytes().to_vec()
     };
     add("card/bad_signed_by_publishing_key", raw_card(|_| (), 31), judge_card);
     add(
@@ -506,7 +506,7 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
 
     let whereabouts =
         Whereabouts { format: 1, serial: 1, time: at(0), until: at(DAY_MS), addresses: vec!["/ip4/192.0.2.1/tcp/4100".to_owned()] };
-    add("whereabouts/good", sign_whereabouts(&whereabouts, &key(41), &federation()), |bytes| {
+    add("whereabouts/good", sign_whereabouts(&whereabouts, &key(41), &federation()).unwrap(), |bytes| {
         open_whereabouts(bytes, &key(41).public(), &federation())
             .map_or_else(|error| format!("refused: {error}"), |_| "accepted".to_owned())
     });
@@ -520,7 +520,7 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
         pins: Vec::new(),
         epochs: vec![Epoch { channel: "own".parse().unwrap(), lane: 0, epoch: 2 }],
     };
-    add("statement/good", sign_statement(&statement, &key(13), &federation()), |bytes| {
+    add("statement/good", sign_statement(&statement, &key(13), &federation()).unwrap(), |bytes| {
         let roster = roster();
         let member = roster.member(&"vendor-one".parse().unwrap()).unwrap();
         open_statement(bytes, member, &federation()).map_or_else(|error| format!("refused: {error}"), |_| "accepted".to_owned())
