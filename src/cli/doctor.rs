@@ -146,7 +146,7 @@ fn look_at_keys(data: &Path, findings: &mut Findings) {
 
 fn look_at_disk(data: &Path, findings: &mut Findings) {
     if let Ok(stat) = nix::sys::statvfs::statvfs(data) {
-        let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
         let text = format!("{} MiB free", grouped(free / (1024 * 1024)));
         if free < DISK_BYTES_MIN { findings.warn("disk", text) } else { findings.ok("disk", text) }
     }

@@ -56,14 +56,15 @@ fn ask(context: &Context, parameters: Value) -> Result<Value, Failure> {
 }
 
 fn release(context: &Context, feed: &str, operator: Option<String>, key: Option<PathBuf>) -> Result<(), Failure> {
-    let mut parameters = json!({ "feed": feed, "decision": "release" });
-    if let (Some(name), Some(path)) = (operator, key) {
-        let key = key::read(&path, Purpose::Operator)?;
-        let roster = super::charter::roster(context)?.roster().map_err(Failure::environment)?;
-        let signature = sign_decision(&key, &roster.federation(), &decision_text(feed), Clock::System.now());
-        parameters["operator"] = json!(name);
-        parameters["signature"] = json!(hex::encode(signature));
-    }
+    let parameters = match (operator, key) {
+        (Some(name), Some(path)) => {
+            let key = key::read(&path, Purpose::Operator)?;
+            let roster = super::charter::roster(context)?.roster().map_err(Failure::environment)?;
+            let signature = hex::encode(sign_decision(&key, &roster.federation(), &decision_text(feed), Clock::System.now()));
+            json!({ "feed": feed, "decision": "release", "operator": name, "signature": signature })
+        }
+        _ => json!({ "feed": feed, "decision": "release" }),
+    };
     let done = ask(context, parameters)?;
     if done.get("decided") == Some(&json!(true)) {
         context.screen.line(&format!("{feed}: counts again here"));
