@@ -13,7 +13,7 @@ use super::{
     own_heads::{OwnHeads, Waiting},
 };
 use crate::{
-    charter::{Card, CardError, CharterError, CharterTaken, Roster},
+    charter::{Card, CardError, CharterError, CharterTaken, Meter, Roster},
     clock::Clock,
     envelope::{Audience, Class, Hash, Head, KeyId, ProvedHead, PublicKey, SecretKey, SignedHead, Signer},
     intake::{Blame, Intake, Known as _, Placed, Refusal},
@@ -216,6 +216,8 @@ pub struct Door {
     keys: KeyStore,
     publishing: Option<Arc<dyn Signer>>,
     own: OwnHeads,
+    /// What each member that has a quota of its own has used; there are as many as the charter names.
+    meters: BTreeMap<MemberId, Meter>,
     clock: Clock,
 }
 
@@ -234,7 +236,16 @@ impl Door {
         own: OwnHeads,
         clock: Clock,
     ) -> Self {
-        Self { writer, current, identity, keys, publishing: publishing.map(|key| Arc::new(key) as Arc<dyn Signer>), own, clock }
+        Self {
+            writer,
+            current,
+            identity,
+            keys,
+            publishing: publishing.map(|key| Arc::new(key) as Arc<dyn Signer>),
+            own,
+            meters: BTreeMap::new(),
+            clock,
+        }
     }
 
     /// The readers' half of the ledger behind it.
@@ -252,6 +263,14 @@ impl Door {
         let now = self.clock.now();
         let (feed, seq) = (head.head().feed(), head.head().seq);
         let intake = self.current.get();
+        let ProvedContent { member, records, dated } = ProvedContent::of(&head);
+        if let Some(quota) = intake.roster.quota(&member, now).filter(|_| records > 0) {
+            let meter = self.meters.entry(member.clone()).or_default();
+            if !meter.take(quota, records, body.len() as u64, dated, now) {
+                let text = format!("`{member}` has used its quota; {feed}#{seq} is asked for again later");
+                return Err(Refusal { blame: Blame::Later, code: "quota", text }.into());
+            }
+        }
         let admitted = intake.admit(head, body, now, &self.writer, begins)?;
         self.writer.keep(&admitted, now, from)?;
         // Behind its pin a feed counts only once it has reached it: whoever serves us first may serve a thief's branch.
@@ -322,7 +341,7 @@ impl Door {
     }
 
     /// Two branches of a feed that has not reached its pin: neither is proved, and ours is fetched again.
-    fn other_branch(&mut self, feed: &FeedId, events: &mut Vec<Event>) -> Result<(), DoorError> {
+    pub fn other_branch(&mut self, feed: &FeedId, events: &mut Vec<Event>) -> Result<(), DoorError> {
         let (Some(state), Some(seq)) = (self.writer.feed(feed), self.current.get().roster.pin(feed).map(|pin| pin.seq)) else {
             return Ok(());
         };
@@ -568,6 +587,21 @@ impl Door {
     /// Leaves the ledger in order.
     pub fn close(self) -> Result<(), LedgerError> {
         self.writer.close()
+    }
+}
+
+/// What a quota counts of a batch; removals count nothing.
+struct ProvedContent {
+    member: MemberId,
+    records: u64,
+    dated: Timestamp,
+}
+
+impl ProvedContent {
+    fn of(head: &ProvedHead) -> Self {
+        let head = head.head();
+        let records = if head.class == Class::Content { u64::from(head.count) } else { 0 };
+        Self { member: head.member.clone(), records, dated: head.time }
     }
 }
 

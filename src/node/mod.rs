@@ -229,6 +229,14 @@ pub struct Parts {
     pub places: PathBuf,
 }
 
+/// The alarm of a wall clock that shows `now` where the steady one expects `expected`.
+fn clock_step(expected: Timestamp, now: Timestamp) -> Option<String> {
+    let (ahead, behind) = (now.ms_since(expected), expected.ms_since(now));
+    let word = if ahead > behind { "forward" } else { "back" };
+    let minutes = ahead.max(behind) / crate::record::MINUTE_MS;
+    (ahead.max(behind) > CLOCK_STEP_MS).then(|| format!("the local clock was set {word} by {minutes} minutes while the node ran"))
+}
+
 fn multiaddress(text: &str) -> Result<Multiaddr, NodeError> {
     text.parse().map_err(|_| NodeError::Address(text.to_owned()))
 }
@@ -445,10 +453,8 @@ impl Shell {
         let (wall, steady) = self.clocks;
         self.clocks = (now, Instant::now());
         let passed = u64::try_from(steady.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (ahead, behind) = (now.ms_since(wall.plus_ms(passed)), wall.plus_ms(passed).ms_since(now));
-        if ahead.max(behind) > CLOCK_STEP_MS {
-            let word = if ahead > behind { "forward" } else { "back" };
-            self.raise(format!("the local clock was set {word} by {} minutes while the node ran", ahead.max(behind) / 60_000));
+        if let Some(alarm) = clock_step(wall.plus_ms(passed), now) {
+            self.raise(alarm);
         }
         let floor = self.current.get().roster.time_floor();
         if now.plus_ms(CLOCK_STEP_MS) < floor {
@@ -1051,5 +1057,19 @@ impl Shell {
             refusals: self.refusals.clone(),
             clock_alarm: self.clock_alarm.clone(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t_05_a_clock_that_steps_by_a_day_is_noticed_and_five_minutes_are_harmless() {
+        let expected = Timestamp::from_ms(1_760_000_000_000).unwrap();
+        assert_eq!(clock_step(expected, expected.plus_ms(CLOCK_STEP_MS)), None);
+        assert_eq!(clock_step(expected, expected.minus_ms(CLOCK_STEP_MS)), None);
+        assert!(clock_step(expected, expected.minus_ms(DAY_MS)).unwrap().contains("set back by 1440 minutes"));
+        assert!(clock_step(expected, expected.plus_ms(DAY_MS)).unwrap().contains("set forward by 1440 minutes"));
     }
 }

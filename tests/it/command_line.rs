@@ -204,3 +204,12 @@ fn r_02_a_full_disk_acknowledges_nothing_and_loses_nothing() {
     assert_eq!(code(&huecry(data.path(), &["query", "before.example"])), 0, "what was acknowledged is there");
     assert_eq!(code(&huecry(data.path(), &["publish", "--value", "later.example"])), 0, "and with room it goes on");
 }
+
+#[test]
+fn k_03_no_secret_can_be_given_as_an_argument() {
+    let place = tempfile::tempdir().unwrap();
+    for words in [&["key", "new", "root", "--out", "k", "--passphrase", "x"][..], &["run", "--passphrase", "x"], &["init", "--seed", "00"]]
+    {
+        fails(place.path(), words, 2, "unexpected argument");
+    }
+}

@@ -146,3 +146,22 @@ fn what_is_imported_never_leaves_the_node() {
     let status = stdout(&huecry(other.path(), &["--json", "status"]));
     assert!(!status.contains("hub/imported") && !status.contains("xx-agency/imported"), "{status}");
 }
+
+#[test]
+fn n_06_a_plaintext_peer_gets_no_further_than_the_refusal() {
+    use std::io::{Read as _, Write as _};
+    let data = founded();
+    let _node = start(data.path());
+    let status: serde_json::Value = serde_json::from_slice(&huecry(data.path(), &["--json", "status"]).stdout).unwrap();
+    let address = status["network"]["listening"][0].as_str().unwrap().replace("/ip4/", "").replace("/tcp/", ":");
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    stream.write_all(b"\x13/multistream/1.0.0\n\x11/plaintext/2.0.0\n").unwrap();
+    let begun = Instant::now();
+    let mut answer = Vec::new();
+    // Whether it closes in order or resets, it ends.
+    let _ended = stream.read_to_end(&mut answer);
+    assert!(begun.elapsed() < Duration::from_secs(12), "cut within ten seconds");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("na\n") && !answer.contains("plaintext"), "{answer}");
+}

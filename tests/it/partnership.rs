@@ -317,3 +317,122 @@ fn a_step_of_quarantine_survives_a_rebuild() {
     assert_eq!((seen(&node), node.ledger.feed(&feed).unwrap().last), (expected, 1));
     assert_eq!(node.ledger.quarantine().unwrap()[0].records, 2);
 }
+
+/// Heads and bodies of a lane, one value each, at these times; signed by `seed`.
+fn branch(seed: u8, federation: huecry::envelope::FederationId, values: &[(&str, u64)]) -> Vec<(huecry::envelope::ProvedHead, Vec<u8>)> {
+    let key = key(seed);
+    let mut last = None;
+    let mut out = Vec::new();
+    for (value, at) in values {
+        let feed: FeedId = "vendor-one/c2".parse().unwrap();
+        let class = huecry::envelope::Class::Content;
+        let lane = huecry::publish::Lane {
+            feed,
+            audience: Audience::federation(),
+            tlp: Tlp::Green,
+            class,
+            last,
+            floor_seq: 1,
+            key: &key,
+            federation,
+        };
+        let time = Timestamp::from_ms(START + at).unwrap();
+        let mut publisher = huecry::publish::Publisher::new(lane, time, |buffer: &mut [u8]| {
+            buffer.fill(9);
+            Ok(())
+        });
+        publisher.push(Record::Indicator(Indicator::of(Observable::recognise(value).unwrap(), None)), None).unwrap();
+        let draft = publisher.finish().unwrap().unwrap();
+        last = Some((draft.head.head().seq, draft.head.id()));
+        out.push((draft.head, draft.body));
+    }
+    out
+}
+
+#[test]
+fn k_05_s_08_a_late_joiner_that_hears_the_thief_first_ends_with_the_true_branch() {
+    let place = tempfile::tempdir().unwrap();
+    let clock = Clock::Driven(Arc::new(AtomicU64::new(day(2).ms())));
+    let charter = SignedCharter::found(first(), &[&key(1)]).unwrap();
+    let federation = charter.federation();
+    let honest = branch(33, federation, &[("true.first.example", 1_000), ("true.second.example", 2_000)]);
+    // The thief has the key, and dates everything before it was pinned.
+    let forged = branch(33, federation, &[("forged.first.example", 500), ("forged.second.example", 600), ("forged.third.example", 700)]);
+    let mut roster = Roster::new(charter.clone());
+    let first_card = card("vendor-one", key(33).public(), key(43).public(), 13, &charter);
+    let (last, _) = honest.last().unwrap();
+    let feed: FeedId = "vendor-one/c2".parse().unwrap();
+    let heads = [(feed.clone(), 2, last.id())];
+    let pinned = first_card.card().with_stolen_key(key(33).public().id(), key(53).public(), &heads, day(1)).unwrap();
+    roster.take_card(SignedCard::sign(&pinned, &key(13), &federation).unwrap().bytes()).unwrap();
+    let mut node = Node::new(place.path(), "xa-police", (32, 42), &roster, &clock);
+    let offer = |node: &mut Node, (head, body): &(huecry::envelope::ProvedHead, Vec<u8>)| {
+        let intake = node.current.get();
+        let said = match node.door.place(&intake, head.bytes()) {
+            Ok(huecry::intake::Placed::Next(head)) => {
+                node.door.batch(head, body.clone(), &[7; 32], false).unwrap();
+                "taken"
+            }
+            Ok(huecry::intake::Placed::OtherBranch(_)) => {
+                node.door.other_branch(&feed, &mut Vec::new()).unwrap();
+                "other branch"
+            }
+            Ok(huecry::intake::Placed::Ahead { .. }) => "ahead",
+            Ok(_) => "known or a fork",
+            Err(refusal) => refusal.code,
+        };
+        node.door.commit().unwrap();
+        node.door.write_index().unwrap();
+        said
+    };
+    // The thief is heard first: kept apart, shown to nobody as true, and not beyond the pin.
+    assert_eq!(offer(&mut node, &forged[0]), "taken");
+    assert_eq!(node.standing("forged.first.example", day(2)), Some(Standing::Quarantined));
+    assert_eq!(offer(&mut node, &forged[1]), "beyond-pin", "the pinned place is the true head's");
+    assert_eq!(offer(&mut node, &forged[2]), "beyond-pin");
+    // The true second head contradicts what is here: all of it is set aside and fetched again.
+    assert_eq!(offer(&mut node, &honest[1]), "other branch");
+    assert_eq!(offer(&mut node, &honest[0]), "taken");
+    assert_eq!(node.standing("true.first.example", day(2)), Some(Standing::Quarantined), "not before its pin is reached");
+    assert_eq!(offer(&mut node, &honest[1]), "taken");
+    let now = day(2);
+    assert_eq!(
+        ["true.first.example", "true.second.example", "forged.first.example"].map(|value| node.standing(value, now)),
+        [Some(Standing::Accepted), Some(Standing::Accepted), Some(Standing::Quarantined)]
+    );
+    // The thief tries again, now that the pin is reached: nothing, not even a proof that would quarantine the feed.
+    assert_eq!(offer(&mut node, &forged[0]), "beyond-pin");
+    assert!(node.ledger.feed(&feed).unwrap().aside.is_none());
+    assert_eq!(node.ledger.quarantine().unwrap().len(), 1, "listed for an operator");
+}
+
+#[test]
+fn c_04_a_feed_that_begins_again_under_the_same_epoch_is_a_proof_and_nothing_more() {
+    let place = tempfile::tempdir().unwrap();
+    let clock = Clock::Driven(Arc::new(AtomicU64::new(day(1).ms())));
+    let charter = SignedCharter::found(first(), &[&key(1)]).unwrap();
+    let mut roster = Roster::new(charter.clone());
+    roster.take_card(card("vendor-one", key(33).public(), key(43).public(), 13, &charter).bytes()).unwrap();
+    let mut node = Node::new(place.path(), "vendor-one", (33, 43), &roster, &clock);
+    ["a.example", "b.example"].iter().for_each(|value| node.publish(value).unwrap());
+    let again = branch(33, charter.federation(), &[("again.example", 5_000)]);
+    let intake = node.current.get();
+    assert!(matches!(node.door.place(&intake, again[0].0.bytes()), Ok(huecry::intake::Placed::Fork(_))));
+    assert_eq!(node.standing("again.example", day(1)), None);
+}
+
+#[test]
+fn t_05_a_node_whose_clock_is_behind_what_was_signed_publishes_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let hand = Arc::new(AtomicU64::new(day(1).ms()));
+    let charter = SignedCharter::found(first(), &[&key(1)]).unwrap();
+    let mut roster = Roster::new(charter.clone());
+    roster.take_card(card("vendor-one", key(33).public(), key(43).public(), 13, &charter).bytes()).unwrap();
+    roster.take_stamp(SignedStamp::sign(&charter, &key(21), day(1)).unwrap().bytes()).unwrap();
+    let mut node = Node::new(place.path(), "vendor-one", (33, 43), &roster, &Clock::Driven(Arc::clone(&hand)));
+    node.publish("a.example").unwrap();
+    hand.store(day(0).ms(), Ordering::SeqCst);
+    assert!(node.publish("b.example").unwrap_err().contains("set the clock"));
+    hand.store(day(1).ms(), Ordering::SeqCst);
+    node.publish("b.example").unwrap();
+}
