@@ -1,6 +1,6 @@
 //! `huecry agreements`: the terms under which vendors and observers take part, and how long they run.
 
-use super::{Context, Failure, client::Client, print::grouped, runtime};
+use super::{Context, Failure, client::Client, print::grouped};
 use crate::http::AgreementReply;
 use serde_json::json;
 
@@ -9,12 +9,7 @@ use serde_json::json;
 pub struct Arguments {}
 
 pub(super) fn run(context: &Context, _: Arguments) -> Result<(), Failure> {
-    let lines: Vec<AgreementReply> = runtime()?.block_on(async {
-        let client = Client::open(&context.data).await?;
-        let answer = client.get("/v1/agreements", &json!({})).await;
-        client.close().await?;
-        answer
-    })?;
+    let lines: Vec<AgreementReply> = Client::with(&context.data, async |client| client.get("/v1/agreements", &json!({})).await)?;
     let screen = &context.screen;
     for line in &lines {
         let stage = match (line.days_left, line.warned) {

@@ -3,7 +3,7 @@
 //! Every change makes the next card, which the root key signs: here if it lies here, else a draft travels to it
 //! (`--draft`, `card sign`) and the signed card comes back (`card publish`).
 
-use super::{Context, Failure, client::Client, key, runtime};
+use super::{Context, Failure, client::Client, key};
 use crate::{
     cbor,
     charter::{CARD_BYTES_MAX, Card, CardDraft, LastHead, Roster},
@@ -205,12 +205,8 @@ impl Known {
 }
 
 fn known(context: &Context) -> Result<Known, Failure> {
-    let (reply, status): (RosterReply, Value) = runtime()?.block_on(async {
-        let client = Client::open(&context.data).await?;
-        let asked = async { Ok((client.get("/v1/roster", &json!({})).await?, client.get("/v1/status", &json!({})).await?)) };
-        let answer: Result<_, Failure> = asked.await;
-        client.close().await?;
-        answer
+    let (reply, status): (RosterReply, Value) = Client::with(&context.data, async |client| {
+        Ok((client.get("/v1/roster", &json!({})).await?, client.get("/v1/status", &json!({})).await?))
     })?;
     let roster = reply.roster().map_err(Failure::environment)?;
     let member: MemberId = reply.member.parse().map_err(Failure::environment)?;
@@ -231,12 +227,8 @@ fn cut_at(context: &Context, last: &[String]) -> Result<Vec<LastHead>, Failure> 
         let wrong = || Failure::usage(format!("`{text}` is not FEED#SEQ, such as talos/c2#40"));
         let (feed, seq) = text.rsplit_once('#').ok_or_else(wrong)?;
         let (feed, seq): (FeedId, u64) = (feed.parse().map_err(|_| wrong())?, seq.parse().map_err(|_| wrong())?);
-        let head: Value = runtime()?.block_on(async {
-            let client = Client::open(&context.data).await?;
-            let answer = client.get("/v1/head", &json!({ "feed": feed.to_string(), "seq": seq })).await;
-            client.close().await?;
-            answer
-        })?;
+        let head: Value =
+            Client::with(&context.data, async |client| client.get("/v1/head", &json!({ "feed": feed.to_string(), "seq": seq })).await)?;
         let id = head.get("id").and_then(Value::as_str).and_then(|id| id.parse().ok());
         heads.push((feed, seq, id.ok_or_else(|| Failure::nothing(format!("there is no {text} here")))?));
     }
@@ -302,12 +294,8 @@ fn root(context: &Context, file: Option<&Path>) -> Result<crate::envelope::Secre
 }
 
 fn send(context: &Context, bytes: Vec<u8>) -> Result<(), Failure> {
-    runtime()?.block_on(async {
-        let client = Client::open(&context.data).await?;
-        let sent: Result<Value, Failure> =
-            client.stream("/v1/document", &DocumentParameters { document: document::CARD }, bytes.into()).await;
-        client.close().await?;
-        sent.map(|_| ())
+    Client::with(&context.data, async |client| {
+        client.stream("/v1/document", &DocumentParameters { document: document::CARD }, bytes.into()).await.map(|_: Value| ())
     })
 }
 

@@ -4,7 +4,7 @@
 //! new | edit -> charter.toml -> diff -> sign (proposal and signature) -> sign elsewhere -> verify -> publish
 //! ```
 
-use super::{Context, Failure, client::Client, key, runtime};
+use super::{Context, Failure, client::Client, key};
 use crate::{
     cbor,
     charter::{
@@ -198,12 +198,7 @@ fn before(context: &Context, file: Option<&Path>) -> Result<Option<SignedCharter
 }
 
 pub(super) fn roster(context: &Context) -> Result<RosterReply, Failure> {
-    runtime()?.block_on(async {
-        let client = Client::open(&context.data).await?;
-        let answer = client.get("/v1/roster", &json!({})).await;
-        client.close().await?;
-        answer
-    })
+    Client::with(&context.data, async |client| client.get("/v1/roster", &json!({})).await)
 }
 
 fn read_bytes(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
@@ -397,12 +392,7 @@ fn publish(context: &Context, arguments: &SignedArguments) -> Result<(), Failure
         membership::enter(&context.data, &signed, &[], now)?;
         context.screen.line(&format!("founded federation {}", signed.federation()));
     } else {
-        runtime()?.block_on(async {
-            let client = Client::open(&context.data).await?;
-            let sent = send_all(&client, &signed, &proposal).await;
-            client.close().await?;
-            sent
-        })?;
+        Client::with(&context.data, async |client| send_all(client, &signed, &proposal).await)?;
         context.screen.line(&format!("version {} is in force here, and spreads from here", signed.charter().version));
     }
     context.screen.value(&json!({ "version": signed.charter().version, "federation": signed.federation().to_string() }));

@@ -44,6 +44,16 @@ enum Way {
 }
 
 impl Client {
+    /// Opens a way, asks what `asking` asks over it, and leaves the ledger in order.
+    pub fn with<T>(data: &Path, asking: impl AsyncFnOnce(&Self) -> Result<T, Failure>) -> Result<T, Failure> {
+        super::runtime()?.block_on(async {
+            let client = Self::open(data).await?;
+            let answer = asking(&client).await;
+            client.close().await?;
+            answer
+        })
+    }
+
     /// To the node that runs on `data`, or to `data` itself.
     pub async fn open(data: &Path) -> Result<Self, Failure> {
         let socket = data.join(http::SOCKET);

@@ -1,6 +1,6 @@
 //! `huecry decisions`: what people did at this node.
 
-use super::{Context, Failure, client::Client, runtime};
+use super::{Context, Failure, client::Client};
 use crate::http::DecisionLine;
 use serde_json::json;
 
@@ -9,12 +9,7 @@ use serde_json::json;
 pub struct Arguments {}
 
 pub(super) fn run(context: &Context, _: Arguments) -> Result<(), Failure> {
-    let lines: Vec<DecisionLine> = runtime()?.block_on(async {
-        let client = Client::open(&context.data).await?;
-        let answer = client.get("/v1/decisions", &json!({})).await;
-        client.close().await?;
-        answer
-    })?;
+    let lines: Vec<DecisionLine> = Client::with(&context.data, async |client| client.get("/v1/decisions", &json!({})).await)?;
     lines.iter().for_each(|line| context.screen.line(&format!("{}  {}  {}", line.at, line.by, line.what)));
     context.screen.value(&lines);
     Ok(())

@@ -3,7 +3,7 @@
 //! Looks at files, keys, configuration, charter, card, agreements, clock, disk and network, each by itself, and goes on
 //! after a failure: the first thing that is wrong is seldom the only one.
 
-use super::{Context, Failure, client::Client, print::grouped, runtime};
+use super::{Context, Failure, client::Client, print::grouped};
 use crate::{
     charter::{Freshness, Roster},
     clock::Clock,
@@ -108,16 +108,10 @@ pub(super) fn run(context: &Context, _: Arguments) -> Result<(), Failure> {
 }
 
 fn asked(data: &Path) -> Result<(RosterReply, Value, Vec<AgreementReply>), Failure> {
-    runtime()?.block_on(async {
-        let client = Client::open(data).await?;
-        let asking = async {
-            let roster = client.get("/v1/roster", &json!({})).await?;
-            let status = client.get("/v1/status", &json!({})).await?;
-            Ok((roster, status, client.get("/v1/agreements", &json!({})).await?))
-        };
-        let answer: Result<_, Failure> = asking.await;
-        client.close().await?;
-        answer
+    Client::with(data, async |client| {
+        let roster = client.get("/v1/roster", &json!({})).await?;
+        let status = client.get("/v1/status", &json!({})).await?;
+        Ok((roster, status, client.get("/v1/agreements", &json!({})).await?))
     })
 }
 

@@ -1,6 +1,6 @@
 //! `huecry explain`: the whole story of a record or value.
 
-use super::{Context, Failure, client::Client, runtime};
+use super::{Context, Failure, client::Client};
 use serde_json::{Value, json};
 
 /// Tell the whole story of a record (talos/c2#48213.17) or of every record about a value.
@@ -12,12 +12,7 @@ pub struct Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let stories: Value = runtime()?.block_on(async {
-        let client = Client::open(&context.data).await?;
-        let answer = client.get("/v1/explain", &json!({ "what": arguments.what })).await;
-        client.close().await?;
-        answer
-    })?;
+    let stories: Value = Client::with(&context.data, async |client| client.get("/v1/explain", &json!({ "what": arguments.what })).await)?;
     context.screen.value(&stories);
     let stories = stories.as_array().map(Vec::as_slice).unwrap_or_default();
     for story in stories {

@@ -1,6 +1,6 @@
 //! `huecry import` and `huecry publish`: read indicator files, keep them to ourselves or sign them to others.
 
-use super::{Context, Failure, client::Client, print::grouped, runtime};
+use super::{Context, Failure, client::Client, print::grouped};
 use crate::{
     exchange::Layout,
     http::{PublishParameters, PublishReply},
@@ -125,13 +125,12 @@ pub(super) fn publish(context: &Context, arguments: PublishArguments) -> Result<
 fn send_all(context: &Context, inputs: Vec<Input>, about: &About, way: Way<'_>) -> Result<(), Failure> {
     // Every file is opened before the first is sent, so that a misspelt name stops all of it.
     let opened = inputs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    runtime()?.block_on(async {
-        let client = Client::open(&context.data).await?;
+    Client::with(&context.data, async |client| {
         let mut failure = None;
         for (input, (reader, length)) in inputs.iter().zip(opened) {
             let parameters = parameters(about, input, way);
             let name = name_of(input);
-            match send(context, &client, &parameters, reader, length, &name).await {
+            match send(context, client, &parameters, reader, length, &name).await {
                 Ok(reply) => show(context, &name, &reply),
                 Err(error) => {
                     failure = Some(Failure { text: format!("{name}: {}", error.text), ..error });
@@ -139,7 +138,6 @@ fn send_all(context: &Context, inputs: Vec<Input>, about: &About, way: Way<'_>) 
                 }
             }
         }
-        client.close().await?;
         failure.map_or(Ok(()), Err)
     })
 }

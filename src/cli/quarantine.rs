@@ -1,6 +1,6 @@
 //! `huecry quarantine`: what does not count, and what an operator decides about it.
 
-use super::{Context, Failure, client::Client, key, print::grouped, runtime};
+use super::{Context, Failure, client::Client, key, print::grouped};
 use crate::{
     clock::Clock,
     http::{decision_text, sign_decision},
@@ -47,12 +47,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
 }
 
 fn ask(context: &Context, parameters: Value) -> Result<Value, Failure> {
-    runtime()?.block_on(async {
-        let client = Client::open(&context.data).await?;
-        let answer = client.post("/v1/quarantine", &parameters).await;
-        client.close().await?;
-        answer
-    })
+    Client::with(&context.data, async |client| client.post("/v1/quarantine", &parameters).await)
 }
 
 fn release(context: &Context, feed: &str, operator: Option<String>, key: Option<PathBuf>) -> Result<(), Failure> {
@@ -76,12 +71,7 @@ fn release(context: &Context, feed: &str, operator: Option<String>, key: Option<
 }
 
 fn list(context: &Context) -> Result<(), Failure> {
-    let lines: Vec<AsideLine> = runtime()?.block_on(async {
-        let client = Client::open(&context.data).await?;
-        let answer = client.get("/v1/quarantine", &json!({})).await;
-        client.close().await?;
-        answer
-    })?;
+    let lines: Vec<AsideLine> = Client::with(&context.data, async |client| client.get("/v1/quarantine", &json!({})).await)?;
     for line in &lines {
         let (batches, records) = (grouped(line.batches), grouped(line.records));
         context

@@ -1,6 +1,6 @@
 //! `huecry query`: ask the ledger.
 
-use super::{Context, Failure, client::Client, print::grouped, runtime};
+use super::{Context, Failure, client::Client, print::grouped};
 use crate::http::QueryParameters;
 use serde_json::Value;
 
@@ -33,12 +33,7 @@ pub struct Arguments {
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let Arguments { text, origin, kind, tlp_max, all, limit } = arguments;
     let parameters = QueryParameters { text, origin, kind, tlp_max, all, limit };
-    let answer: Value = runtime()?.block_on(async {
-        let client = Client::open(&context.data).await?;
-        let answer = client.get("/v1/query", &parameters).await;
-        client.close().await?;
-        answer
-    })?;
+    let answer: Value = Client::with(&context.data, async |client| client.get("/v1/query", &parameters).await)?;
     context.screen.value(&answer);
     let values = answer.get("values").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     for value in values {

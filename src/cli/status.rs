@@ -1,6 +1,6 @@
 //! `huecry status`: how the node is.
 
-use super::{Context, Failure, client::Client, print::grouped, runtime};
+use super::{Context, Failure, client::Client, print::grouped};
 use serde_json::{Value, json};
 
 /// Show how the node is: federation, peers, feeds, verdicts.
@@ -8,12 +8,7 @@ use serde_json::{Value, json};
 pub struct Arguments {}
 
 pub(super) fn run(context: &Context, _: Arguments) -> Result<(), Failure> {
-    let status: Value = runtime()?.block_on(async {
-        let client = Client::open(&context.data).await?;
-        let answer = client.get("/v1/status", &json!({})).await;
-        client.close().await?;
-        answer
-    })?;
+    let status: Value = Client::with(&context.data, async |client| client.get("/v1/status", &json!({})).await)?;
     let screen = &context.screen;
     screen.value(&status);
     let at = |path: &str| status.pointer(path).cloned().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! `huecry withdraw`: take back what is ours, everywhere.
 
-use super::{Context, Failure, client::Client, runtime};
+use super::{Context, Failure, client::Client};
 use crate::http::{WithdrawParameters, WithdrawReply};
 
 /// Take back records of ours, everywhere they went.
@@ -22,12 +22,8 @@ pub struct Arguments {
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let Arguments { what, reason, note, alone } = arguments;
-    let reply: WithdrawReply = runtime()?.block_on(async {
-        let client = Client::open(&context.data).await?;
-        let reply = client.post("/v1/withdraw", &WithdrawParameters { what, reason, note, alone }).await;
-        client.close().await?;
-        reply
-    })?;
+    let reply: WithdrawReply =
+        Client::with(&context.data, async |client| client.post("/v1/withdraw", &WithdrawParameters { what, reason, note, alone }).await)?;
     context.screen.value(&reply);
     if reply.queued.is_some() {
         context.screen.line("queued; nothing is signed yet");

@@ -263,7 +263,7 @@ impl Door {
         let now = self.clock.now();
         let (feed, seq) = (head.head().feed(), head.head().seq);
         let intake = self.current.get();
-        let ProvedContent { member, records, dated } = ProvedContent::of(&head);
+        let Counted { member, records, dated } = Counted::of(&head);
         if let Some(quota) = intake.roster.quota(&member, now).filter(|_| records > 0) {
             let meter = self.meters.entry(member.clone()).or_default();
             if !meter.take(quota, records, body.len() as u64, dated, now) {
@@ -591,13 +591,13 @@ impl Door {
 }
 
 /// What a quota counts of a batch; removals count nothing.
-struct ProvedContent {
+struct Counted {
     member: MemberId,
     records: u64,
     dated: Timestamp,
 }
 
-impl ProvedContent {
+impl Counted {
     fn of(head: &ProvedHead) -> Self {
         let head = head.head();
         let records = if head.class == Class::Content { u64::from(head.count) } else { 0 };
