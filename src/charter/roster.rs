@@ -354,9 +354,9 @@ impl Roster {
         Ok(&publishing.key)
     }
 
-    /// Where the card of a feed's author pins it, last of all if several keys wrote it.
+    /// Where the card of a feed's author pins it, last of all if several keys wrote it. A pin at nothing is no place in it.
     pub fn pin(&self, feed: &FeedId) -> Option<&Pin> {
-        let here = |pin: &&Pin| pin.channel == feed.channel && pin.lane == feed.lane && pin.epoch == feed.epoch;
+        let here = |pin: &&Pin| pin.seq > 0 && pin.channel == feed.channel && pin.lane == feed.lane && pin.epoch == feed.epoch;
         self.card(&feed.member)?.pins.iter().filter(here).max_by_key(|pin| pin.seq)
     }
 

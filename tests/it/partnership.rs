@@ -436,3 +436,26 @@ fn t_05_a_node_whose_clock_is_behind_what_was_signed_publishes_nothing() {
     hand.store(day(1).ms(), Ordering::SeqCst);
     node.publish("b.example").unwrap();
 }
+
+#[test]
+fn a_key_that_wrote_nothing_is_pinned_at_nothing_and_the_next_one_writes_the_same_feed() {
+    let place = tempfile::tempdir().unwrap();
+    let clock = Clock::Driven(Arc::new(AtomicU64::new(day(2).ms())));
+    let charter = SignedCharter::found(first(), &[&key(1)]).unwrap();
+    let federation = charter.federation();
+    let sign = |card: &Card| SignedCard::sign(card, &key(13), &federation).unwrap();
+    let unused = card("vendor-one", key(33).public(), key(43).public(), 13, &charter);
+    let rotated = unused.card().with_new_publishing_key(key(33).public().id(), key(53).public(), &[], day(1)).unwrap();
+    let mut roster = Roster::new(charter.clone());
+    roster.take_card(sign(&rotated).bytes()).unwrap();
+    let mut node = Node::new(place.path(), "vendor-one", (53, 43), &roster, &clock);
+    node.publish("a.example").unwrap();
+    node.door.write_index().unwrap();
+    let again = rotated.with_channel("more".parse().unwrap(), Audience::federation(), None, day(2));
+    node.door.take_document(document::CARD, sign(&again).bytes(), &mut Vec::new()).unwrap();
+    assert_eq!(node.standing("a.example", day(2)), Some(Standing::Accepted));
+    // S-08: whoever holds the unused key can begin nothing with it, however it is dated.
+    let forged = branch(33, federation, &[("forged.example", 1_000)]);
+    let intake = node.current.get();
+    assert_eq!(node.door.place(&intake, forged[0].0.bytes()).unwrap_err().code, "beyond-pin");
+}
