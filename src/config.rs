@@ -1,13 +1,17 @@
 //! Configuration: `node.toml`, every key with a default, every unknown key refused by name.
 
 use crate::{
-    envelope::PublicKey,
+    cbor::uint_enum,
+    envelope::{KeyError, PublicKey},
     intake::Limits,
     policy::ListRole,
     record::{MemberId, Tlp, UnknownName, nearest},
 };
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 /// Longest configuration file that is read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
@@ -96,6 +100,22 @@ pub struct ListConfig {
     pub role: String,
 }
 
+uint_enum! {
+    /// What an operator may do.
+    pub enum Role("role") {
+        /// Ask, up to a clearance.
+        Reads = 1 "reads",
+        /// Quarantine, held records.
+        Decides = 2 "decides",
+        /// Publish and withdraw.
+        Publishes = 3 "publishes",
+        /// Charter and cards.
+        Administers = 4 "administers",
+        /// See who decided what.
+        Audits = 5 "audits",
+    }
+}
+
 /// `[[operators]]`: a person at this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,20 +138,19 @@ fn default_clearance() -> String {
 
 impl OperatorConfig {
     /// The public half, if one is given.
-    pub fn key(&self) -> Result<Option<PublicKey>, String> {
-        let Some(text) = &self.key else { return Ok(None) };
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| "a public key has 64 hexadecimal digits".to_owned())?;
-        PublicKey::from_bytes(&bytes).map(Some).map_err(|error| error.to_string())
+    pub fn key(&self) -> Result<Option<PublicKey>, KeyError> {
+        self.key.as_deref().map(str::parse).transpose()
+    }
+
+    /// What the operator may do.
+    pub fn roles(&self) -> Result<BTreeSet<Role>, UnknownName> {
+        self.roles.iter().map(|word| word.parse()).collect()
     }
 
     fn check(&self) -> Result<(), String> {
-        const ROLES: [&str; 5] = ["reads", "decides", "publishes", "administers", "audits"];
-        if let Some(role) = self.roles.iter().find(|role| !ROLES.contains(&role.as_str())) {
-            return Err(UnknownName::new("role", role, ROLES.into_iter()).to_string());
-        }
+        self.roles().map_err(|error| error.to_string())?;
         Tlp::parse(&self.clearance).map_err(|error| error.to_string())?;
-        self.key().map(|_| ())
+        self.key().map(|_| ()).map_err(|error| error.to_string())
     }
 }
 

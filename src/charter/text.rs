@@ -263,11 +263,11 @@ pub fn charter_of_text(text: &str, before: Option<&SignedCharter>, issued: Times
         return Err(refuse("expires", format!("a charter lives {CHARTER_DAYS_MAX} days at most; write a day up to {}", last_day(issued))));
     }
     let stewards = parsed.steward.iter().map(|one| {
-        Ok(Steward { name: one.name.clone(), key: key(&one.key).map_err(|why| refuse(format!("steward `{}`, key", one.name), why))? })
+        Ok(Steward { name: one.name.clone(), key: named(&one.key).map_err(|why| refuse(format!("steward `{}`, key", one.name), why))? })
     });
     let freshness = parsed.freshness.iter().map(|one| {
         let at = |why: String| refuse(format!("freshness key of `{}`", one.member), why);
-        Ok(FreshnessKey { member: named(&one.member).map_err(at)?, key: key(&one.key).map_err(at)? })
+        Ok(FreshnessKey { member: named(&one.member).map_err(at)?, key: named(&one.key).map_err(at)? })
     });
     let resolves = parsed.resolves.as_deref().map(|text| text.parse::<Hash>().map_err(|why| refuse("resolves", why))).transpose()?;
     let card = |one: &CardText| hex::decode(&one.bytes).map_err(|why| refuse(format!("card of `{}`", one.member), why));
@@ -311,12 +311,6 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text).ok_or_else(|| format!("`{text}` is no time; write 2027-12-31 or 2027-12-31T10:00:00Z"))
 }
 
-fn key(text: &str) -> Result<PublicKey, String> {
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(text, &mut bytes).map_err(|_| "a public key has 64 hexadecimal digits".to_owned())?;
-    PublicKey::from_bytes(&bytes).map_err(|error| error.to_string())
-}
-
 fn named<T: std::str::FromStr>(text: &str) -> Result<T, String>
 where
     T::Err: std::fmt::Display,
@@ -336,7 +330,7 @@ fn member(text: &MemberText) -> Result<Member, CharterTextError> {
         name: text.name.clone(),
         kind: named(&text.kind).map_err(at)?,
         country: text.country.clone(),
-        root: key(&text.root).map_err(at)?,
+        root: named(&text.root).map_err(at)?,
         quota: text.quota.map(quota),
         revoked: text.revoked.as_deref().map(moment).transpose().map_err(at)?,
     })

@@ -13,7 +13,6 @@ use crate::{
     },
     clock::Clock,
     config::Config,
-    envelope::PublicKey,
     http::{DocumentParameters, RosterReply},
     node::{
         door::document,
@@ -149,11 +148,9 @@ fn terms(arguments: &NewcomerArguments) -> Result<Terms, Failure> {
 
 fn new(context: &Context, arguments: &NewArguments) -> Result<(), Failure> {
     let steward = |text: &String| {
-        let wrong = || Failure::usage(format!("`{text}` is not NAME=KEY, where KEY has 64 hexadecimal digits"));
-        let (name, key) = text.split_once('=').ok_or_else(wrong)?;
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(key, &mut bytes).map_err(|_| wrong())?;
-        Ok(Steward { name: name.to_owned(), key: PublicKey::from_bytes(&bytes).map_err(Failure::usage)? })
+        let wrong = |why: &dyn std::fmt::Display| Failure::usage(format!("`{text}` is not NAME=KEY: {why}"));
+        let (name, key) = text.split_once('=').ok_or_else(|| wrong(&"there is no `=`"))?;
+        Ok(Steward { name: name.to_owned(), key: key.parse().map_err(|error| wrong(&error))? })
     };
     let stewards: Vec<Steward> = arguments.steward.iter().map(steward).collect::<Result<_, Failure>>()?;
     let threshold = arguments.threshold.unwrap_or(stewards.len() as u64 / 2 + 1);

@@ -67,6 +67,8 @@ impl Domain {
 /// Why 32 bytes are no public key of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
+    #[error("a public key has 64 hexadecimal digits")]
+    Digits,
     #[error("these 32 bytes are no Ed25519 public key")]
     Point,
     #[error("this public key is of small order: signatures under it prove nothing")]
@@ -105,6 +107,17 @@ impl PublicKey {
     /// every implementation gives the same answer.
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         self.0.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok()
+    }
+}
+
+/// Reads 64 hexadecimal digits, as key files and documents show them.
+impl std::str::FromStr for PublicKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| KeyError::Digits)?;
+        Self::from_bytes(&bytes)
     }
 }
 

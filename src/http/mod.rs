@@ -21,6 +21,7 @@ mod roster;
 use crate::{
     charter::{AgreementLine, Freshness, Stage},
     clock::Clock,
+    config::Role,
     ledger::{Counts, Ledger, LedgerError, Recovery},
     node::{
         Current, Identity, NetworkStatus, Watch,
@@ -38,7 +39,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use operators::{Caller, Deed, Operator, Role};
+use operators::{Caller, Deed, Operator};
 
 use hyper_util::{
     rt::{TokioIo, TokioTimer},

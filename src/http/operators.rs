@@ -6,7 +6,7 @@
 
 use super::{ApiError, Local};
 use crate::{
-    config::OperatorConfig,
+    config::{OperatorConfig, Role},
     envelope::{Domain, FederationId, PublicKey, SecretKey},
     node::door::Request,
     record::{DAY_MS, Timestamp, Tlp},
@@ -21,36 +21,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
-
-/// What an operator may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Ask, up to a clearance.
-    Reads,
-    /// Quarantine, held records.
-    Decides,
-    /// Publish and withdraw.
-    Publishes,
-    /// Charter and cards.
-    Administers,
-    /// See who decided what.
-    Audits,
-}
-
-impl Role {
-    /// Every role, by its name in `node.toml`.
-    pub const ALL: [(&'static str, Self); 5] = [
-        ("reads", Self::Reads),
-        ("decides", Self::Decides),
-        ("publishes", Self::Publishes),
-        ("administers", Self::Administers),
-        ("audits", Self::Audits),
-    ];
-
-    fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, role)| *role == self).map_or("", |(name, _)| name)
-    }
-}
 
 /// Decisions that wait for a second person.
 const PENDING_MAX: usize = 64;
@@ -68,7 +38,7 @@ pub struct Operator {
 impl Operator {
     /// Whoever may open the socket of a node that names no operators.
     fn keeper(uid: u32) -> Self {
-        let roles = Role::ALL.iter().map(|(_, role)| *role).collect();
+        let roles = Role::ALL.iter().copied().collect();
         Self { name: format!("uid:{uid}"), roles, clearance: Tlp::Red, key: None, uid: Some(uid) }
     }
 }
@@ -85,8 +55,8 @@ pub struct Deed(pub String);
 #[derive(Clone, Default)]
 pub struct Operators {
     known: Arc<Vec<Operator>>,
-    /// Who has signed a decision that needs two, by its text.
-    pending: Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>,
+    /// Who has signed a decision that needs two, by what was signed: the decision and its day.
+    pending: Arc<Mutex<BTreeMap<Vec<u8>, BTreeSet<String>>>>,
 }
 
 impl Operators {
@@ -96,7 +66,7 @@ impl Operators {
             let account = one.user.as_deref().unwrap_or(&one.name);
             Operator {
                 name: one.name.clone(),
-                roles: one.roles.iter().filter_map(|word| Role::ALL.iter().find(|(name, _)| name == word)).map(|(_, role)| *role).collect(),
+                roles: one.roles().unwrap_or_default(),
                 clearance: Tlp::parse(&one.clearance).unwrap_or(Tlp::Clear),
                 key: one.key().ok().flatten(),
                 uid: nix::unistd::User::from_name(account).ok().flatten().map(|user| user.uid.as_raw()),
@@ -137,20 +107,21 @@ impl Operators {
         let operator = self.known.iter().find(|one| one.name == name && one.roles.contains(&Role::Decides));
         let operator = operator.ok_or_else(|| ApiError::forbidden(format!("`{name}` is no operator with the role `decides`")))?;
         let key = operator.key.ok_or_else(|| ApiError::forbidden(format!("`{name}` has no key in node.toml to sign with")))?;
-        if !key.verify(&decision_message(federation, decision, now), signature) {
+        let message = decision_message(federation, decision, now);
+        if !key.verify(&message, signature) {
             return Err(ApiError::forbidden(format!(
                 "the signature of `{name}` does not verify; decisions are signed on the day they are made"
             )));
         }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if pending.len() >= PENDING_MAX && !pending.contains_key(decision) {
+        if pending.len() >= PENDING_MAX && !pending.contains_key(&message) {
             pending.clear();
         }
-        let signed = pending.entry(decision.to_owned()).or_default();
+        let signed = pending.entry(message.clone()).or_default();
         signed.insert(name.to_owned());
         let names: Vec<String> = signed.iter().cloned().collect();
         if names.len() >= 2 {
-            pending.remove(decision);
+            pending.remove(&message);
         }
         Ok(names)
     }
@@ -174,7 +145,7 @@ pub(super) async fn check(State((local, role)): State<(Local, Role)>, mut reques
     let operator = match local.operators.asking(caller) {
         Ok(operator) if operator.roles.contains(&role) => operator,
         Ok(operator) => {
-            let text = format!("operator `{}` has not the role `{}`; see [[operators]] in node.toml", operator.name, role.name());
+            let text = format!("operator `{}` has not the role `{}`; see [[operators]] in node.toml", operator.name, role);
             return ApiError::forbidden(text).into_response();
         }
         Err(error) => return error.into_response(),
@@ -191,4 +162,32 @@ pub(super) async fn check(State((local, role)): State<(Local, Role)>, mut reques
         }
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_people_decide_on_one_day_and_a_signature_of_yesterday_decides_nothing() {
+        let key = |seed: u8| SecretKey::from_seed(&[seed; 32]).unwrap();
+        let person = |name: &str, seed: u8| OperatorConfig {
+            name: name.to_owned(),
+            user: None,
+            key: Some(hex::encode(key(seed).public().to_bytes())),
+            roles: vec!["decides".to_owned()],
+            clearance: "amber".to_owned(),
+        };
+        let people = Operators::of(&[person("dora", 1), person("emil", 2)]);
+        let federation = FederationId([7; 32]);
+        let today = Timestamp::from_ms(1_760_000_000_000).unwrap();
+        let tomorrow = today.plus_ms(DAY_MS);
+        let sign = |name: &str, seed: u8, now| {
+            people.sign(&federation, "release it", name, &sign_decision(&key(seed), &federation, "release it", now), now)
+        };
+        assert_eq!(sign("dora", 1, today).unwrap(), ["dora"]);
+        assert_eq!(sign("emil", 2, tomorrow).unwrap(), ["emil"], "yesterday's signature does not count today");
+        assert_eq!(sign("dora", 1, tomorrow).unwrap(), ["dora", "emil"]);
+        assert!(sign("dora", 2, today).is_err(), "another's key");
+    }
 }

@@ -174,9 +174,7 @@ pub fn read(path: &Path, purpose: Purpose, passphrases: &Passphrases) -> Result<
 /// Public half of a key as its file says it; the seal is not opened for that.
 pub fn public(path: &Path, purpose: Purpose) -> Result<PublicKey, KeyFileError> {
     let form = || KeyFileError::Form(path.to_owned());
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(lines(path, purpose)?.public, &mut bytes).map_err(|_| form())?;
-    PublicKey::from_bytes(&bytes).map_err(|_| form())
+    lines(path, purpose)?.public.parse().map_err(|_| form())
 }
 
 /// What a key file is for, by its first line.
