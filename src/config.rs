@@ -5,7 +5,7 @@ use crate::{
     envelope::{KeyError, PublicKey},
     intake::Limits,
     policy::ListRole,
-    record::{MemberId, Tlp, UnknownName, nearest},
+    record::{MemberId, Tlp, UnknownName, from_toml},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -196,8 +196,8 @@ pub enum ConfigError {
     Io { path: PathBuf, error: std::io::Error },
     #[error("{}: longer than 1 MiB; this is not a node.toml", .0.display())]
     Long(PathBuf),
-    #[error("{}: {what}{hint}", path.display())]
-    Text { path: PathBuf, what: String, hint: String },
+    #[error("{}: {what}", path.display())]
+    Text { path: PathBuf, what: String },
 }
 
 impl Config {
@@ -224,11 +224,8 @@ impl Config {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let refuse = |what: String| ConfigError::Text { path: path.to_owned(), hint: hint_for(&what), what };
-        let config: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count());
-            refuse(format!("line {line}: {}", error.message()))
-        })?;
+        let refuse = |what: String| ConfigError::Text { path: path.to_owned(), what };
+        let config: Self = from_toml(text).map_err(|error| refuse(error.to_string()))?;
         config.node.member.parse::<MemberId>().map_err(|error| refuse(format!("node.member: {error}")))?;
         if let Some(proxy) = &config.node.proxy {
             proxy.parse::<Proxy>().map_err(|error| refuse(format!("node.proxy: {error}")))?;
@@ -240,15 +237,6 @@ impl Config {
             list.role().map_err(|error| refuse(format!("list `{}`: {error}", list.name)))?;
         }
         Ok(config)
-    }
-}
-
-/// serde lists every key it expected; a person wants the nearest one.
-fn hint_for(message: &str) -> String {
-    let mut words = message.split('`').skip(1).step_by(2);
-    match (message.contains("unknown field"), words.next()) {
-        (true, Some(given)) => nearest(given, words).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default(),
-        _ => String::new(),
     }
 }
 

@@ -11,13 +11,17 @@
 //! Not here: sockets, disk, clock. Order within a feed is by seq: a batch is admitted when the one before it was, so a
 //! report always comes before its indicators, and a cursor is one number.
 
+mod matter;
+
+pub use matter::{Matter, value_of};
+
 use crate::{
-    charter::{Freshness, Roster, SpeakError, Standing},
+    charter::{Roster, SpeakError},
     envelope::{BodyError, Class, CoseError, Hash, Head, ProvedBatch, ProvedHead, SignedHead, Slot},
-    policy::{CONFIDENCE_UNSAID, Case, Judgement, Lists, Policy, Verdict},
+    policy::{Judgement, Lists, Policy},
     record::{
-        DAY_MS, Decoded, FeedId, HOUR_MS, Indicator, Kind, MINUTE_MS, MemberId, Observable, Record, RecordRef, Report, Role, Sighted,
-        SightingKind, Timestamp, Use, WireRef,
+        DAY_MS, Decoded, FeedId, HOUR_MS, Indicator, MINUTE_MS, MemberId, Observable, Record, RecordRef, Report, Role, SightingKind,
+        Source, Timestamp, Use, WireRef,
     },
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -117,6 +121,8 @@ pub struct Defaults {
     pub confidence: Option<u8>,
     pub valid_until: Option<Timestamp>,
     pub tags: Vec<String>,
+    /// Whose finding it is.
+    pub source: Option<Source>,
 }
 
 impl Defaults {
@@ -129,6 +135,7 @@ impl Defaults {
             confidence: report.confidence,
             valid_until: report.valid_until,
             tags: report.tags.clone(),
+            source: report.source.clone(),
         }
     }
 }
@@ -143,8 +150,8 @@ pub trait Known {
     fn quarantined(&self, feed: &FeedId) -> bool;
     /// What a report that we hold lends to its indicators.
     fn defaults(&self, report: &RecordRef) -> Option<Arc<Defaults>>;
-    /// Who calls a value a false positive, now.
-    fn disputed_by(&self, value: &Observable) -> BTreeSet<MemberId>;
+    /// Who calls a value, or this very record about it, a false positive, now.
+    fn disputed_by(&self, value: Option<&Observable>, record: &RecordRef, now: Timestamp) -> BTreeSet<MemberId>;
 }
 
 /// Where a proved head stands in its feed.
@@ -295,16 +302,7 @@ impl Intake {
         if head.is_newer() {
             return batch.slots().iter().map(|_| Outcome::Newer(format!("head format {}", head.format))).collect();
         }
-        let mut bench = Bench {
-            intake: self,
-            feed: head.feed(),
-            audience: head.audience.name(),
-            standing: self.roster.standing(&head.member, now),
-            stale: matches!(self.roster.freshness(now), Freshness::Stale { .. }),
-            head,
-            now,
-            reports: Vec::new(),
-        };
+        let mut bench = Bench { matter: Matter::new(self, head, now), feed: head.feed(), reports: Vec::new() };
         let outcome = |(index, slot): (u16, &Slot)| match slot {
             Slot::Absent => Outcome::Absent,
             Slot::Present(bytes) => bench.outcome(index, bytes, known),
@@ -331,13 +329,8 @@ fn check_time(head: &Head, now: Timestamp, limits: Limits) -> Result<(), Refusal
 
 /// What judging one batch needs at hand.
 struct Bench<'a> {
-    intake: &'a Intake,
-    head: &'a Head,
+    matter: Matter<'a>,
     feed: FeedId,
-    audience: String,
-    standing: Standing,
-    stale: bool,
-    now: Timestamp,
     /// Reports of this batch, by index.
     reports: Vec<(u16, Arc<Defaults>)>,
 }
@@ -353,8 +346,9 @@ impl Bench<'_> {
             return Outcome::Bad(why.to_owned());
         }
         let kind = record.kind();
-        if self.head.class == Class::Content && !self.intake.roster.kind_covered(&self.head.member, kind, self.now) {
-            return Outcome::Bad(format!("the agreement of `{}` does not cover a {kind}", self.head.member));
+        let (head, roster) = (self.matter.head, &self.matter.intake.roster);
+        if head.class == Class::Content && !roster.kind_covered(&head.member, kind, self.matter.now) {
+            return Outcome::Bad(format!("the agreement of `{}` does not cover a {kind}", head.member));
         }
         let defaults = match &record {
             Record::Report(report) => {
@@ -368,19 +362,21 @@ impl Bench<'_> {
             },
             _ => None,
         };
-        let (judgement, ends) = self.judge(&record, &defaults.unwrap_or_default(), known);
+        let this = RecordRef { feed: self.feed.clone(), seq: self.matter.head.seq, index };
+        let disputed_by = known.disputed_by(value_of(&record), &this, self.matter.now);
+        let (judgement, ends) = self.matter.judge(&record, &defaults.unwrap_or_default(), &disputed_by);
         Outcome::Judged(Judged { record, judgement, ends })
     }
 
     /// Rules of place: references in their shortest form, backwards, to one's own where it matters.
     fn check_place(&self, record: &Record, index: u16) -> Result<(), &'static str> {
         for reference in record.references() {
-            let target = reference.resolve(&self.feed, self.head.seq).ok_or("a reference is not in its shortest form")?;
-            let here = target.feed == self.feed && (target.seq, target.index) >= (self.head.seq, index);
+            let target = reference.resolve(&self.feed, self.matter.head.seq).ok_or("a reference is not in its shortest form")?;
+            let here = target.feed == self.feed && (target.seq, target.index) >= (self.matter.head.seq, index);
             if here {
                 return Err("a reference points forward");
             }
-            let own = target.feed.member == self.head.member;
+            let own = target.feed.member == self.matter.head.member;
             if !own && matches!(record, Record::Withdrawal(_) | Record::Renewal(_) | Record::Report(_) | Record::Indicator(_)) {
                 return Err("it changes or inherits from a record of another member");
             }
@@ -393,7 +389,7 @@ impl Bench<'_> {
             Record::Sighting(sighting) => sighting.sighting == SightingKind::FalsePositive,
             _ => false,
         };
-        if self.head.class == Class::Removal && !removal {
+        if self.matter.head.class == Class::Removal && !removal {
             return Err("a removal batch holds withdrawals and disputes only");
         }
         Ok(())
@@ -406,71 +402,8 @@ impl Bench<'_> {
             return Ok(Arc::clone(defaults));
         }
         // INVARIANT: check_place has resolved this reference already.
-        let whole = report.resolve(&self.feed, self.head.seq);
+        let whole = report.resolve(&self.feed, self.matter.head.seq);
         let whole = whole.unwrap_or(RecordRef { feed: self.feed.clone(), seq: 0, index: 0 });
         known.defaults(&whole).ok_or(whole)
-    }
-
-    fn judge(&self, record: &Record, defaults: &Defaults, known: &impl Known) -> (Arc<Judgement>, Timestamp) {
-        let nothing = Defaults::default();
-        let (value, role, usage, confidence, until, own_tags) = match record {
-            Record::Indicator(one) => (
-                Some(&one.value),
-                one.role.or(defaults.role),
-                one.usage.or(defaults.usage),
-                one.confidence.or(defaults.confidence),
-                one.valid_until.or(defaults.valid_until),
-                one.tags.as_slice(),
-            ),
-            Record::Report(_) => (None, defaults.role, defaults.usage, defaults.confidence, defaults.valid_until, &[][..]),
-            Record::Sighting(one) => match &one.of {
-                Sighted::Value(value) => (Some(value), None, None, None, one.until, &[][..]),
-                Sighted::Records(_) => (None, None, None, None, one.until, &[][..]),
-            },
-            Record::Question(one) => (one.value.as_ref(), None, None, None, one.until, &[][..]),
-            Record::Withdrawal(_) | Record::Renewal(_) | Record::Document(_) => {
-                (None, nothing.role, nothing.usage, nothing.confidence, nothing.valid_until, &[][..])
-            }
-        };
-        let life_ends = self.head.time.plus_ms(u64::from(self.intake.limits.life_days_max) * DAY_MS);
-        let ends = until.unwrap_or(life_ends).min(life_ends);
-        if record.kind() == Kind::Withdrawal {
-            // Removals always work: no policy, no staleness, no end.
-            let judgement = Judgement::by_rule(Verdict::Accept, "removal", "its author takes back what is its own");
-            return (Arc::new(judgement), life_ends);
-        }
-        let disputed_by = value.map(|value| known.disputed_by(value)).unwrap_or_default();
-        let listed = value.map(|value| self.intake.lists.of(value)).unwrap_or_default();
-        let tags: Vec<String> = own_tags.iter().chain(&defaults.tags).cloned().collect();
-        let Some(origin) = self.intake.roster.member(&self.head.member) else {
-            return (Arc::new(Judgement::by_rule(Verdict::Refuse, "stranger", "its author is no member any more")), ends);
-        };
-        let case = Case {
-            origin: &origin.id,
-            origin_kind: origin.kind,
-            origin_country: origin.country.as_deref(),
-            standing: self.standing.name(),
-            channel: self.head.channel.as_str(),
-            kind: record.kind(),
-            value_type: value.map(Observable::kind),
-            role: role.unwrap_or(Role::Unknown),
-            usage: usage.unwrap_or(Use::Context),
-            tlp: self.head.tlp,
-            audience: &self.audience,
-            confidence: confidence.unwrap_or(CONFIDENCE_UNSAID),
-            tags: &tags,
-            age_days: u32::try_from(self.now.ms_since(self.head.time) / DAY_MS).unwrap_or(u32::MAX),
-            expired: ends <= self.now,
-            lists: &listed.names,
-            list_roles: &listed.roles,
-            disputed_by: &disputed_by,
-        };
-        let judgement = self.intake.policy.judge(&case);
-        if self.stale && judgement.verdict == Verdict::Accept {
-            let text = "our charter is not known to be current, so what is new waits";
-            return (Arc::new(Judgement::by_rule(Verdict::Hold, "stale-charter", text)), ends);
-        }
-        let clipped = judgement.expires_in_days.map(|days| self.now.plus_ms(u64::from(days) * DAY_MS));
-        (judgement, clipped.map_or(ends, |clip| clip.min(ends)))
     }
 }

@@ -29,6 +29,9 @@ pub mod publish;
 // The one door.
 pub mod intake;
 
+// What may act.
+pub mod enforce;
+
 // How batches travel.
 pub mod replica;
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     envelope::{Hash, PublicKey},
-    record::{DAY_MS, Kind, MemberId, SECOND_MS, Timestamp, Tlp, nearest},
+    record::{DAY_MS, Kind, MemberId, SECOND_MS, Timestamp, Tlp, from_toml},
 };
 use serde::{Deserialize, Serialize};
 
@@ -244,10 +244,7 @@ fn moment_text(moment: Timestamp) -> String {
 
 /// Reads a `charter.toml` as the version after `before`, or as the first one. Its own rules are checked when it is signed.
 pub fn charter_of_text(text: &str, before: Option<&SignedCharter>, issued: Timestamp) -> Result<Draft, CharterTextError> {
-    let parsed: CharterText = toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count());
-        refuse(format!("line {line}"), hinted(error.message()))
-    })?;
+    let parsed: CharterText = from_toml(text).map_err(|error| refuse(format!("line {}", error.line), error.what))?;
     let version = before.map_or(1, |before| before.charter().version + 1);
     if parsed.version != version {
         let have =
@@ -290,16 +287,6 @@ pub fn charter_of_text(text: &str, before: Option<&SignedCharter>, issued: Times
         resolves,
     };
     Ok(Draft { charter, cards })
-}
-
-/// serde lists every key it expected; a person wants the nearest one.
-fn hinted(message: &str) -> String {
-    let mut words = message.split('`').skip(1).step_by(2);
-    let hint = match (message.contains("unknown field"), words.next()) {
-        (true, Some(given)) => nearest(given, words).map(|name| format!("; did you mean `{name}`?")),
-        _ => None,
-    };
-    format!("{message}{}", hint.unwrap_or_default())
 }
 
 fn last_day(issued: Timestamp) -> String {

@@ -264,7 +264,7 @@ async fn status(State(local): State<Local>) -> Json<Status> {
         members: charter.members.len(),
         cards: intake.roster.cards().count(),
         policy: intake.policy.hash().to_string(),
-        lists: intake.lists.names().map(|(name, role)| format!("{name} ({role})")).collect(),
+        lists: intake.lists.all().iter().map(|list| format!("{} ({})", list.name, list.role)).collect(),
         records: counts.total(),
         counts,
         feeds: feeds.into_iter().map(line).collect(),

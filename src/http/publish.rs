@@ -332,7 +332,7 @@ impl Work {
             None => drop(self.reply.by_type.insert(name.to_owned(), 1)),
         }
         if self.plan.dry_run {
-            for list in self.local.current.get().lists.of(&value).names {
+            for list in self.local.current.get().lists.of(&value).names() {
                 let hit = self.hits.entry(list.to_owned()).or_insert_with(|| (0, value.defanged()));
                 hit.0 += 1;
             }

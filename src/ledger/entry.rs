@@ -6,9 +6,10 @@
 use super::LedgerError;
 use crate::{
     cbor,
+    enforce::OrderEntry,
     envelope::Hash,
     intake::{Admitted, Outcome},
-    policy::{Judgement, Verdict},
+    policy::{Judgement, Piece, Verdict},
     record::{RecordRef, Timestamp},
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,38 @@ pub enum Entry {
     Erased(ErasedEntry),
     /// What a person did here.
     Decision(DecisionEntry),
+    /// A policy that was put in force.
+    Policy(PolicyEntry),
+    /// Verdicts that were made after their records came: by a person, by time, or under another policy.
+    Judged(JudgedEntry),
+    /// What operators ordered about what is enforced.
+    Order(OrderEntry),
+}
+
+/// A policy that was put in force, whole, so that a later reader can see what decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyEntry {
+    pub at: Timestamp,
+    pub hash: Hash,
+    pub pieces: Vec<Piece>,
+}
+
+/// Later verdicts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JudgedEntry {
+    pub at: Timestamp,
+    /// The operator who decided, where one did.
+    pub by: Option<String>,
+    pub policy: Hash,
+    pub table: Vec<OutcomeLine>,
+    pub places: Vec<JudgedPlace>,
+}
+
+/// One record's place and its line of the table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JudgedPlace {
+    pub record: String,
+    pub line: u16,
 }
 
 /// What a person did here.
@@ -266,6 +299,9 @@ const RIVAL: u8 = 6;
 const QUARANTINE: u8 = 7;
 const ERASED: u8 = 8;
 const DECISION: u8 = 9;
+const POLICY: u8 = 10;
+const JUDGED: u8 = 11;
+const ORDER: u8 = 12;
 
 impl Entry {
     /// The entry as it stands in a frame.
@@ -281,30 +317,31 @@ impl Entry {
             Self::Quarantine(entry) => tagged(QUARANTINE, &cbor::to_vec(entry)),
             Self::Erased(entry) => tagged(ERASED, &cbor::to_vec(entry)),
             Self::Decision(entry) => tagged(DECISION, &cbor::to_vec(entry)),
+            Self::Policy(entry) => tagged(POLICY, &cbor::to_vec(entry)),
+            Self::Judged(entry) => tagged(JUDGED, &cbor::to_vec(entry)),
+            Self::Order(entry) => tagged(ORDER, &cbor::to_vec(entry)),
         }
     }
 
     /// Reads a frame whose checksum was right.
     pub fn decode(payload: &[u8]) -> Result<Self, LedgerError> {
         let (kind, bytes) = payload.split_first().ok_or_else(|| LedgerError::Damaged("an empty journal entry".to_owned()))?;
+        fn read<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, LedgerError> {
+            cbor::decode_stored(bytes).map_err(|error| LedgerError::Damaged(format!("{what} in the journal: {error}")))
+        }
         match *kind {
             CHARTER => Ok(Self::Charter(bytes.to_vec())),
             RIVAL => Ok(Self::Rival(bytes.to_vec())),
             STAMP => Ok(Self::Stamp(bytes.to_vec())),
             CARD => Ok(Self::Card(bytes.to_vec())),
             PROOF => Ok(Self::Proof(bytes.to_vec())),
-            BATCH => cbor::decode_stored(bytes)
-                .map(Self::Batch)
-                .map_err(|error| LedgerError::Damaged(format!("a batch entry in the journal: {error}"))),
-            QUARANTINE => cbor::decode_stored(bytes)
-                .map(Self::Quarantine)
-                .map_err(|error| LedgerError::Damaged(format!("a quarantine entry in the journal: {error}"))),
-            ERASED => cbor::decode_stored(bytes)
-                .map(Self::Erased)
-                .map_err(|error| LedgerError::Damaged(format!("an erased entry in the journal: {error}"))),
-            DECISION => cbor::decode_stored(bytes)
-                .map(Self::Decision)
-                .map_err(|error| LedgerError::Damaged(format!("a decision in the journal: {error}"))),
+            BATCH => read(bytes, "a batch entry").map(Self::Batch),
+            QUARANTINE => read(bytes, "a quarantine entry").map(Self::Quarantine),
+            ERASED => read(bytes, "an erased entry").map(Self::Erased),
+            DECISION => read(bytes, "a decision").map(Self::Decision),
+            POLICY => read(bytes, "a policy").map(Self::Policy),
+            JUDGED => read(bytes, "a later verdict").map(Self::Judged),
+            ORDER => read(bytes, "an order").map(Self::Order),
             other => Err(LedgerError::Damaged(format!("journal entry kind {other} needs a newer huecry"))),
         }
     }

@@ -10,12 +10,15 @@
 //! state and index are rebuilt from the journal when they are missing, behind or damaged.
 //! Not here: whether a batch may be kept (`intake`), how answers are put together (`query`).
 
+mod disputes;
 mod entry;
 mod index;
 mod journal;
+mod later;
 mod quarantine;
 mod state;
 
+pub use disputes::*;
 pub use entry::*;
 pub use index::*;
 pub use journal::*;
@@ -25,13 +28,13 @@ pub use state::*;
 use crate::{
     charter::{Card, Roster, SignedCharter, card_member},
     envelope::{FederationId, Hash, Head, Slot, stored_slots},
-    intake::{Admitted, Defaults, Known, Outcome},
+    intake::{Admitted, Defaults, Known, Outcome, value_of},
     policy::Verdict,
-    record::{Decoded, FeedId, Indicator, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp},
+    record::{Decoded, FeedId, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp},
 };
 use fs4::fs_std::FileExt as _;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -117,6 +120,8 @@ pub struct StoredBatch {
     pub slots: Vec<Slot>,
     /// Why it does not count, if so.
     pub aside: Option<Aside>,
+    /// Verdicts that were made after it came.
+    pub later: BTreeMap<u16, OutcomeLine>,
 }
 
 impl StoredBatch {
@@ -136,22 +141,12 @@ impl StoredBatch {
         }
     }
 
-    /// What became of one of its records.
+    /// What became of one of its records: the newest verdict.
     pub fn outcome(&self, index: u16) -> OutcomeLine {
+        if let Some(later) = self.later.get(&index) {
+            return later.clone();
+        }
         self.entry.outcomes().nth(usize::from(index)).cloned().unwrap_or(OutcomeLine::Absent)
-    }
-}
-
-/// What a record speaks about, if it is a value.
-pub fn value_of(record: &Record) -> Option<&Observable> {
-    match record {
-        Record::Indicator(Indicator { value, .. }) => Some(value),
-        Record::Sighting(sighting) => match &sighting.of {
-            Sighted::Value(value) => Some(value),
-            Sighted::Records(_) => None,
-        },
-        Record::Question(question) => question.value.as_ref(),
-        _ => None,
     }
 }
 
@@ -226,7 +221,8 @@ impl Ledger {
         };
         let head = stored_head(&entry.head)?;
         let aside = info.aside.or_else(|| self.state(|state| state.feeds.get(&head.feed()).and_then(|feed| feed.aside)));
-        Ok(Some(StoredBatch { number, head, entry, slots, aside }))
+        let later = self.state(|state| state.later_verdicts(number))?;
+        Ok(Some(StoredBatch { number, head, entry, slots, aside, later }))
     }
 
     /// The batch at a place of a feed.
@@ -251,11 +247,6 @@ impl Ledger {
             }
         }
         Ok(found)
-    }
-
-    /// Records that wait for a person.
-    pub fn held(&self, limit: usize) -> Result<Vec<Place>, LedgerError> {
-        self.state(|state| state.held(limit))
     }
 
     /// Rows of the index in a range of keys.
@@ -294,6 +285,7 @@ impl Ledger {
         let Some(position) = self.state(|state| state.document(key))? else { return Ok(None) };
         match Entry::decode(&self.shared.journal.read(position)?)? {
             Entry::Charter(bytes) | Entry::Rival(bytes) | Entry::Stamp(bytes) | Entry::Card(bytes) => Ok(Some(bytes)),
+            Entry::Policy(entry) => Ok(Some(crate::cbor::to_vec(&entry))),
             _ => Err(LedgerError::Damaged("a document points at something else".to_owned())),
         }
     }
@@ -333,10 +325,10 @@ impl Known for Ledger {
         Some(defaults)
     }
 
-    fn disputed_by(&self, value: &Observable) -> BTreeSet<MemberId> {
+    fn disputed_by(&self, value: Option<&Observable>, record: &RecordRef, now: Timestamp) -> BTreeSet<MemberId> {
         self.state(|state| match state.disputes.is_empty() {
             true => BTreeSet::new(),
-            false => state.disputes.get(&value_key(value)).cloned().unwrap_or_default(),
+            false => state.disputes.by(subjects(value, record).iter(), now),
         })
     }
 }
@@ -359,14 +351,20 @@ impl Known for Writer {
         self.ledger.defaults(report)
     }
 
-    fn disputed_by(&self, value: &Observable) -> BTreeSet<MemberId> {
-        let mut members = self.ledger.disputed_by(value);
+    fn disputed_by(&self, value: Option<&Observable>, record: &RecordRef, now: Timestamp) -> BTreeSet<MemberId> {
+        let mut members = self.ledger.disputed_by(value, record, now);
         if !self.changes.disputes.is_empty() {
-            let key = value_key(value);
-            members.extend(self.changes.disputes.iter().filter(|(at, _)| *at == key).map(|(_, member)| member.clone()));
+            let subjects = subjects(value, record);
+            let pending = self.changes.disputes.iter().flatten().filter(|one| one.until > now);
+            members.extend(pending.filter(|one| one.subjects.iter().any(|it| subjects.contains(it))).map(|one| one.member.clone()));
         }
         members
     }
+}
+
+/// What a dispute of a value, or of a record about it, is filed under.
+fn subjects(value: Option<&Observable>, record: &RecordRef) -> Vec<Subject> {
+    value.map(Subject::value).into_iter().chain([Subject::record(record)]).collect()
 }
 
 impl Writer {
@@ -485,9 +483,12 @@ impl Writer {
             if line.verdict() == Some(Verdict::Hold) {
                 self.changes.hold(place);
             }
-            let (Some(record), OutcomeLine::Judged { ends, .. }) = (record, line) else { continue };
+            let (Some(record), OutcomeLine::Judged { ends, judgement }) = (record, line) else { continue };
             let reference = || RecordRef { feed: feed.clone(), seq: head.seq, index };
             self.note_record(record, &reference, head);
+            if judgement.verdict == Verdict::Accept {
+                self.note_dispute(record, &reference, &head.member, *ends);
+            }
             if let Some(value) = value_of(record) {
                 self.rows.push(row(value, place, ends.day(), line.verdict()));
             }
@@ -507,15 +508,30 @@ impl Writer {
                     let note = withdrawal.description.clone();
                     let reason = withdrawal.reason as u8;
                     self.changes.withdraw(&target, &Withdrawn { reason, by: by.to_string(), at: head.time, note });
-                }
-            }
-            Record::Sighting(sighting) if sighting.sighting == SightingKind::FalsePositive => {
-                if let Sighted::Value(value) = &sighting.of {
-                    self.changes.dispute(value, &head.member);
+                    self.changes.undispute(&target);
                 }
             }
             _ => (),
         }
+    }
+
+    /// An accepted false-positive sighting is a dispute, until its author takes it back.
+    fn note_dispute(&mut self, record: &Record, reference: &impl Fn() -> RecordRef, member: &MemberId, until: Timestamp) {
+        let Record::Sighting(sighting) = record else { return };
+        if sighting.sighting != SightingKind::FalsePositive {
+            return;
+        }
+        let this = reference();
+        if self.changes.withdrawn.contains(&this) || self.ledger.withdrawn(&this).ok().flatten().is_some() {
+            return;
+        }
+        let subjects = match &sighting.of {
+            Sighted::Value(value) => vec![Subject::value(value)],
+            Sighted::Records(targets) => {
+                targets.iter().filter_map(|target| target.resolve(&this.feed, this.seq)).map(|target| Subject::record(&target)).collect()
+            }
+        };
+        self.changes.dispute(Dispute { sighting: this.to_string(), member: member.clone(), until, subjects });
     }
 
     /// Builds what state and index lack, from the entries behind their positions.
@@ -586,6 +602,9 @@ impl Writer {
                 self.set_feed_aside(&stored_head(&proof.one)?.feed(), Some(Aside::Forked));
             }
             Entry::Quarantine(entry) => self.note_quarantine(&entry)?,
+            Entry::Policy(entry) => self.note_policy(&entry, position),
+            Entry::Judged(entry) => self.note_judged(&entry)?,
+            Entry::Order(_) => self.changes.order(position),
             Entry::Erased(entry) => {
                 let records = std::iter::repeat_n(None, usize::from(entry.records));
                 self.note_batch(position, &stored_head(&entry.head)?, &entry.as_batch(), records);

@@ -5,12 +5,13 @@
 
 use super::{
     Aside, BatchInfo, Entry, ErasedEntry, FeedState, Ledger, LedgerError, Place, QuarantineEntry, QuarantineStep, StoredBatch, Writer,
-    count, row, value_of,
+    count, row,
 };
 use crate::{
     envelope::Class,
+    intake::value_of,
     ledger::Counts,
-    record::{FeedId, Record, Sighted, SightingKind, Timestamp},
+    record::{FeedId, Record, Timestamp},
 };
 use std::collections::BTreeMap;
 
@@ -179,11 +180,7 @@ impl Writer {
                         }
                     }
                 }
-                Some(Record::Sighting(sighting)) if sighting.sighting == SightingKind::FalsePositive => {
-                    if let Sighted::Value(value) = &sighting.of {
-                        self.changes.undispute(value, &batch.head.member);
-                    }
-                }
+                Some(Record::Sighting(_)) => self.changes.undispute(&by),
                 _ => (),
             }
         }
@@ -193,13 +190,6 @@ impl Writer {
 
 fn subtract(counts: &mut Counts, batch: &StoredBatch) {
     let mut gone = Counts::default();
-    batch.entry.outcomes().for_each(|line| count(&mut gone, line));
-    let less = |from: &mut u64, by: u64| *from = from.saturating_sub(by);
-    less(&mut counts.accepted, gone.accepted);
-    less(&mut counts.held, gone.held);
-    less(&mut counts.refused, gone.refused);
-    less(&mut counts.waiting, gone.waiting);
-    less(&mut counts.newer, gone.newer);
-    less(&mut counts.bad, gone.bad);
-    less(&mut counts.absent, gone.absent);
+    (0..batch.head.count).for_each(|index| count(&mut gone, &batch.outcome(index)));
+    counts.subtract(&gone);
 }

@@ -4,15 +4,15 @@
 //! may lose its newest batches in a crash, or open damaged files as an empty database: position and store id tell, and
 //! the journal is replayed from there. May be deleted; it is rebuilt.
 
-use super::{Aside, LedgerError, Place, Position, entry::BatchEntry, value_key};
+use super::{Aside, Dispute, Disputes, LedgerError, OutcomeLine, Place, Position, entry::BatchEntry};
 use crate::{
     cbor,
     envelope::{Hash, Head, SignedHead},
-    record::{FeedId, MemberId, Observable, Reason, RecordRef, Timestamp},
+    record::{FeedId, MemberId, Reason, RecordRef, Timestamp},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
 };
 
@@ -31,6 +31,8 @@ mod table {
     pub const DOCUMENT: u8 = b'K';
     pub const ASIDE: u8 = b'Q';
     pub const DECISION: u8 = b'J';
+    pub const VERDICT: u8 = b'V';
+    pub const ORDER: u8 = b'O';
 }
 
 /// How many records of a feed met which end.
@@ -49,6 +51,18 @@ impl Counts {
     /// All of them together.
     pub fn total(&self) -> u64 {
         self.accepted + self.held + self.refused + self.waiting + self.newer + self.bad + self.absent
+    }
+
+    /// Takes `other` off these.
+    pub fn subtract(&mut self, other: &Self) {
+        let less = |from: &mut u64, by: u64| *from = from.saturating_sub(by);
+        less(&mut self.accepted, other.accepted);
+        less(&mut self.held, other.held);
+        less(&mut self.refused, other.refused);
+        less(&mut self.waiting, other.waiting);
+        less(&mut self.newer, other.newer);
+        less(&mut self.bad, other.bad);
+        less(&mut self.absent, other.absent);
     }
 
     /// Adds `other` to these.
@@ -115,6 +129,10 @@ pub enum DocumentKey<'a> {
     Rival,
     Stamp,
     Card(&'a MemberId),
+    /// A policy that judged once, by its hash.
+    Policy(Hash),
+    /// The newest policy that was in force.
+    PolicyInForce,
 }
 
 /// Changes that are applied together.
@@ -126,8 +144,10 @@ pub struct Changes {
     pub seqs: HashMap<(FeedId, u64), Hash>,
     /// Feeds of which nothing is left.
     pub ended: Vec<FeedId>,
-    pub disputes: Vec<(Vec<u8>, MemberId)>,
-    pub undisputed: Vec<(Vec<u8>, MemberId)>,
+    /// Disputes that come (`Ok`) or end (`Err`, the sighting), in order.
+    pub disputes: Vec<Result<Dispute, String>>,
+    /// Records taken back in these changes.
+    pub withdrawn: HashSet<RecordRef>,
     pub next_batch: Option<u64>,
 }
 
@@ -135,7 +155,7 @@ pub struct Changes {
 pub struct State {
     tree: sled::Db,
     pub feeds: HashMap<FeedId, FeedState>,
-    pub disputes: HashMap<Vec<u8>, BTreeSet<MemberId>>,
+    pub disputes: Disputes,
     pub next_batch: u64,
 }
 
@@ -156,6 +176,12 @@ fn feed_key(feed: &FeedId) -> Vec<u8> {
 
 fn record_key(record: &RecordRef) -> Vec<u8> {
     [&feed_key(&record.feed)[..], &record.seq.to_be_bytes(), &record.index.to_be_bytes()].concat()
+}
+
+/// The place at the end of a key behind its table's byte.
+fn place_of(key: &[u8]) -> Option<Place> {
+    let (rest, index) = key.get(1..)?.split_last_chunk::<2>()?;
+    Some(Place { batch: u64::from_be_bytes(*rest.first_chunk::<8>()?), index: u16::from_be_bytes(*index) })
 }
 
 fn place_key(place: Place) -> Vec<u8> {
@@ -184,7 +210,7 @@ impl State {
         let same = meta("store")?.is_some_and(|store| *store == *store_id.as_bytes());
         let position = number(meta("position")?).filter(|_| same);
         let next_batch = number(meta("next")?).unwrap_or(0);
-        let mut state = Self { tree, feeds: HashMap::new(), disputes: HashMap::new(), next_batch };
+        let mut state = Self { tree, feeds: HashMap::new(), disputes: Disputes::default(), next_batch };
         if position.is_some() {
             state.load()?;
         }
@@ -201,11 +227,7 @@ impl State {
             }
         }
         for row in self.tree.scan_prefix([table::DISPUTE]) {
-            let (key, value) = row.map_err(broken)?;
-            let member: MemberId = read(&value)?;
-            let value_end = key.len().saturating_sub(member.as_str().len());
-            let value_key = key.get(1..value_end).unwrap_or_default().to_vec();
-            self.disputes.entry(value_key).or_default().insert(member);
+            self.disputes.add(read(&row.map_err(broken)?.1)?);
         }
         Ok(())
     }
@@ -218,6 +240,12 @@ impl State {
         for feed in &changes.ended {
             changes.batch.remove(keyed(table::FEED, &[&feed_key(feed)]));
         }
+        for change in &changes.disputes {
+            match change {
+                Ok(dispute) => changes.batch.insert(keyed(table::DISPUTE, &[dispute.sighting.as_bytes()]), cbor::to_vec(dispute)),
+                Err(sighting) => changes.batch.remove(keyed(table::DISPUTE, &[sighting.as_bytes()])),
+            }
+        }
         if let Some(next) = changes.next_batch {
             changes.batch.insert(keyed(table::META, &[b"next"]), &next.to_be_bytes());
             self.next_batch = next;
@@ -229,13 +257,11 @@ impl State {
         for feed in changes.ended {
             self.feeds.remove(&feed);
         }
-        for (value, member) in changes.undisputed {
-            if let Some(members) = self.disputes.get_mut(&value) {
-                members.remove(&member);
+        for change in changes.disputes {
+            match change {
+                Ok(dispute) => self.disputes.add(dispute),
+                Err(sighting) => drop(self.disputes.remove(&sighting)),
             }
-        }
-        for (value, member) in changes.disputes {
-            self.disputes.entry(value).or_default().insert(member);
         }
         Ok(())
     }
@@ -264,17 +290,35 @@ impl State {
         self.get(table::WITHDRAWN, &record_key(record))
     }
 
-    /// Records that wait for a person, oldest first.
-    pub fn held(&self, limit: usize) -> Result<Vec<Place>, LedgerError> {
-        let place = |key: &[u8]| {
-            let (rest, index) = key.get(1..)?.split_last_chunk::<2>()?;
-            Some(Place { batch: u64::from_be_bytes(*rest.first_chunk::<8>()?), index: u16::from_be_bytes(*index) })
-        };
+    /// Records that wait for a person, oldest first, from `from` on.
+    pub fn held(&self, from: Place, limit: usize) -> Result<Vec<Place>, LedgerError> {
+        let first = keyed(table::HELD, &[&place_key(from)]);
         let mut places = Vec::new();
-        for row in self.tree.scan_prefix([table::HELD]).take(limit) {
-            places.extend(place(&row.map_err(broken)?.0));
+        for row in self.tree.range(first..vec![table::HELD + 1]).take(limit) {
+            places.extend(place_of(&row.map_err(broken)?.0));
         }
         Ok(places)
+    }
+
+    /// Verdicts on places of a batch that were made after it came.
+    pub fn later_verdicts(&self, batch: u64) -> Result<BTreeMap<u16, OutcomeLine>, LedgerError> {
+        let mut found = BTreeMap::new();
+        for row in self.tree.scan_prefix(keyed(table::VERDICT, &[&batch.to_be_bytes()])) {
+            let (key, value) = row.map_err(broken)?;
+            if let Some(place) = place_of(&key) {
+                found.insert(place.index, read(&value)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Where operators' orders stand, oldest first.
+    pub fn orders(&self) -> Result<Vec<Position>, LedgerError> {
+        let mut found = Vec::new();
+        for row in self.tree.scan_prefix([table::ORDER]) {
+            found.extend(row.map_err(broken)?.0.last_chunk::<8>().map(|position| Position::from_be_bytes(*position)));
+        }
+        Ok(found)
     }
 
     /// Batches of a feed that were set aside: their seq and number.
@@ -322,6 +366,8 @@ fn document_key(key: DocumentKey<'_>) -> Vec<u8> {
         DocumentKey::Rival => b"r".to_vec(),
         DocumentKey::Stamp => b"s".to_vec(),
         DocumentKey::Card(member) => [b"k", member.as_str().as_bytes()].concat(),
+        DocumentKey::Policy(hash) => [&b"p"[..], &hash.0].concat(),
+        DocumentKey::PolicyInForce => b"P".to_vec(),
     }
 }
 
@@ -352,9 +398,25 @@ impl Changes {
         self.batch.insert(keyed(table::HELD, &[&place_key(place)]), &[]);
     }
 
+    /// Notes a verdict that was made after the record came.
+    pub fn verdict(&mut self, place: Place, line: &OutcomeLine) {
+        if line.verdict() == Some(crate::policy::Verdict::Hold) {
+            self.hold(place);
+        } else {
+            self.batch.remove(keyed(table::HELD, &[&place_key(place)]));
+        }
+        self.batch.insert(keyed(table::VERDICT, &[&place_key(place)]), cbor::to_vec(line));
+    }
+
+    /// Notes where an operator's order stands.
+    pub fn order(&mut self, position: Position) {
+        self.batch.insert(keyed(table::ORDER, &[&position.to_be_bytes()]), &[]);
+    }
+
     /// Notes a withdrawal. The first reason given stays, unless a later one asks for more.
     pub fn withdraw(&mut self, target: &RecordRef, withdrawn: &Withdrawn) {
         self.batch.insert(keyed(table::WITHDRAWN, &[&record_key(target)]), cbor::to_vec(withdrawn));
+        self.withdrawn.insert(target.clone());
     }
 
     /// Notes where a decision stands.
@@ -382,18 +444,14 @@ impl Changes {
         self.batch.remove(keyed(table::WITHDRAWN, &[&record_key(target)]));
     }
 
-    /// Undoes a dispute whose own record does not count any more.
-    pub fn undispute(&mut self, value: &Observable, member: &MemberId) {
-        let key = value_key(value);
-        self.batch.remove(keyed(table::DISPUTE, &[&key, member.as_str().as_bytes()]));
-        self.undisputed.push((key, member.clone()));
+    /// Undoes a dispute whose own record does not count any more; of any other record it changes nothing.
+    pub fn undispute(&mut self, sighting: &RecordRef) {
+        self.disputes.push(Err(sighting.to_string()));
     }
 
-    /// Notes that `member` calls `value` a false positive.
-    pub fn dispute(&mut self, value: &Observable, member: &MemberId) {
-        let key = value_key(value);
-        self.batch.insert(keyed(table::DISPUTE, &[&key, member.as_str().as_bytes()]), cbor::to_vec(member));
-        self.disputes.push((key, member.clone()));
+    /// Notes that a sighting disputes something.
+    pub fn dispute(&mut self, dispute: Dispute) {
+        self.disputes.push(Ok(dispute));
     }
 
     /// Moves a feed forward by one batch.

@@ -20,7 +20,7 @@ use crate::{
     envelope::{FederationId, PublicKey},
     intake::Intake,
     ledger::{Ledger, LedgerError, Recovery},
-    policy::{LIST_FILE_BYTES_MAX, ListError, Lists, Policy, PolicyError, STARTER_POLICY},
+    policy::{LIST_FILE_BYTES_MAX, ListError, Lists, Policy, PolicyError, Starter},
     record::{FeedId, MemberId, Timestamp},
 };
 use std::{
@@ -146,7 +146,7 @@ pub fn init(data: &Path, new: &NewNode) -> Result<(), SetupError> {
     }
     let policy_path = data.join("policy.cedar");
     if !policy_path.exists() {
-        write_file(&policy_path, STARTER_POLICY.as_bytes())?;
+        write_file(&policy_path, Starter::of(new.kind).policy().as_bytes())?;
     }
     Ok(())
 }

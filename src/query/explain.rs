@@ -52,7 +52,7 @@ fn story(reading: &Reading<'_>, roster: &Roster, lists: &Lists, found: &super::F
             .map_or_else(|| format!("node {}", hex::encode(key)), |node| format!("{}'s node `{}`", node.member, node.node)),
     };
     let signed_by = crate::envelope::SignedHead::open(&entry.head, &roster.federation());
-    let on = |value: &Observable| lists.of(value).names.iter().map(|name| (*name).to_owned()).collect();
+    let on = |value: &Observable| lists.of(value).names().map(str::to_owned).collect();
     Story {
         about: title_of(&found.record),
         assertion: reading.assertion(found),
@@ -60,6 +60,6 @@ fn story(reading: &Reading<'_>, roster: &Roster, lists: &Lists, found: &super::F
         head_id: entry.id.to_string(),
         signed_by: signed_by.map(|head| head.key().to_string()).unwrap_or_default(),
         policy_hash: entry.policy.to_string(),
-        lists: crate::ledger::value_of(&found.record).map(on).unwrap_or_default(),
+        lists: crate::intake::value_of(&found.record).map(on).unwrap_or_default(),
     }
 }

@@ -14,8 +14,8 @@ mod explain;
 pub use explain::*;
 
 use crate::{
-    intake::{Defaults, Known as _},
-    ledger::{self, KeyRange, Ledger, LedgerError, OutcomeLine, Place, SCAN_ROWS_MAX, StoredBatch, Withdrawn, value_of},
+    intake::{Defaults, Known as _, value_of},
+    ledger::{self, KeyRange, Ledger, LedgerError, OutcomeLine, Place, SCAN_ROWS_MAX, StoredBatch, Withdrawn},
     policy::{CONFIDENCE_UNSAID, Verdict},
     record::{Indicator, MemberId, Observable, ObservableType, Record, RecordRef, Scope, Sighted, Timestamp, Tlp, UnknownName, WireRef},
 };

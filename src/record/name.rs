@@ -30,6 +30,28 @@ pub fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<S
         .map(|(_, name)| name.to_owned())
 }
 
+/// Why a TOML text that a person wrote does not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {what}")]
+pub struct TomlError {
+    pub line: usize,
+    pub what: String,
+}
+
+/// Reads TOML that a person wrote. serde lists every key that it expected; a person wants the nearest one.
+pub fn from_toml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, TomlError> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count());
+        let message = error.message();
+        let mut words = message.split('`').skip(1).step_by(2);
+        let hint = match (message.contains("unknown field") || message.contains("unknown variant"), words.next()) {
+            (true, Some(given)) => nearest(given, words).map(|name| format!("; did you mean `{name}`?")),
+            _ => None,
+        };
+        TomlError { line, what: format!("{message}{}", hint.unwrap_or_default()) }
+    })
+}
+
 /// A text that is no name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a {what}: use 1 to 64 of a-z, 0-9 and `-`, beginning with a letter")]

@@ -9,14 +9,14 @@ use huecry::{
     envelope::{Class, Domain, Head, SignedHead},
     intake::{Blame, Intake, Known, Limits, Placed},
     ledger::{Ledger, Writer},
-    policy::{Lists, Policy, STARTER_POLICY, may_send},
+    policy::{Lists, Policy, Starter, may_send},
     query::{Question, answer, explain},
     record::*,
 };
 use std::sync::Arc;
 
 fn intake() -> Intake {
-    let policy = Policy::parse("policy.cedar", STARTER_POLICY).unwrap();
+    let policy = Policy::parse("policy.cedar", Starter::National.policy()).unwrap();
     Intake { roster: Arc::new(roster()), policy: Arc::new(policy), lists: Arc::new(Lists::default()), limits: Limits::default() }
 }
 

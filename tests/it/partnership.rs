@@ -14,7 +14,7 @@ use huecry::{
         keys::KeyStore,
         own_heads::OwnHeads,
     },
-    policy::{Lists, Policy, STARTER_POLICY, may_send},
+    policy::{Lists, Policy, Starter, may_send},
     query::{Question, Standing, answer},
     record::*,
 };
@@ -110,7 +110,7 @@ struct Node {
 impl Node {
     fn new(place: &Path, id: &str, seeds: (u8, u8), roster: &Roster, clock: &Clock) -> Self {
         std::fs::create_dir_all(place).unwrap();
-        let policy = Policy::parse("policy.cedar", STARTER_POLICY).unwrap();
+        let policy = Policy::parse("policy.cedar", Starter::National.policy()).unwrap();
         let intake = Intake {
             roster: Arc::new(roster.clone()),
             policy: Arc::new(policy),

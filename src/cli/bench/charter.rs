@@ -21,7 +21,7 @@ use crate::{
         keys::KeyStore,
         own_heads::OwnHeads,
     },
-    policy::{Lists, Policy, STARTER_POLICY},
+    policy::{Lists, Policy, Starter},
     record::{DAY_MS, Kind, MemberId, Timestamp, Tlp},
 };
 use serde_json::json;
@@ -142,7 +142,7 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     for number in 0..MEMBERS {
         roster.take_card(card(number, &current, now)?.bytes()).map_err(Failure::usage)?;
     }
-    let policy = Policy::parse("policy.cedar", STARTER_POLICY).map_err(Failure::environment)?;
+    let policy = Policy::parse("policy.cedar", Starter::National.policy()).map_err(Failure::environment)?;
     let intake =
         Intake { roster: Arc::new(roster), policy: Arc::new(policy), lists: Arc::new(Lists::default()), limits: Limits::default() };
     let (_ledger, writer, _) = Ledger::open(&place.path.join("ledger")).map_err(Failure::environment)?;

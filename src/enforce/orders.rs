@@ -1,0 +1,258 @@
+//! Orders: what operators decided about enforcement. Each stands in the journal; together they make [`Orders`].
+
+use crate::record::{MemberId, Observable, ObservableType, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most values that are unblocked or forced at a time: more is a matter for a list or a policy.
+pub const EXCEPTIONS_MAX: usize = 100_000;
+
+/// Whether lines act or are only counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// What would have been enforced is counted and shown.
+    #[default]
+    Monitor,
+    Enforce,
+}
+
+/// What is stopped.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    All,
+    Origin(MemberId),
+    Outlet(String),
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All => out.write_str("everything"),
+            Self::Origin(origin) => write!(out, "what {origin} says"),
+            Self::Outlet(outlet) => write!(out, "outlet `{outlet}`"),
+        }
+    }
+}
+
+/// One thing that an operator decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Nothing that hits this value is enforced.
+    Unblock {
+        value: String,
+        reason: String,
+        until: Timestamp,
+    },
+    /// The above is taken back.
+    Reblock {
+        value: String,
+    },
+    Stop {
+        scope: Scope,
+        reason: String,
+    },
+    Resume {
+        scope: Scope,
+    },
+    /// At most so many additions of an origin an hour.
+    Throttle {
+        origin: MemberId,
+        per_hour: u32,
+        reason: String,
+    },
+    Unthrottle {
+        origin: MemberId,
+    },
+    /// An outlet, or an origin at an outlet, acts or is only watched. To let an origin act approves its baseline.
+    Mode {
+        outlet: String,
+        origin: Option<MemberId>,
+        mode: Mode,
+    },
+    /// What is staged of an origin at an outlet is enforced at once.
+    Admit {
+        outlet: String,
+        origin: MemberId,
+    },
+    /// Two people: a protected value may be enforced.
+    Force {
+        value: String,
+        reason: String,
+        until: Timestamp,
+    },
+    Unforce {
+        value: String,
+    },
+    /// We looked at a dispute about a record of ours, and stand by the record.
+    Dismiss {
+        sighting: String,
+        reason: String,
+    },
+}
+
+/// An order as it stands in the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderEntry {
+    pub at: Timestamp,
+    /// Who decided: one operator, or two joined by `+`.
+    pub by: String,
+    pub order: Order,
+}
+
+/// An exception for one value, as long as it lasts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exception {
+    pub at: Timestamp,
+    pub by: String,
+    pub reason: String,
+    pub until: Timestamp,
+}
+
+/// All orders, applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Orders {
+    pub unblocked: BTreeMap<String, Exception>,
+    pub forced: BTreeMap<String, Exception>,
+    #[serde(skip)]
+    pub stopped: BTreeMap<Scope, (Timestamp, String, String)>,
+    pub throttled: BTreeMap<MemberId, u32>,
+    #[serde(skip)]
+    modes: BTreeMap<(String, Option<MemberId>), Mode>,
+    pub dismissed: BTreeSet<String>,
+}
+
+impl Orders {
+    /// Takes one more order into account.
+    pub fn apply(&mut self, entry: &OrderEntry) {
+        let OrderEntry { at, by, order } = entry;
+        let exception = |reason: &String, until: &Timestamp| Exception { at: *at, by: by.clone(), reason: reason.clone(), until: *until };
+        match order {
+            Order::Unblock { value, reason, until } => put(&mut self.unblocked, value, exception(reason, until)),
+            Order::Reblock { value } => drop(self.unblocked.remove(value)),
+            Order::Force { value, reason, until } => put(&mut self.forced, value, exception(reason, until)),
+            Order::Unforce { value } => drop(self.forced.remove(value)),
+            Order::Stop { scope, reason } => drop(self.stopped.insert(scope.clone(), (*at, by.clone(), reason.clone()))),
+            Order::Resume { scope } => drop(self.stopped.remove(scope)),
+            Order::Throttle { origin, per_hour, .. } => drop(self.throttled.insert(origin.clone(), *per_hour)),
+            Order::Unthrottle { origin } => drop(self.throttled.remove(origin)),
+            Order::Mode { outlet, origin, mode } => drop(self.modes.insert((outlet.clone(), origin.clone()), *mode)),
+            Order::Dismiss { sighting, .. } => drop(self.dismissed.insert(sighting.clone())),
+            // Carried out once, by whoever holds the lines; nothing of it stays.
+            Order::Admit { .. } => (),
+        }
+    }
+
+    /// How an outlet is run; it begins in monitor mode.
+    pub fn outlet_mode(&self, outlet: &str) -> Mode {
+        self.modes.get(&(outlet.to_owned(), None)).copied().unwrap_or_default()
+    }
+
+    /// How an origin is treated at an outlet; it begins in monitor mode.
+    pub fn origin_mode(&self, outlet: &str, origin: &MemberId) -> Mode {
+        self.modes.get(&(outlet.to_owned(), Some(origin.clone()))).copied().unwrap_or_default()
+    }
+
+    /// Whether nothing at an outlet is to be enforced, and by which order.
+    pub fn outlet_stopped(&self, outlet: &str) -> Option<&Scope> {
+        self.stopped.keys().find(|scope| match scope {
+            Scope::All => true,
+            Scope::Outlet(name) => name == outlet,
+            Scope::Origin(_) => false,
+        })
+    }
+
+    /// Whether what an origin says is stopped everywhere.
+    pub fn origin_stopped(&self, origin: &MemberId) -> bool {
+        self.stopped.contains_key(&Scope::Origin(origin.clone()))
+    }
+
+    /// Whether two people force a protected value, now.
+    pub fn is_forced(&self, value: &Observable, now: Timestamp) -> bool {
+        !self.forced.is_empty() && self.forced.get(&value.to_string()).is_some_and(|one| one.until > now)
+    }
+
+    /// The exception that keeps a line from being enforced: of the line's own value, or of one that the line would hit.
+    pub fn unblocks(&self, line: &Observable, below: bool, now: Timestamp) -> Option<(&str, &Exception)> {
+        let live = || self.unblocked.iter().filter(|(_, one)| one.until > now);
+        // The common case first: thousands of lines, a handful of exceptions.
+        live().find(|(value, _)| hits(line, below, value)).map(|(value, one)| (value.as_str(), one))
+    }
+
+    /// Drops what is over, so that nothing grows for ever. Answers whether anything was.
+    pub fn expire(&mut self, now: Timestamp) -> bool {
+        let before = self.unblocked.len() + self.forced.len();
+        self.unblocked.retain(|_, one| one.until > now);
+        self.forced.retain(|_, one| one.until > now);
+        before != self.unblocked.len() + self.forced.len()
+    }
+}
+
+fn put(exceptions: &mut BTreeMap<String, Exception>, value: &str, exception: Exception) {
+    if exceptions.len() < EXCEPTIONS_MAX || exceptions.contains_key(value) {
+        exceptions.insert(value.to_owned(), exception);
+    }
+}
+
+/// Whether a line that is enforced would hit `value`: itself, a network around it, a domain above it.
+pub fn hits(line: &Observable, below: bool, value: &str) -> bool {
+    let Ok(value) = Observable::recognise(value) else { return false };
+    if *line == value {
+        return true;
+    }
+    match (line.network(), value.network()) {
+        (Some(line), Some(value)) => line.contains(&value),
+        (None, None) if line.kind() == ObservableType::Domain && below => {
+            let (Some(name), Some(host)) = (line.text(), value.host()) else { return false };
+            host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str) -> Observable {
+        Observable::recognise(text).unwrap()
+    }
+
+    #[test]
+    fn a_line_hits_itself_and_what_it_covers_and_nothing_else() {
+        assert!(hits(&value("evil.example"), false, "EVIL[.]example."));
+        assert!(!hits(&value("evil.example"), false, "www.evil.example"));
+        assert!(hits(&value("evil.example"), true, "www.evil.example"));
+        assert!(hits(&value("evil.example"), true, "http://www.evil.example/x"));
+        assert!(!hits(&value("evil.example"), true, "notevil.example"));
+        assert!(hits(&value("192.0.2.0/24"), false, "192.0.2.7"));
+        assert!(!hits(&value("192.0.2.7"), false, "192.0.2.0/24"));
+        assert!(!hits(&value("http://evil.example/x"), false, "evil.example"));
+    }
+
+    #[test]
+    fn what_is_ordered_holds_until_it_is_taken_back_or_over() {
+        let at = |ms| Timestamp::from_ms(ms).unwrap();
+        let mut orders = Orders::default();
+        let say = |orders: &mut Orders, order| orders.apply(&OrderEntry { at: at(1), by: "ana".to_owned(), order });
+        let unblock = Order::Unblock { value: "www.evil.example".to_owned(), reason: "hospital".to_owned(), until: at(100) };
+        say(&mut orders, unblock);
+        assert_eq!(orders.unblocks(&value("evil.example"), true, at(50)).unwrap().1.reason, "hospital");
+        assert!(orders.unblocks(&value("evil.example"), true, at(100)).is_none());
+        say(&mut orders, Order::Reblock { value: "www.evil.example".to_owned() });
+        assert!(orders.unblocks(&value("evil.example"), true, at(50)).is_none());
+        let talos: MemberId = "talos".parse().unwrap();
+        say(&mut orders, Order::Stop { scope: Scope::Origin(talos.clone()), reason: String::new() });
+        assert!(orders.origin_stopped(&talos) && orders.outlet_stopped("resolver").is_none());
+        say(&mut orders, Order::Stop { scope: Scope::All, reason: String::new() });
+        assert_eq!(orders.outlet_stopped("resolver"), Some(&Scope::All));
+        say(&mut orders, Order::Resume { scope: Scope::All });
+        assert!(orders.outlet_stopped("resolver").is_none());
+        assert_eq!(orders.outlet_mode("resolver"), Mode::Monitor);
+        say(&mut orders, Order::Mode { outlet: "resolver".to_owned(), origin: None, mode: Mode::Enforce });
+        assert_eq!(orders.outlet_mode("resolver"), Mode::Enforce);
+        assert_eq!(orders.origin_mode("resolver", &talos), Mode::Monitor);
+    }
+}

@@ -1,0 +1,324 @@
+//! Sets: the lines of one outlet, and how each came to where it is.
+//!
+//! ```text
+//! new -> monitored (outlet or origin in monitor mode)
+//!     -> enforced  (there is room in the hour)
+//!     -> staged    (there is none, or a list that protects is missing); enforced later, as room comes, or by an operator
+//! ```
+
+use super::{HOUR_ADDITIONS_MIN, HOUR_ADDITIONS_PERCENT, Mode, Order, Orders, Outlet, hits};
+use crate::{
+    policy::Permission,
+    record::{FeedId, HOUR_MS, MemberId, Observable, ObservableType, RecordRef, Timestamp},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    sync::Arc,
+};
+
+/// Where a line stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Would be enforced, and is only counted.
+    Monitored,
+    /// Waits for room or for an operator.
+    Staged,
+    /// In the export.
+    Enforced,
+}
+
+/// A record behind a line, and its report: whatever happens to either, the line is looked at again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    pub record: RecordRef,
+    pub report: Option<RecordRef>,
+}
+
+/// What a policy permits for one value, on the word of one member.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    pub origin: MemberId,
+    pub record: RecordRef,
+    /// With every name below it.
+    pub below: bool,
+    pub until: Timestamp,
+    pub permission: Arc<Permission>,
+}
+
+/// One line of an outlet.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub stage: Stage,
+    pub since: Timestamp,
+    pub proposal: Proposal,
+    /// Every record that asserts the value.
+    pub behind: Vec<Behind>,
+    sweep: u32,
+}
+
+/// How many lines of an origin stand where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageCounts {
+    pub monitored: usize,
+    pub staged: usize,
+    pub enforced: usize,
+}
+
+impl StageCounts {
+    fn of(&mut self, stage: Stage) -> &mut usize {
+        match stage {
+            Stage::Monitored => &mut self.monitored,
+            Stage::Staged => &mut self.staged,
+            Stage::Enforced => &mut self.enforced,
+        }
+    }
+}
+
+/// The lines of one outlet.
+pub struct OutletSet {
+    pub outlet: Outlet,
+    lines: BTreeMap<Observable, Line>,
+    staged: BTreeMap<MemberId, BTreeSet<(Timestamp, Observable)>>,
+    counts: BTreeMap<MemberId, StageCounts>,
+    /// When each of the hour's additions was made, by origin; as many as the cap allows.
+    recent: BTreeMap<MemberId, VecDeque<Timestamp>>,
+    /// Values for which there was no room at all.
+    pub beyond: u64,
+    sweep: u32,
+}
+
+impl OutletSet {
+    /// An outlet without lines.
+    pub fn new(outlet: Outlet) -> Self {
+        let (lines, staged, counts, recent) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { outlet, lines, staged, counts, recent, beyond: 0, sweep: 0 }
+    }
+
+    /// Puts back a line as it was before a restart. It is looked at again by the next sweep.
+    pub fn restore(&mut self, value: Observable, stage: Stage, since: Timestamp, proposal: Proposal, now: Timestamp) {
+        if stage == Stage::Enforced && now.ms_since(since) < HOUR_MS {
+            self.recent.entry(proposal.origin.clone()).or_default().push_back(since);
+        }
+        self.insert(value, Line { stage, since, proposal, behind: Vec::new(), sweep: 0 });
+    }
+
+    fn insert(&mut self, value: Observable, line: Line) {
+        *self.counts.entry(line.proposal.origin.clone()).or_default().of(line.stage) += 1;
+        if line.stage == Stage::Staged {
+            self.staged.entry(line.proposal.origin.clone()).or_default().insert((line.since, value.clone()));
+        }
+        self.lines.insert(value, line);
+    }
+
+    fn remove(&mut self, value: &Observable) -> Option<Line> {
+        let line = self.lines.remove(value)?;
+        if let Some(counts) = self.counts.get_mut(&line.proposal.origin) {
+            let count = counts.of(line.stage);
+            *count = count.saturating_sub(1);
+        }
+        if let Some(staged) = self.staged.get_mut(&line.proposal.origin) {
+            staged.remove(&(line.since, value.clone()));
+        }
+        Some(line)
+    }
+
+    /// Looks at a value: what is permitted now, and every record behind it. With nothing permitted its line goes. With
+    /// `may_add` false nothing new is enforced. Answers whether the export changes.
+    pub fn consider(
+        &mut self,
+        value: &Observable,
+        proposals: Vec<Proposal>,
+        behind: Vec<Behind>,
+        orders: &Orders,
+        may_add: bool,
+        now: Timestamp,
+    ) -> bool {
+        let before = self.remove(value);
+        let acts = |origin: &MemberId| self.acts(origin, orders);
+        // The line stays with its author as long as that one stands by it; a new one goes to an author that may act.
+        let kept = before.as_ref().map(|line| &line.proposal.origin);
+        let best = proposals.into_iter().max_by_key(|one| (Some(&one.origin) == kept, acts(&one.origin)));
+        let Some(proposal) = best else { return before.is_some_and(|line| line.stage == Stage::Enforced) };
+        let (was, since) = (before.as_ref().map(|line| line.stage), before.as_ref().map_or(now, |line| line.since));
+        if was.is_none() && self.lines.len() >= self.outlet.lines_max {
+            self.beyond += 1;
+            return false;
+        }
+        let stage = match was {
+            _ if !acts(&proposal.origin) => Stage::Monitored,
+            Some(stage @ (Stage::Enforced | Stage::Staged)) => stage,
+            Some(Stage::Monitored) | None if may_add && self.take_room(&proposal.origin, orders, now) => Stage::Enforced,
+            Some(Stage::Monitored) | None => Stage::Staged,
+        };
+        let changed = (stage == Stage::Enforced) != (was == Some(Stage::Enforced));
+        let since = if changed { now } else { since };
+        self.insert(value.clone(), Line { stage, since, proposal, behind, sweep: self.sweep });
+        changed
+    }
+
+    fn acts(&self, origin: &MemberId, orders: &Orders) -> bool {
+        let name = &self.outlet.name;
+        orders.outlet_mode(name) == Mode::Enforce && orders.origin_mode(name, origin) == Mode::Enforce
+    }
+
+    /// The most additions of an origin in an hour.
+    pub fn cap(&self, origin: &MemberId, orders: &Orders) -> usize {
+        let standing = self.counts.get(origin).map_or(0, |counts| counts.enforced);
+        let cap = HOUR_ADDITIONS_MIN.max(standing / 100 * HOUR_ADDITIONS_PERCENT);
+        orders.throttled.get(origin).map_or(cap, |throttle| cap.min(*throttle as usize))
+    }
+
+    /// Whether an origin has used its hour.
+    pub fn at_cap(&self, origin: &MemberId, orders: &Orders, now: Timestamp) -> bool {
+        let used = |times: &VecDeque<Timestamp>| times.iter().filter(|at| now.ms_since(**at) < HOUR_MS).count();
+        self.recent.get(origin).map_or(0, used) >= self.cap(origin, orders)
+    }
+
+    fn take_room(&mut self, origin: &MemberId, orders: &Orders, now: Timestamp) -> bool {
+        let cap = self.cap(origin, orders);
+        let times = self.recent.entry(origin.clone()).or_default();
+        while times.front().is_some_and(|at| now.ms_since(*at) >= HOUR_MS) {
+            times.pop_front();
+        }
+        let room = times.len() < cap;
+        if room {
+            times.push_back(now);
+        }
+        room
+    }
+
+    /// Enforces what is staged as far as there is room again. Answers whether the export changes.
+    pub fn tick(&mut self, orders: &Orders, may_add: bool, now: Timestamp) -> bool {
+        let origins: Vec<MemberId> = self.staged.iter().filter(|(_, lines)| !lines.is_empty()).map(|(origin, _)| origin.clone()).collect();
+        let mut changed = false;
+        for origin in origins.iter().filter(|origin| may_add && self.acts(origin, orders)).cloned().collect::<Vec<_>>() {
+            while let Some((_, value)) = self.staged.get(&origin).and_then(|lines| lines.first()).cloned() {
+                if !self.take_room(&origin, orders, now) {
+                    break;
+                }
+                self.restage(&value, Stage::Enforced, now);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    fn restage(&mut self, value: &Observable, stage: Stage, now: Timestamp) {
+        if let Some(line) = self.remove(value) {
+            self.insert(value.clone(), Line { stage, since: now, ..line });
+        }
+    }
+
+    /// Carries out an order that moves lines; what only hides them is asked when the export is written. To let an origin
+    /// act approves what it has: its baseline takes no room.
+    pub fn obey(&mut self, order: &Order, orders: &Orders, now: Timestamp) {
+        let (of, from): (Option<&MemberId>, &[Stage]) = match order {
+            Order::Mode { outlet, origin, .. } if *outlet == self.outlet.name => {
+                (origin.as_ref(), &[Stage::Monitored, Stage::Staged, Stage::Enforced])
+            }
+            Order::Admit { outlet, origin } if *outlet == self.outlet.name => (Some(origin), &[Stage::Staged]),
+            _ => return,
+        };
+        let concerned = |line: &Line| from.contains(&line.stage) && of.is_none_or(|origin| *origin == line.proposal.origin);
+        let values: Vec<Observable> = self.lines.iter().filter(|(_, line)| concerned(line)).map(|(value, _)| value.clone()).collect();
+        for value in values {
+            let Some(line) = self.lines.get(&value) else { continue };
+            let acts = self.acts(&line.proposal.origin, orders);
+            let stage = match (acts, line.stage, order) {
+                (false, _, _) => Stage::Monitored,
+                (true, Stage::Staged, Order::Mode { .. }) => Stage::Staged,
+                (true, _, _) => Stage::Enforced,
+            };
+            if stage != line.stage {
+                self.restage(&value, stage, now);
+            }
+        }
+    }
+
+    /// Begins to look at everything anew.
+    pub fn begin_sweep(&mut self) {
+        self.sweep = self.sweep.wrapping_add(1);
+        self.beyond = 0;
+    }
+
+    /// Ends it: lines that nothing confirmed go. Answers whether the export changes.
+    pub fn end_sweep(&mut self) -> bool {
+        let stale: Vec<Observable> =
+            self.lines.iter().filter(|(_, line)| line.sweep != self.sweep).map(|(value, _)| value.clone()).collect();
+        stale.iter().filter_map(|value| self.remove(value)).filter(|line| line.stage == Stage::Enforced).count() > 0
+    }
+
+    /// Values of lines behind which one of these records, or reports, stands.
+    pub fn behind(&self, records: &HashSet<RecordRef>) -> Vec<Observable> {
+        let concerned = |one: &Behind| records.contains(&one.record) || one.report.as_ref().is_some_and(|report| records.contains(report));
+        let lines = self.lines.iter().filter(|(_, line)| line.behind.iter().any(concerned) || records.contains(&line.proposal.record));
+        lines.map(|(value, _)| value.clone()).collect()
+    }
+
+    /// Values of lines behind which something of this feed stands.
+    pub fn of_feed(&self, feed: &FeedId) -> Vec<Observable> {
+        let lines = self
+            .lines
+            .iter()
+            .filter(|(_, line)| line.proposal.record.feed == *feed || line.behind.iter().any(|one| one.record.feed == *feed));
+        lines.map(|(value, _)| value.clone()).collect()
+    }
+
+    /// Values of lines that are over.
+    pub fn over(&self, now: Timestamp) -> Vec<Observable> {
+        self.lines.iter().filter(|(_, line)| line.proposal.until <= now).map(|(value, _)| value.clone()).collect()
+    }
+
+    /// All lines.
+    pub fn lines(&self) -> impl Iterator<Item = (&Observable, &Line)> {
+        self.lines.iter()
+    }
+
+    /// Lines by origin.
+    pub fn counts(&self) -> impl Iterator<Item = (&MemberId, &StageCounts)> {
+        self.counts.iter()
+    }
+
+    /// The lines that would hit `value`.
+    pub fn hitting(&self, value: &Observable) -> Vec<(&Observable, &Line)> {
+        let mut asked: Vec<Observable> = vec![value.clone()];
+        if let Some(net) = value.network() {
+            let wider = std::iter::successors(Some(net), ipnet::IpNet::supernet);
+            asked.extend(wider.filter_map(|net| Observable::of_network(net).ok()));
+        }
+        if let Some(host) = value.host() {
+            let above = std::iter::successors(Some(host.as_ref()), |name| name.split_once('.').map(|(_, parent)| parent));
+            asked.extend(above.filter_map(|name| Observable::from_text(ObservableType::Domain, name).ok()));
+        }
+        let text = value.to_string();
+        asked.dedup();
+        let found = asked.iter().filter_map(|one| self.lines.get_key_value(one));
+        found.filter(|(line, it)| hits(line, it.proposal.below, &text)).collect()
+    }
+
+    /// What stands in the export: the enforced lines, less what is stopped and unblocked.
+    pub fn export(&self, orders: &Orders, now: Timestamp) -> Vec<(&Observable, &Line)> {
+        if orders.outlet_stopped(&self.outlet.name).is_some() || orders.outlet_mode(&self.outlet.name) == Mode::Monitor {
+            return Vec::new();
+        }
+        let unblocked: HashSet<&Observable> = orders
+            .unblocked
+            .iter()
+            .filter(|(_, one)| one.until > now)
+            .filter_map(|(value, _)| Observable::recognise(value).ok())
+            .flat_map(|value| self.hitting(&value).into_iter().map(|(line, _)| line).collect::<Vec<_>>())
+            .collect();
+        let stands = |value: &Observable, line: &Line| {
+            line.stage == Stage::Enforced
+                && line.proposal.until > now
+                && !orders.origin_stopped(&line.proposal.origin)
+                && !unblocked.contains(value)
+        };
+        self.lines.iter().filter(|(value, line)| stands(value, line)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Matter: what policies are told of a record, at the door and at every later look.
+
+use super::{Defaults, Intake};
+use crate::{
+    charter::{Freshness, Standing},
+    envelope::Head,
+    policy::{CONFIDENCE_UNSAID, Case, Judgement, Listed, Party, Verdict},
+    record::{DAY_MS, HOUR_MS, Kind, MemberId, Observable, Record, Role, Sighted, Timestamp, Use},
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// What policies are told of every record of one batch, as of a moment.
+pub struct Matter<'a> {
+    pub(super) intake: &'a Intake,
+    pub(super) head: &'a Head,
+    audience: String,
+    standing: Standing,
+    stale: bool,
+    pub(super) now: Timestamp,
+}
+
+/// What a record says by itself and by its report.
+struct Said<'a> {
+    value: Option<&'a Observable>,
+    role: Option<Role>,
+    usage: Option<Use>,
+    confidence: Option<u8>,
+    until: Option<Timestamp>,
+    tags: &'a [String],
+}
+
+/// What a record speaks about, if it is a value.
+pub fn value_of(record: &Record) -> Option<&Observable> {
+    said(record, &Defaults::default()).value
+}
+
+fn said<'a>(record: &'a Record, defaults: &Defaults) -> Said<'a> {
+    let nothing = Said { value: None, role: None, usage: None, confidence: None, until: None, tags: &[] };
+    match record {
+        Record::Indicator(one) => Said {
+            value: Some(&one.value),
+            role: one.role.or(defaults.role),
+            usage: one.usage.or(defaults.usage),
+            confidence: one.confidence.or(defaults.confidence),
+            until: one.valid_until.or(defaults.valid_until),
+            tags: &one.tags,
+        },
+        Record::Report(_) => {
+            Said { role: defaults.role, usage: defaults.usage, confidence: defaults.confidence, until: defaults.valid_until, ..nothing }
+        }
+        Record::Sighting(one) => match &one.of {
+            Sighted::Value(value) => Said { value: Some(value), until: one.until, ..nothing },
+            Sighted::Records(_) => Said { until: one.until, ..nothing },
+        },
+        Record::Question(one) => Said { value: one.value.as_ref(), until: one.until, ..nothing },
+        Record::Withdrawal(_) | Record::Renewal(_) | Record::Document(_) => nothing,
+    }
+}
+
+impl<'a> Matter<'a> {
+    /// The records under `head`, as `intake` sees them at `now`.
+    pub fn new(intake: &'a Intake, head: &'a Head, now: Timestamp) -> Self {
+        let standing = intake.roster.standing(&head.member, now);
+        let stale = matches!(intake.roster.freshness(now), Freshness::Stale { .. });
+        Self { intake, head, audience: head.audience.name(), standing, stale, now }
+    }
+
+    /// When a record ends here: at its own end, its report's, or our limit, whichever is first.
+    pub fn ends(&self, record: &Record, defaults: &Defaults) -> Timestamp {
+        let life_ends = self.head.time.plus_ms(u64::from(self.intake.limits.life_days_max) * DAY_MS);
+        said(record, defaults).until.unwrap_or(life_ends).min(life_ends)
+    }
+
+    /// Tells `ask` what a policy may know of a record; `None` if its author is no member any more.
+    pub fn case<T>(
+        &self,
+        record: &Record,
+        defaults: &Defaults,
+        ends: Timestamp,
+        disputed_by: &BTreeSet<MemberId>,
+        origins: u32,
+        ask: impl FnOnce(&Case<'_>) -> T,
+    ) -> Option<T> {
+        let origin = self.intake.roster.member(&self.head.member)?;
+        let said = said(record, defaults);
+        let listed = said.value.map_or_else(|| Listed::nowhere(&self.intake.lists), |value| self.intake.lists.of(value));
+        let age_hours = u32::try_from(self.now.ms_since(self.head.time) / HOUR_MS).unwrap_or(u32::MAX);
+        let country = origin.country.as_deref();
+        Some(ask(&Case {
+            origin: Party { id: &origin.id, kind: origin.kind, country, standing: self.standing.name() },
+            channel: self.head.channel.as_str(),
+            kind: record.kind(),
+            value_type: said.value.map(Observable::kind),
+            role: said.role.unwrap_or(Role::Unknown),
+            usage: said.usage.unwrap_or(Use::Context),
+            tlp: self.head.tlp,
+            audience: &self.audience,
+            confidence: said.confidence.unwrap_or(CONFIDENCE_UNSAID),
+            tags: [said.tags, &defaults.tags],
+            age_hours,
+            expired: ends <= self.now,
+            listed: &listed,
+            disputed_by,
+            origins,
+        }))
+    }
+
+    /// The verdict on a record, and when it ends here.
+    pub fn judge(&self, record: &Record, defaults: &Defaults, disputed_by: &BTreeSet<MemberId>) -> (Arc<Judgement>, Timestamp) {
+        if record.kind() == Kind::Withdrawal {
+            // Removals always work: no policy, no staleness, no end.
+            let judgement = Judgement::by_rule(Verdict::Accept, "removal", "its author takes back what is its own");
+            return (Arc::new(judgement), self.ends(record, &Defaults::default()));
+        }
+        let ends = self.ends(record, defaults);
+        let judged = self.case(record, defaults, ends, disputed_by, 0, |case| self.intake.policy.judge(case));
+        let Some(judgement) = judged else {
+            return (Arc::new(Judgement::by_rule(Verdict::Refuse, "stranger", "its author is no member any more")), ends);
+        };
+        if self.stale && judgement.verdict == Verdict::Accept {
+            let text = "our charter is not known to be current, so what is new waits";
+            return (Arc::new(Judgement::by_rule(Verdict::Hold, "stale-charter", text)), ends);
+        }
+        let clipped = judgement.expires_in_days.map(|days| self.now.plus_ms(u64::from(days) * DAY_MS));
+        (judgement, clipped.map_or(ends, |clip| clip.min(ends)))
+    }
+}

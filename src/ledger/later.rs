@@ -1,0 +1,124 @@
+//! Later: what is decided after a record came. Verdicts by people, by time, under another policy; the policies themselves;
+//! operators' orders. Each is a journal entry; nothing here is judged again at a rebuild.
+
+use super::{
+    Counts, DocumentKey, Entry, JudgedEntry, Ledger, LedgerError, OutcomeLine, Place, PolicyEntry, Position, StoredBatch, Writer, count,
+    row,
+};
+use crate::{
+    enforce::{OrderEntry, Orders},
+    envelope::Hash,
+    intake::value_of,
+    policy::Verdict,
+    record::{FeedId, RecordRef},
+};
+use std::collections::BTreeMap;
+
+impl Ledger {
+    /// Records that wait for a person, oldest first, from `from` on.
+    pub fn held(&self, from: Place, limit: usize) -> Result<Vec<Place>, LedgerError> {
+        self.state(|state| state.held(from, limit))
+    }
+
+    /// A policy that judged once.
+    pub fn policy(&self, hash: Hash) -> Result<Option<PolicyEntry>, LedgerError> {
+        self.policy_at(DocumentKey::Policy(hash))
+    }
+
+    /// The newest policy that was in force.
+    pub fn policy_in_force(&self) -> Result<Option<PolicyEntry>, LedgerError> {
+        self.policy_at(DocumentKey::PolicyInForce)
+    }
+
+    fn policy_at(&self, key: DocumentKey<'_>) -> Result<Option<PolicyEntry>, LedgerError> {
+        let Some(bytes) = self.document(key)? else { return Ok(None) };
+        crate::cbor::decode_stored(&bytes).map(Some).map_err(|error| LedgerError::Damaged(format!("a policy: {error}")))
+    }
+
+    /// What operators ordered, all of it applied.
+    pub fn orders(&self) -> Result<Orders, LedgerError> {
+        let mut orders = Orders::default();
+        for position in self.state(super::State::orders)? {
+            if let Entry::Order(entry) = Entry::decode(&self.shared.journal.read(position)?)? {
+                orders.apply(&entry);
+            }
+        }
+        Ok(orders)
+    }
+
+    /// Every dispute that counts: the sighting's name and what it disputes.
+    pub fn disputes(&self) -> Vec<(String, Vec<super::Subject>)> {
+        self.state(|state| state.disputes.all().map(|(sighting, subjects)| (sighting.to_owned(), subjects.to_vec())).collect())
+    }
+}
+
+impl Writer {
+    /// Notes the policy that is in force from now on.
+    pub fn keep_policy(&mut self, entry: PolicyEntry) -> Result<(), LedgerError> {
+        let position = self.journal.append(&Entry::Policy(entry.clone()).encode())?;
+        self.note_policy(&entry, position);
+        Ok(())
+    }
+
+    pub(super) fn note_policy(&mut self, entry: &PolicyEntry, position: Position) {
+        self.changes.document(DocumentKey::Policy(entry.hash), position);
+        self.changes.document(DocumentKey::PolicyInForce, position);
+    }
+
+    /// Notes what operators ordered.
+    pub fn keep_order(&mut self, entry: OrderEntry) -> Result<(), LedgerError> {
+        let position = self.journal.append(&Entry::Order(entry).encode())?;
+        self.changes.order(position);
+        Ok(())
+    }
+
+    /// Takes in verdicts on records that are here already. What was taken in before is committed first.
+    pub fn keep_judged(&mut self, entry: JudgedEntry) -> Result<(), LedgerError> {
+        self.commit()?;
+        self.journal.append(&Entry::Judged(entry.clone()).encode())?;
+        self.note_judged(&entry)
+    }
+
+    pub(super) fn note_judged(&mut self, entry: &JudgedEntry) -> Result<(), LedgerError> {
+        let mut by_batch: BTreeMap<(FeedId, u64), Vec<(u16, &OutcomeLine)>> = BTreeMap::new();
+        for place in &entry.places {
+            let name = || LedgerError::Damaged(format!("a later verdict names `{}`, which is no record", place.record));
+            let record: RecordRef = place.record.parse().map_err(|_| name())?;
+            let line = entry.table.get(usize::from(place.line)).ok_or_else(name)?;
+            by_batch.entry((record.feed, record.seq)).or_default().push((record.index, line));
+        }
+        for ((feed, seq), places) in by_batch {
+            // What was set aside or rewritten out since is not judged any more.
+            if let Some(batch) = self.ledger.batch_at(&feed, seq)? {
+                self.note_places(&feed, &batch, &places);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_places(&mut self, feed: &FeedId, batch: &StoredBatch, places: &[(u16, &OutcomeLine)]) {
+        let (mut before, mut after) = (Counts::default(), Counts::default());
+        for (index, line) in places {
+            let Some(record) = batch.record(*index) else { continue };
+            let (place, was) = (Place { batch: batch.number, index: *index }, batch.outcome(*index));
+            count(&mut before, &was);
+            count(&mut after, line);
+            self.changes.verdict(place, line);
+            let OutcomeLine::Judged { ends, judgement } = line else { continue };
+            let reference = || batch.reference(*index);
+            match judgement.verdict {
+                Verdict::Accept => self.note_dispute(&record, &reference, &batch.head.member, *ends),
+                Verdict::Hold | Verdict::Refuse => self.changes.undispute(&reference()),
+            }
+            if let Some(value) = value_of(&record) {
+                self.rows.push(row(value, place, ends.day(), line.verdict()));
+            }
+        }
+        let state = self.changes.feeds.get(feed).cloned().or_else(|| self.ledger.feed(feed));
+        if let Some(mut state) = state {
+            state.counts.subtract(&before);
+            state.counts.add(&after);
+            self.changes.feeds.insert(feed.clone(), state);
+        }
+    }
+}
