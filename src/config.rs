@@ -2,10 +2,11 @@
 
 use crate::{
     cbor::uint_enum,
+    enforce::Outlet,
     envelope::{KeyError, PublicKey},
     intake::Limits,
-    policy::ListRole,
-    record::{MemberId, Tlp, UnknownName, from_toml},
+    policy::{ListRole, OutletKind},
+    record::{ChannelName, MemberId, ObservableType, Tlp, UnknownName, Use, from_toml},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -27,6 +28,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lists: Vec<ListConfig>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outlets: Vec<OutletConfig>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub operators: Vec<OperatorConfig>,
 }
@@ -81,6 +84,11 @@ impl std::str::FromStr for Proxy {
 #[serde(deny_unknown_fields, default)]
 pub struct PolicyConfig {
     pub file: PathBuf,
+    /// A `trust.toml` beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust: Option<PathBuf>,
+    /// Days after which what is held and nobody decided is refused.
+    pub hold_days: u32,
 }
 
 /// `[limits]`.
@@ -91,13 +99,100 @@ pub struct LimitsConfig {
     pub retention_days: u32,
 }
 
-/// `[[lists]]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// `[[lists]]`: one file, or every file of a directory with roles from a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListConfig {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+    /// A table of roles in place of the one that is shipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<PathBuf>,
+}
+
+/// What one `[[lists]]` entry asks for.
+pub enum ListSource<'a> {
+    File { name: &'a str, file: &'a Path, role: ListRole },
+    Directory { directory: &'a Path, roles: Option<&'a Path> },
+}
+
+impl ListConfig {
+    /// What is asked for, or what is wrong with it.
+    pub fn source(&self) -> Result<ListSource<'_>, String> {
+        match self {
+            Self { name: Some(name), file: Some(file), role: Some(role), directory: None, roles: None } => {
+                let role = role.parse().map_err(|error: UnknownName| format!("list `{name}`: {error}"))?;
+                Ok(ListSource::File { name, file, role })
+            }
+            Self { name: None, file: None, role: None, directory: Some(directory), roles } => {
+                Ok(ListSource::Directory { directory, roles: roles.as_deref() })
+            }
+            _ => Err("an entry of [[lists]] has `name`, `file` and `role`, or else `directory` and, if wanted, `roles`".to_owned()),
+        }
+    }
+}
+
+/// `[[outlets]]`: a tool of ours that acts on records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutletConfig {
     pub name: String,
-    pub file: PathBuf,
-    pub role: String,
+    #[serde(default = "own_kind")]
+    pub kind: String,
+    #[serde(default = "block", rename = "use")]
+    pub usage: String,
+    pub types: Vec<String>,
+    #[serde(default = "green")]
+    pub tlp_max: String,
+    #[serde(default = "lines_max")]
+    pub lines_max: usize,
+}
+
+fn own_kind() -> String {
+    "own".to_owned()
+}
+
+fn block() -> String {
+    "block".to_owned()
+}
+
+fn green() -> String {
+    "green".to_owned()
+}
+
+fn lines_max() -> usize {
+    crate::enforce::LINES_MAX
+}
+
+impl OutletConfig {
+    /// The outlet, or what is wrong with it.
+    pub fn outlet(&self) -> Result<Outlet, String> {
+        let said = |error: UnknownName| error.to_string();
+        let name: ChannelName = self.name.parse().map_err(|_| format!("`{}` is no name: 1 to 64 of a-z, 0-9 and `-`", self.name))?;
+        let kind: OutletKind = self.kind.parse().map_err(said)?;
+        let usage: Use = self.usage.parse().map_err(said)?;
+        if !matches!(usage, Use::Block | Use::Alert) {
+            return Err(format!("`use` is `block` or `alert`: what an outlet does; `{usage}` is nothing that a tool does"));
+        }
+        let types = self.types.iter().map(|name| name.parse::<ObservableType>()).collect::<Result<BTreeSet<_>, _>>().map_err(said)?;
+        if types.is_empty() || types.contains(&ObservableType::Other) {
+            return Err("`types` names at least one type of values, and not `other`, which is never enforced".to_owned());
+        }
+        let tlp_max = Tlp::parse(&self.tlp_max).map_err(said)?;
+        if tlp_max > kind.tlp_max() {
+            return Err(format!("`tlp_max` of an outlet of kind `{kind}` is {} at most", kind.tlp_max().label()));
+        }
+        if self.lines_max == 0 || self.lines_max > crate::enforce::LINES_MAX {
+            return Err("`lines_max` is 1 to 1,000,000".to_owned());
+        }
+        Ok(Outlet { name: name.to_string(), kind, usage, types, tlp_max, lines_max: self.lines_max })
+    }
 }
 
 uint_enum! {
@@ -154,13 +249,6 @@ impl OperatorConfig {
     }
 }
 
-impl ListConfig {
-    /// The role by its name.
-    pub fn role(&self) -> Result<ListRole, UnknownName> {
-        self.role.parse()
-    }
-}
-
 fn default_name() -> String {
     "main".to_owned()
 }
@@ -171,7 +259,8 @@ fn default_listen() -> Vec<String> {
 
 impl Default for PolicyConfig {
     fn default() -> Self {
-        Self { file: "policy.cedar".into() }
+        // A month: as long as what was refused is kept for a second thought.
+        Self { file: "policy.cedar".into(), trust: None, hold_days: 30 }
     }
 }
 
@@ -211,7 +300,7 @@ impl Config {
             dial: Vec::new(),
             proxy: None,
         };
-        Self { node, policy: PolicyConfig::default(), limits: LimitsConfig::default(), lists: Vec::new(), operators: Vec::new() }
+        Self { node, policy: PolicyConfig::default(), limits: LimitsConfig::default(), lists: Vec::new(), outlets: Vec::new(), operators: Vec::new() }
     }
 
     /// Reads `path`.
@@ -234,7 +323,14 @@ impl Config {
             operator.check().map_err(|error| refuse(format!("operator `{}`: {error}", operator.name)))?;
         }
         for list in &config.lists {
-            list.role().map_err(|error| refuse(format!("list `{}`: {error}", list.name)))?;
+            list.source().map_err(refuse)?;
+        }
+        let mut names = BTreeSet::new();
+        for outlet in &config.outlets {
+            outlet.outlet().map_err(|error| refuse(format!("outlet `{}`: {error}", outlet.name)))?;
+            if !names.insert(&outlet.name) {
+                return Err(refuse(format!("outlet `{}` is there twice", outlet.name)));
+            }
         }
         Ok(config)
     }

@@ -1,6 +1,7 @@
 //! `huecry bench`: the figures, each with its workload, on data it makes from reserved names.
 
 mod charter;
+mod policy;
 
 use super::{Context, Failure, client::Client, print::grouped, runtime};
 use crate::{
@@ -56,6 +57,8 @@ enum Bench {
     },
     /// Verify and apply a charter of 250 members, 60 circles, 5 of 9 stewards.
     Charter,
+    /// Decide over real values with every published list loaded: decisions a second, with and without the memo.
+    Policy(policy::Arguments),
 }
 
 /// A directory that goes when the bench ends, unless it is to be kept.
@@ -88,6 +91,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         Bench::Publish { lines, keep } => publish(context, lines, keep),
         Bench::Ingest { records, keep } => ingest(context, records, keep),
         Bench::Charter => charter::run(context),
+        Bench::Policy(arguments) => policy::run(context, &arguments),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod membership;
 pub mod own_heads;
 pub mod proxy;
+pub mod rules;
 pub mod setup;
 pub mod streams;
 pub mod swarm;
@@ -31,7 +32,7 @@ use crate::{
     envelope::{PublicKey, SecretKey, SignedHead},
     intake::{Blame, Intake, Known as _, Placed},
     ledger::Ledger,
-    policy::{may_gossip, may_send},
+    policy::{Lists, Policy, may_gossip, may_send},
     record::{DAY_MS, FeedId, HOUR_MS, MemberId, Timestamp},
     replica::{
         Announce, Ask, Body, CURSORS_PER_MESSAGE_MAX, CardSerial, Cursor, Cursors, Digest, Effect, End, Hello, Message, PROTOCOL_VERSION,
@@ -87,12 +88,30 @@ pub struct Identity {
 #[derive(Clone)]
 pub struct Current {
     intake: Arc<RwLock<Arc<Intake>>>,
+    /// What is wrong with the files that policies and lists come from.
+    alarms: Arc<RwLock<Vec<String>>>,
 }
 
 impl Current {
     /// Begins with this intake.
     pub fn new(intake: Intake) -> Self {
-        Self { intake: Arc::new(RwLock::new(Arc::new(intake))) }
+        Self { intake: Arc::new(RwLock::new(Arc::new(intake))), alarms: Arc::default() }
+    }
+
+    /// What a person must mend in the files of policies and lists.
+    pub fn alarms(&self) -> Vec<String> {
+        self.alarms.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says what a person must mend.
+    pub fn set_alarms(&self, alarms: Vec<String>) {
+        *self.alarms.write().unwrap_or_else(PoisonError::into_inner) = alarms;
+    }
+
+    /// Puts new policies and lists in force.
+    pub fn set_rules(&self, policy: Policy, lists: Lists) {
+        let mut intake = self.intake.write().unwrap_or_else(PoisonError::into_inner);
+        *intake = Arc::new(Intake { policy: Arc::new(policy), lists: Arc::new(lists), ..(**intake).clone() });
     }
 
     /// The intake in force.

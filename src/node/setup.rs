@@ -11,6 +11,7 @@ use super::{
     door::{Door, shared_channel},
     keys::{KeyFileError, KeyStore, Purpose},
     own_heads::OwnHeads,
+    rules::{self, Rules},
 };
 use crate::{
     cbor::{self, CborError},
@@ -19,8 +20,8 @@ use crate::{
     config::{Config, ConfigError},
     envelope::{FederationId, PublicKey},
     intake::Intake,
-    ledger::{Ledger, LedgerError, Recovery},
-    policy::{LIST_FILE_BYTES_MAX, ListError, Lists, Policy, PolicyError, Starter},
+    ledger::{Ledger, LedgerError, PolicyEntry, Recovery},
+    policy::{PolicyError, Starter, TrustError},
     record::{FeedId, MemberId, Timestamp},
 };
 use std::{
@@ -73,8 +74,8 @@ pub enum SetupError {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    #[error("{}: {error}", path.display())]
-    List { path: PathBuf, error: ListError },
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     #[error(transparent)]
     Name(#[from] crate::record::NameError),
 }
@@ -199,8 +200,13 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
         node: keys.read(Purpose::Node)?,
         freshness: read(Purpose::Freshness)?,
     };
-    let (policy, lists, notes) = rules(data, &config)?;
-    let (ledger, writer, recovery) = Ledger::open(&data.join("ledger"))?;
+    let (ledger, mut writer, recovery) = Ledger::open(&data.join("ledger"))?;
+    let in_force = ledger.policy_in_force()?;
+    let Rules { policy, lists, alarms, notes } = rules::load(data, &config, in_force.as_ref())?;
+    if in_force.is_none_or(|entry| entry.hash != policy.hash()) {
+        writer.keep_policy(PolicyEntry { at: clock.now(), hash: policy.hash(), pieces: policy.pieces().to_vec() })?;
+        writer.commit()?;
+    }
     let roster = ledger.roster()?.ok_or_else(|| SetupError::NoCharter(data.to_owned()))?;
     check_card(&roster, &identity.member, &identity.node.public())?;
     if let Some(card) = roster.card(&identity.member) {
@@ -214,6 +220,7 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
     }
     let limits = (&config.limits).into();
     let current = Current::new(Intake { roster: Arc::new(roster), policy: Arc::new(policy), lists: Arc::new(lists), limits });
+    current.set_alarms(alarms);
     let identity = Arc::new(identity);
     let own = own_heads(&ledger, &current.get(), &identity, &keys, clock.now());
     let door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), clock);
@@ -232,38 +239,4 @@ fn own_heads(ledger: &Ledger, intake: &Intake, identity: &Identity, keys: &KeySt
     let others: BTreeSet<&MemberId> =
         intake.roster.admitted_nodes(now).map(|(_, node)| &node.member).filter(|one| **one != identity.member).collect();
     OwnHeads::wait_for(others.len())
-}
-
-/// Policy and lists as the configuration names them. A list that does not load stops the start: what it clears or warns
-/// of would otherwise be enforced unseen.
-fn rules(data: &Path, config: &Config) -> Result<(Policy, Lists, Vec<String>), SetupError> {
-    let path = data.join(&config.policy.file);
-    let text = std::fs::read_to_string(&path).map_err(at(&path))?;
-    let policy = Policy::parse(&path.display().to_string(), &text)?;
-    let mut lists = Lists::default();
-    let mut notes = Vec::new();
-    for list in &config.lists {
-        let path = data.join(&list.file);
-        let text = read_list(&path)?;
-        let failed = |error| SetupError::List { path: path.clone(), error };
-        // INVARIANT: Config::parse has checked the role.
-        let role = list.role().unwrap_or(crate::policy::ListRole::Warns);
-        let report = lists.load(&list.name, role, &text).map_err(failed)?;
-        if let Some(first) = report.first_skipped {
-            notes.push(format!("list `{}`: {} entries are no values and were left out, the first is `{first}`", list.name, report.skipped));
-        }
-    }
-    Ok((policy, lists, notes))
-}
-
-fn read_list(path: &Path) -> Result<String, SetupError> {
-    let file = std::fs::File::open(path).map_err(at(path))?;
-    let mut text = String::new();
-    let bytes_max = LIST_FILE_BYTES_MAX as u64;
-    let read = if path.extension().is_some_and(|ending| ending == "gz") {
-        flate2::read::MultiGzDecoder::new(file).take(bytes_max).read_to_string(&mut text)
-    } else {
-        file.take(bytes_max).read_to_string(&mut text)
-    };
-    read.map(|_| text).map_err(at(path))
 }

@@ -117,6 +117,8 @@ pub struct Lists {
     lists: Vec<List>,
     missing: Vec<MissingList>,
     names: HashMap<Box<str>, NameSets>,
+    /// Names that hold for everything below them even across a public suffix: reserved ones, and our own. A few.
+    crossing: HashMap<Box<str>, SetNumber>,
     /// Values that are no name, address or network: hashes and the like, in canonical spelling.
     values: HashMap<Box<str>, SetNumber>,
     loading: Vec<(Bounds, ListNumber)>,
@@ -220,6 +222,7 @@ impl Default for Lists {
             lists: Vec::new(),
             missing: Vec::new(),
             names: HashMap::new(),
+            crossing: HashMap::new(),
             values: HashMap::new(),
             loading: Vec::new(),
             ranges: Ranges::default(),
@@ -309,8 +312,13 @@ impl Lists {
                 self.put_above(list, role, &name);
             }
             Entry::Below(name) => {
-                let sets = self.names.entry_ref(name.as_str()).or_default();
-                sets.below = self.sets.with(sets.below, list);
+                if usize::from(list) < BUILT_IN || role == ListRole::Own {
+                    let set = self.crossing.entry_ref(name.as_str()).or_default();
+                    *set = self.sets.with(*set, list);
+                } else {
+                    let sets = self.names.entry_ref(name.as_str()).or_default();
+                    sets.below = self.sets.with(sets.below, list);
+                }
                 self.put_above(list, role, &name);
             }
         }
@@ -393,20 +401,19 @@ impl Lists {
             found.numbers.extend_from_slice(self.sets.get(sets.exact));
             found.numbers.extend_from_slice(self.sets.get(sets.below));
         }
-        let mut rest = host;
-        while let Some((_, parent)) = rest.split_once('.') {
-            if let Some(sets) = self.names.get(parent).filter(|sets| sets.below != NO_LIST) {
-                let beyond = parent.len() <= suffix;
-                let counts = |list: &&ListNumber| !beyond || self.crosses_suffixes(**list);
-                found.numbers.extend(self.sets.get(sets.below).iter().filter(counts).copied());
+        let mut name = host;
+        loop {
+            if let Some(set) = self.crossing.get(name) {
+                found.numbers.extend_from_slice(self.sets.get(*set));
             }
-            rest = parent;
+            let Some((_, parent)) = name.split_once('.') else { return };
+            if parent.len() > suffix
+                && let Some(sets) = self.names.get(parent)
+            {
+                found.numbers.extend_from_slice(self.sets.get(sets.below));
+            }
+            name = parent;
         }
-    }
-
-    /// Whether an entry that is a public suffix speaks for what is below it: reserved names do, and what we call our own.
-    fn crosses_suffixes(&self, list: ListNumber) -> bool {
-        usize::from(list) < BUILT_IN || self.lists.get(usize::from(list)).is_some_and(|list| list.role == ListRole::Own)
     }
 
     fn collect_range(&self, net: IpNet, found: &mut Listed<'_>) {

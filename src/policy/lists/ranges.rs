@@ -17,7 +17,13 @@ pub struct Ranges {
     sets: Vec<SetNumber>,
     /// The union of every [`BLOCK`] segments.
     blocks: Vec<Vec<ListNumber>>,
+    /// For each first half of an IPv4 address, and one more: the segments that begin before it. Nearly all addresses asked
+    /// about are IPv4, and a search through all segments is a dozen cache misses.
+    v4: Vec<u32>,
 }
+
+/// Where IPv4 begins on the address line (RFC 4291 section 2.5.5.2).
+const V4_BASE: u128 = 0xffff_0000_0000;
 
 impl Ranges {
     /// Builds the table; `number` gives a set of lists its number.
@@ -49,6 +55,8 @@ impl Ranges {
             rest = later;
         }
         table.blocks = table.sets.chunks(BLOCK).map(|sets| union(sets, &lists_of_sets)).collect();
+        let before = |half: u128| table.begins.partition_point(|begin| *begin < V4_BASE + (half << 16)) as u32;
+        table.v4 = (0..=0x1_0000).map(before).collect();
         table.begins.shrink_to_fit();
         table.sets.shrink_to_fit();
         table
@@ -61,6 +69,14 @@ impl Ranges {
         segments.flat_map(|((first, last), set)| lists(*set).into_iter().map(move |list| ((*first, last), list))).collect()
     }
 
+    /// How many segments begin at or before an address.
+    fn begun(&self, address: u128) -> usize {
+        let half = (address >> 16).wrapping_sub(V4_BASE >> 16) as usize;
+        let bucket = if address >> 32 == V4_BASE >> 32 { self.v4.get(half).zip(self.v4.get(half + 1)) } else { None };
+        let (from, to) = bucket.map_or((0, self.begins.len()), |(from, to)| (*from as usize, *to as usize));
+        from + self.begins.get(from..to).unwrap_or_default().partition_point(|begin| *begin <= address)
+    }
+
     /// Adds the lists that share an address with `first..=last`. At most two blocks of segments and all summaries are read.
     pub fn collect<'a>(
         &self,
@@ -69,8 +85,8 @@ impl Ranges {
         lists: impl Fn(SetNumber) -> &'a [ListNumber],
         found: &mut SmallVec<[ListNumber; 8]>,
     ) {
-        let end = self.begins.partition_point(|begin| *begin <= last);
-        let mut at = self.begins.partition_point(|begin| *begin <= first).saturating_sub(1);
+        let mut at = self.begun(first).saturating_sub(1);
+        let end = if first == last { at + 1 } else { self.begun(last) };
         while at < end {
             let whole_block = at.is_multiple_of(BLOCK) && at + BLOCK <= end;
             match (whole_block, self.blocks.get(at / BLOCK), self.sets.get(at)) {
