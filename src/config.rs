@@ -259,21 +259,13 @@ fn default_listen() -> Vec<String> {
 
 impl Default for PolicyConfig {
     fn default() -> Self {
-        // A month: as long as what was refused is kept for a second thought.
-        Self { file: "policy.cedar".into(), trust: None, hold_days: 30 }
+        Self { file: "policy.cedar".into(), trust: None, hold_days: Limits::default().hold_days }
     }
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        let Limits { life_days_max, retention_days } = Limits::default();
-        Self { life_days_max, retention_days }
-    }
-}
-
-impl From<&LimitsConfig> for Limits {
-    fn from(config: &LimitsConfig) -> Self {
-        let LimitsConfig { life_days_max, retention_days } = *config;
+        let Limits { life_days_max, retention_days, .. } = Limits::default();
         Self { life_days_max, retention_days }
     }
 }
@@ -290,6 +282,17 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// What the receiver sets for itself.
+    pub fn limits(&self) -> Limits {
+        let LimitsConfig { life_days_max, retention_days } = self.limits;
+        Limits { life_days_max, retention_days, hold_days: self.policy.hold_days }
+    }
+
+    /// The outlets, whose entries were checked when the file was read.
+    pub fn outlets(&self) -> Vec<Outlet> {
+        self.outlets.iter().filter_map(|outlet| outlet.outlet().ok()).collect()
+    }
+
     /// A node of `member` with everything else as it comes.
     pub fn new(member: &MemberId) -> Self {
         let node = NodeConfig {
@@ -300,7 +303,14 @@ impl Config {
             dial: Vec::new(),
             proxy: None,
         };
-        Self { node, policy: PolicyConfig::default(), limits: LimitsConfig::default(), lists: Vec::new(), outlets: Vec::new(), operators: Vec::new() }
+        Self {
+            node,
+            policy: PolicyConfig::default(),
+            limits: LimitsConfig::default(),
+            lists: Vec::new(),
+            outlets: Vec::new(),
+            operators: Vec::new(),
+        }
     }
 
     /// Reads `path`.

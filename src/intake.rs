@@ -40,12 +40,15 @@ pub struct Limits {
     pub life_days_max: u32,
     /// Heads older than this are not taken in any more.
     pub retention_days: u32,
+    /// What was held so long, and nobody decided, is refused.
+    pub hold_days: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
+        // A month for people to decide, as long as what was refused is kept for a second thought.
         // Two years: hashes stay true, addresses get their own, shorter validity from their authors. Ten years: a case file.
-        Self { life_days_max: 730, retention_days: 3_650 }
+        Self { life_days_max: 730, retention_days: 3_650, hold_days: 30 }
     }
 }
 

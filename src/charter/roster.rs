@@ -261,6 +261,14 @@ impl Roster {
         self.cards.get(member).map(SignedCard::card)
     }
 
+    /// The member that people call so: by its id or its name, however they are spelt. `name` has only letters and digits,
+    /// in lower case.
+    pub fn member_called(&self, name: &str) -> Option<MemberId> {
+        let spelt = |text: &str| text.chars().filter(|char| char.is_alphanumeric()).flat_map(char::to_lowercase).eq(name.chars());
+        let members = &self.charter.charter().members;
+        members.iter().find(|member| spelt(member.id.as_str()) || spelt(&member.name)).map(|member| member.id.clone())
+    }
+
     /// A member of the charter.
     pub fn member(&self, id: &MemberId) -> Option<&Member> {
         self.charter.charter().members.iter().find(|member| member.id == *id)

@@ -13,6 +13,7 @@ use crate::{
     },
 };
 use axum::{Router, body::Body, http::StatusCode};
+use futures::StreamExt as _;
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
@@ -107,6 +108,7 @@ impl Client {
             data: data.to_owned(),
             own: opened.own,
             operators: http::Operators::of(&opened.config.operators),
+            enforcer: opened.enforcer,
         };
         let keeper = opened.door;
         std::thread::spawn(move || door::run(keeper, queue, events));
@@ -129,16 +131,48 @@ impl Client {
         self.call("POST", &with_query(path, parameters), body, Some("application/octet-stream")).await
     }
 
+    /// Sends JSON, gets lines of JSON as they come.
+    pub async fn post_lines<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        value: &impl Serialize,
+        mut each: impl FnMut(T) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let body = serde_json::to_vec(value).map_err(Failure::usage)?;
+        let (status, body) = self.send("POST", path, Body::from(body), Some("application/json")).await?;
+        if !status.is_success() {
+            return self.answer::<serde_json::Value>(status, body).await.map(|_| ());
+        }
+        let (mut frames, mut rest) = (http_body_util::BodyStream::new(body), Vec::new());
+        while let Some(frame) = frames.next().await {
+            let Ok(data) = frame.map_err(Failure::environment)?.into_data() else { continue };
+            rest.extend_from_slice(&data);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                each(serde_json::from_slice(&line).map_err(Failure::environment)?)?;
+            }
+            if rest.len() > ANSWER_BYTES_MAX {
+                return Err(Failure::environment("an answer without an end"));
+            }
+        }
+        Ok(())
+    }
+
     async fn call<T: DeserializeOwned>(&self, method: &str, path: &str, body: Body, kind: Option<&str>) -> Result<T, Failure> {
+        let (status, body) = self.send(method, path, body, kind).await?;
+        self.answer(status, body).await
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Body, kind: Option<&str>) -> Result<(StatusCode, Body), Failure> {
         let mut request = hyper::Request::builder().method(method).uri(path).header("host", "huecry");
         if let Some(kind) = kind {
             request = request.header("content-type", kind);
         }
         let request = request.body(body).map_err(Failure::usage)?;
-        let (status, body) = match &self.way {
+        match &self.way {
             Way::Here { router, .. } => {
                 let answer = router.clone().oneshot(request).await.map_err(Failure::environment)?;
-                (answer.status(), answer.into_body())
+                Ok((answer.status(), answer.into_body()))
             }
             Way::Socket(socket) => {
                 let gone = |error: &dyn std::fmt::Display| Failure::environment(format!("{}: {error}", socket.display()));
@@ -147,9 +181,12 @@ impl Client {
                     hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| gone(&error))?;
                 tokio::spawn(connection);
                 let answer = sender.send_request(request).await.map_err(|error| gone(&error))?;
-                (answer.status(), Body::new(answer.into_body()))
+                Ok((answer.status(), Body::new(answer.into_body())))
             }
-        };
+        }
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, status: StatusCode, body: Body) -> Result<T, Failure> {
         let limited = http_body_util::Limited::new(body, ANSWER_BYTES_MAX);
         let bytes = limited.collect().await.map_err(Failure::environment)?.to_bytes();
         if status.is_success() {

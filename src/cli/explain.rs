@@ -12,7 +12,12 @@ pub struct Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let stories: Value = Client::with(&context.data, async |client| client.get("/v1/explain", &json!({ "what": arguments.what })).await)?;
+    tell(context, &arguments.what)
+}
+
+/// Prints the whole story of a record, or of every record about a value.
+pub fn tell(context: &Context, what: &str) -> Result<(), Failure> {
+    let stories: Value = Client::with(&context.data, async |client| client.get("/v1/explain", &json!({ "what": what })).await)?;
     context.screen.value(&stories);
     let stories = stories.as_array().map(Vec::as_slice).unwrap_or_default();
     for story in stories {

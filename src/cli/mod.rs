@@ -11,17 +11,26 @@ mod charter;
 mod client;
 mod decisions;
 mod demo;
+mod disputes;
 mod doctor;
 mod explain;
+mod force;
+mod held;
 mod init;
 mod join;
 mod key;
+mod orders;
+mod outlets;
+mod policy;
 mod print;
 mod publish;
 mod quarantine;
 mod query;
 mod run;
 mod status;
+mod stop_enforcing;
+mod throttle;
+mod unblock;
 mod withdraw;
 
 use clap::{Parser, Subcommand};
@@ -62,6 +71,14 @@ enum Verb {
     Query(query::Arguments),
     Explain(explain::Arguments),
     Withdraw(withdraw::Arguments),
+    Disputes(disputes::Arguments),
+    Held(held::Arguments),
+    Policy(policy::Arguments),
+    Outlets(outlets::Arguments),
+    Unblock(unblock::Arguments),
+    StopEnforcing(stop_enforcing::Arguments),
+    Throttle(throttle::Arguments),
+    Force(force::Arguments),
     Quarantine(quarantine::Arguments),
     Agreements(agreements::Arguments),
     Decisions(decisions::Arguments),
@@ -138,6 +155,14 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Query(arguments) => query::run(context, arguments),
         Verb::Explain(arguments) => explain::run(context, arguments),
         Verb::Withdraw(arguments) => withdraw::run(context, arguments),
+        Verb::Disputes(arguments) => disputes::run(context, arguments),
+        Verb::Held(arguments) => held::run(context, arguments),
+        Verb::Policy(arguments) => policy::run(context, arguments),
+        Verb::Outlets(arguments) => outlets::run(context, arguments),
+        Verb::Unblock(arguments) => unblock::run(context, arguments),
+        Verb::StopEnforcing(arguments) => stop_enforcing::run(context, arguments),
+        Verb::Throttle(arguments) => throttle::run(context, arguments),
+        Verb::Force(arguments) => force::run(context, arguments),
         Verb::Agreements(arguments) => agreements::run(context, arguments),
         Verb::Decisions(arguments) => decisions::run(context, arguments),
         Verb::Status(arguments) => status::run(context, arguments),

@@ -51,11 +51,22 @@ impl Screen {
         if !std::io::stderr().is_terminal() || self.json {
             return ProgressBar::hidden();
         }
-        let style = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {eta}");
-        let bar = ProgressBar::new(total).with_message(visible(what));
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar
+        bar_of("{msg} [{bar:30}] {bytes}/{total_bytes} {eta}", total, what)
     }
+
+    /// A progress bar over steps whose number comes later; the same otherwise.
+    pub fn counter(&self, what: &str) -> ProgressBar {
+        if !std::io::stderr().is_terminal() || self.json {
+            return ProgressBar::hidden();
+        }
+        bar_of("{msg} [{bar:30}] {percent} % {eta}", 0, what)
+    }
+}
+
+fn bar_of(template: &str, total: u64, what: &str) -> ProgressBar {
+    let bar = ProgressBar::new(total).with_message(visible(what));
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
 }
 
 /// One line of JSON in which nothing but printable characters stands as itself.

@@ -128,7 +128,10 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         data: context.data.clone(),
         own: opened.own.clone(),
         operators: http::Operators::of(&opened.config.operators),
+        enforcer: opened.enforcer.clone(),
     };
+    let enforcer = opened.enforcer.clone();
+    let enforcing = (!enforcer.is_idle()).then(|| std::thread::spawn(move || enforcer.run()));
     let listener = http::listen(&context.data).map_err(Failure::environment)?;
     tokio::spawn(http::drain(local.clone()));
     let (close, closing) = watch::channel(false);
@@ -162,6 +165,8 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
     if asked && let Ok(Err(error)) = done.await {
         return Err(Failure::environment(error));
     }
+    opened.enforcer.stop();
+    let _ended_early = enforcing.map(|thread| tokio::task::block_in_place(|| thread.join()));
     match ended {
         Ok(()) => Ok(Life::Stopped),
         Err(NodeError::Rekeyed) => Ok(Life::Rekeyed),

@@ -6,14 +6,20 @@
 //! GET  /v1/explain           POST /v1/document    (body: a charter, stamp or card)
 //! GET  /v1/roster            POST /v1/quarantine
 //! GET  /v1/head, /v1/quarantine, /v1/agreements, /v1/decisions, /metrics
+//! GET  /v1/policy            POST /v1/policy/try, /v1/policy/reload, /v1/policy/rejudge
+//! GET  /v1/held              POST /v1/held
+//! GET  /v1/disputes, /v1/outlets, /v1/hits             POST /v1/order
 //! ```
 //!
 //! The socket has mode 0660 in a directory of mode 0750, so the file system says who may ask; the peer's user id is logged
 //! with whatever changes anything. Without a running node the same router answers inside the command line's process.
 
 mod agreements;
+mod enforce;
+mod held;
 mod metrics;
 mod operators;
+mod policy;
 mod publish;
 mod queue;
 mod roster;
@@ -26,6 +32,7 @@ use crate::{
     node::{
         Current, Identity, NetworkStatus, Watch,
         door::{DoorError, Request, TakeBack, shared_channel},
+        enforcer::{Enforcer, OutletLine},
         own_heads::{OwnHeads, Waiting},
     },
     query::{self, QueryError, Question},
@@ -56,7 +63,10 @@ use std::{
 use tokio::net::UnixListener;
 
 pub use agreements::AgreementReply;
+pub use enforce::{OrderParameters, OrderReply, force_text};
+pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use operators::{Operators, sign_decision};
+pub use policy::{ListLine, PolicyReply, RejudgeParameters, TryLine, TryParameters};
 pub use publish::{ListHit, PublishParameters, PublishReply, ReachLine};
 pub use queue::{drain, queued};
 pub use roster::{DocumentParameters, RosterReply, decision_text};
@@ -92,6 +102,8 @@ pub struct Local {
     /// Whether our lane may publish yet.
     pub own: OwnHeads,
     pub operators: Operators,
+    /// What our outlets may act on.
+    pub enforcer: Enforcer,
 }
 
 /// An answer that is no success.
@@ -164,14 +176,26 @@ pub fn router(local: Local) -> Router {
         .route("/v1/agreements", get(agreements::agreements))
         .route("/v1/head", get(roster::head))
         .route("/v1/quarantine", get(roster::quarantine))
+        .route("/v1/policy", get(policy::policy))
+        .route("/v1/policy/try", post(policy::attempt).layer(DefaultBodyLimit::max(4 * JSON_BYTES_MAX)))
+        .route("/v1/held", get(held::held))
+        .route("/v1/disputes", get(held::disputes))
+        .route("/v1/outlets", get(enforce::outlets))
+        .route("/v1/hits", get(enforce::hits))
         .route("/metrics", get(metrics::metrics))
         .route_layer(of(Role::Reads));
-    let decides = Router::new().route("/v1/quarantine", post(roster::decide).layer(json())).route_layer(of(Role::Decides));
+    let decides = Router::new()
+        .route("/v1/quarantine", post(roster::decide).layer(json()))
+        .route("/v1/held", post(held::decide).layer(json()))
+        .route("/v1/order", post(enforce::order).layer(json()))
+        .route("/v1/policy/rejudge", post(policy::rejudge).layer(json()))
+        .route_layer(of(Role::Decides));
     let publishes = Router::new()
         .route("/v1/withdraw", post(withdraw_deed).layer(json()))
         .route("/v1/publish", post(publish::publish_deed).layer(DefaultBodyLimit::disable()))
         .route_layer(of(Role::Publishes));
     let administers = Router::new()
+        .route("/v1/policy/reload", post(policy::reload).layer(json()))
         .route("/v1/document", post(roster::document).layer(DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)))
         .route_layer(of(Role::Administers));
     let audits = Router::new().route("/v1/decisions", get(decisions)).route_layer(of(Role::Audits));
@@ -207,7 +231,11 @@ pub struct Status {
     pub members: usize,
     pub cards: usize,
     pub policy: String,
+    /// What a person must mend in the files of policies and lists.
+    pub alarms: Vec<String>,
     pub lists: Vec<String>,
+    pub outlets: Vec<OutletLine>,
+
     pub counts: Counts,
     pub records: u64,
     pub feeds: Vec<FeedLine>,
@@ -264,6 +292,8 @@ async fn status(State(local): State<Local>) -> Json<Status> {
         members: charter.members.len(),
         cards: intake.roster.cards().count(),
         policy: intake.policy.hash().to_string(),
+        alarms: local.current.alarms(),
+        outlets: local.enforcer.outlets(),
         lists: intake.lists.all().iter().map(|list| format!("{} ({})", list.name, list.role)).collect(),
         records: counts.total(),
         counts,

@@ -8,6 +8,7 @@
 
 use super::{ApiError, Local, operators::Deed, queue};
 use crate::{
+    envelope::Class,
     exchange::{Complaint, Item, LINE_BYTES_MAX, Layout, SNIFF_BYTES, TextReader, sniff},
     node::door::{DoorError, Publication, Published, ReportOf, Request, reach, shared_channel},
     record::{
@@ -355,7 +356,7 @@ impl Work {
             None => ReportOf::New(Box::new(self.plan.report.clone())),
         };
         let records = std::mem::take(&mut self.chunk);
-        let publication = Publication { channel: self.plan.channel.clone(), tlp: self.plan.tlp, report, records };
+        let publication = Publication { channel: self.plan.channel.clone(), tlp: self.plan.tlp, class: Class::Content, report, records };
         let (reply, answer) = oneshot::channel();
         self.local.door.send(Request::Publish(publication, reply)).map_err(|_| DoorError::Stopping)?;
         self.at_door = Some(answer);

@@ -1,5 +1,6 @@
 //! Later: what is decided after a record came. Verdicts by people, by time, under another policy; the policies themselves;
-//! operators' orders. Each is a journal entry; nothing here is judged again at a rebuild.
+//! operators' orders. Each is a journal entry; nothing here is judged again at a rebuild. Also here: what all this touches,
+//! for one who acts on it.
 
 use super::{
     Counts, DocumentKey, Entry, JudgedEntry, Ledger, LedgerError, OutcomeLine, Place, PolicyEntry, Position, StoredBatch, Writer, count,
@@ -10,11 +11,64 @@ use crate::{
     envelope::Hash,
     intake::value_of,
     policy::Verdict,
-    record::{FeedId, RecordRef},
+    record::{FeedId, Observable, RecordRef},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// Most touched values that are remembered one by one: some 10 MiB. More is cheaper looked at all together.
+const TOUCHED_MAX: usize = 65_536;
+
+/// What changed: values of which something was said, records that were taken back or disputed, feeds that were set aside.
+#[derive(Debug, Default)]
+pub struct Touched {
+    pub values: Vec<Observable>,
+    pub records: HashSet<RecordRef>,
+    pub feeds: BTreeSet<FeedId>,
+    /// So much that everything has to be looked at.
+    pub everything: bool,
+}
+
+impl Touched {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.records.is_empty() && self.feeds.is_empty() && !self.everything
+    }
+
+    pub(super) fn value(&mut self, value: &Observable) {
+        if self.values.len() < TOUCHED_MAX {
+            self.values.push(value.clone());
+        } else {
+            self.everything = true;
+        }
+    }
+
+    pub(super) fn record(&mut self, record: RecordRef) {
+        if self.records.len() < TOUCHED_MAX {
+            self.records.insert(record);
+        } else {
+            self.everything = true;
+        }
+    }
+
+    pub(super) fn feed(&mut self, feed: &FeedId) {
+        self.feeds.insert(feed.clone());
+    }
+
+    /// Adds what came later.
+    pub fn add(&mut self, later: Self) {
+        later.values.iter().for_each(|value| self.value(value));
+        later.records.into_iter().for_each(|record| self.record(record));
+        self.feeds.extend(later.feeds);
+        self.everything |= later.everything;
+    }
+}
 
 impl Ledger {
+    /// The number that the next batch will have: all numbers below it are given.
+    pub fn batches(&self) -> u64 {
+        self.state(|state| state.next_batch)
+    }
+
     /// Records that wait for a person, oldest first, from `from` on.
     pub fn held(&self, from: Place, limit: usize) -> Result<Vec<Place>, LedgerError> {
         self.state(|state| state.held(from, limit))
@@ -53,6 +107,22 @@ impl Ledger {
 }
 
 impl Writer {
+    /// From now on notes what changes.
+    pub fn watch(&mut self) {
+        self.touched.get_or_insert_default();
+    }
+
+    /// What changed since this was last asked.
+    pub fn take_touched(&mut self) -> Touched {
+        self.touched.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(super) fn touch(&mut self, note: impl FnOnce(&mut Touched)) {
+        if let Some(touched) = &mut self.touched {
+            note(touched);
+        }
+    }
+
     /// Notes the policy that is in force from now on.
     pub fn keep_policy(&mut self, entry: PolicyEntry) -> Result<(), LedgerError> {
         let position = self.journal.append(&Entry::Policy(entry.clone()).encode())?;
@@ -112,6 +182,7 @@ impl Writer {
             }
             if let Some(value) = value_of(&record) {
                 self.rows.push(row(value, place, ends.day(), line.verdict()));
+                self.touch(|touched| touched.value(value));
             }
         }
         let state = self.changes.feeds.get(feed).cloned().or_else(|| self.ledger.feed(feed));

@@ -22,6 +22,7 @@ pub use disputes::*;
 pub use entry::*;
 pub use index::*;
 pub use journal::*;
+pub use later::Touched;
 pub use quarantine::*;
 pub use state::*;
 
@@ -99,6 +100,8 @@ pub struct Writer {
     changes: Changes,
     rows: Vec<NewRow>,
     next_batch: u64,
+    /// What changed since it was last asked for, if anybody asks.
+    touched: Option<Touched>,
 }
 
 /// What opening had to do.
@@ -187,7 +190,8 @@ impl Ledger {
             _lock: lock,
         };
         let ledger = Self { shared: Arc::new(shared) };
-        let mut writer = Writer { ledger: ledger.clone(), journal, changes: Changes::default(), rows: Vec::new(), next_batch };
+        let mut writer =
+            Writer { ledger: ledger.clone(), journal, changes: Changes::default(), rows: Vec::new(), next_batch, touched: None };
         recovery.replayed = writer.replay(state_position.unwrap_or(0), index_position.unwrap_or(0))?;
         Ok((ledger, writer, recovery))
     }
@@ -223,6 +227,11 @@ impl Ledger {
         let aside = info.aside.or_else(|| self.state(|state| state.feeds.get(&head.feed()).and_then(|feed| feed.aside)));
         let later = self.state(|state| state.later_verdicts(number))?;
         Ok(Some(StoredBatch { number, head, entry, slots, aside, later }))
+    }
+
+    /// The number of the batch at a place of a feed.
+    pub fn batch_number(&self, feed: &FeedId, seq: u64) -> Result<Option<u64>, LedgerError> {
+        self.state(|state| state.batch_at(feed, seq))
     }
 
     /// The batch at a place of a feed.
@@ -429,6 +438,7 @@ impl Writer {
     /// Takes in a proof that a feed's author said two things, and quarantines the feed.
     pub fn keep_proof(&mut self, feed: &FeedId, bytes: &[u8]) -> Result<(), LedgerError> {
         self.journal.append(&Entry::Proof(bytes.to_vec()).encode())?;
+        self.touch(|touched| touched.feed(feed));
         self.set_feed_aside(feed, Some(Aside::Forked));
         Ok(())
     }
@@ -491,6 +501,7 @@ impl Writer {
             }
             if let Some(value) = value_of(record) {
                 self.rows.push(row(value, place, ends.day(), line.verdict()));
+                self.touch(|touched| touched.value(value));
             }
         }
         let before = self.changes.feeds.get(&feed).cloned().or_else(|| self.ledger.feed(&feed));
@@ -509,6 +520,7 @@ impl Writer {
                     let reason = withdrawal.reason as u8;
                     self.changes.withdraw(&target, &Withdrawn { reason, by: by.to_string(), at: head.time, note });
                     self.changes.undispute(&target);
+                    self.touch(|touched| touched.record(target));
                 }
             }
             _ => (),
@@ -528,7 +540,9 @@ impl Writer {
         let subjects = match &sighting.of {
             Sighted::Value(value) => vec![Subject::value(value)],
             Sighted::Records(targets) => {
-                targets.iter().filter_map(|target| target.resolve(&this.feed, this.seq)).map(|target| Subject::record(&target)).collect()
+                let targets: Vec<RecordRef> = targets.iter().filter_map(|target| target.resolve(&this.feed, this.seq)).collect();
+                targets.iter().for_each(|target| self.touch(|touched| touched.record(target.clone())));
+                targets.iter().map(Subject::record).collect()
             }
         };
         self.changes.dispute(Dispute { sighting: this.to_string(), member: member.clone(), until, subjects });

@@ -111,6 +111,7 @@ impl Writer {
     pub(super) fn note_quarantine(&mut self, entry: &QuarantineEntry) -> Result<(), LedgerError> {
         let damaged = |_| LedgerError::Damaged(format!("a quarantine entry names `{}`, which is no feed", entry.feed));
         let feed: FeedId = entry.feed.parse().map_err(damaged)?;
+        self.touch(|touched| touched.feed(&feed));
         match entry.step {
             QuarantineStep::Detach { from } => self.detach(&feed, from)?,
             QuarantineStep::Await => self.set_feed_aside(&feed, Some(Aside::AwaitsPin)),
@@ -177,6 +178,7 @@ impl Writer {
                     for target in withdrawal.targets.iter().filter_map(|target| target.resolve(&by.feed, by.seq)) {
                         if self.ledger.withdrawn(&target)?.is_some_and(|found| found.by == by.to_string()) {
                             self.changes.unwithdraw(&target);
+                            self.touch(|touched| touched.record(target.clone()));
                         }
                     }
                 }

@@ -9,18 +9,27 @@
 
 use super::{
     Current, Identity,
+    enforcer::Enforcer,
     keys::{KeyFileError, KeyStore, Purpose},
     own_heads::{OwnHeads, Waiting},
+    rules::Rules,
 };
 use crate::{
     charter::{Card, CardError, CharterError, CharterTaken, Meter, Roster},
     clock::Clock,
+    enforce::{Order, OrderEntry},
     envelope::{Audience, Class, Hash, Head, KeyId, ProvedHead, PublicKey, SecretKey, SignedHead, Signer},
     intake::{Blame, Intake, Known as _, Placed, Refusal},
-    ledger::{Aside, Counts, DecisionEntry, Ledger, LedgerError, QuarantineStep, Writer},
-    policy::may_send,
+    ledger::{
+        Aside, Counts, DecisionEntry, JudgedEntry, JudgedPlace, Ledger, LedgerError, OutcomeLine, Place, PolicyEntry, QuarantineStep,
+        StoredBatch, Touched, Writer,
+    },
+    policy::{Judgement, Verdict, may_send},
     publish::{Draft, Lane, PublishError, Publisher},
-    record::{ChannelName, FeedId, Kind, MemberId, Reason, Record, RecordRef, Report, Timestamp, Tlp, UnknownName, WireRef, Withdrawal},
+    query::{As, Reading},
+    record::{
+        ChannelName, DAY_MS, FeedId, Kind, MemberId, Reason, Record, RecordRef, Report, Timestamp, Tlp, UnknownName, WireRef, Withdrawal,
+    },
     replica::PeerKey,
 };
 use std::{
@@ -36,6 +45,8 @@ pub const QUEUE_MAX: usize = 1_024;
 const GROUP_MAX: usize = 256;
 /// Longest that committed records may be unfindable by value. Half a second would still be "within a second".
 const INDEX_DELAY: Duration = Duration::from_millis(300);
+/// Held records looked at in one go; the door has other things to do.
+const HELD_CHUNK: usize = 512;
 /// Most targets of one withdrawal request.
 pub const WITHDRAW_MAX: usize = 65_536;
 
@@ -95,6 +106,7 @@ pub enum DoorError {
 pub struct Publication {
     pub channel: ChannelName,
     pub tlp: Tlp,
+    pub class: Class,
     /// A new report that begins this, or one published before.
     pub report: ReportOf,
     pub records: Vec<Record>,
@@ -165,6 +177,31 @@ pub enum Request {
         bytes: Vec<u8>,
         reply: Option<Reply<()>>,
     },
+    /// Policies and lists were read anew. What is held is judged again, little by little.
+    Rules {
+        rules: Box<Rules>,
+        reply: Reply<()>,
+    },
+    /// A person decides about records that are held; answers how many were.
+    Judge {
+        records: Vec<RecordRef>,
+        verdict: Verdict,
+        reason: String,
+        by: String,
+        reply: Reply<usize>,
+    },
+    /// Records are judged again by the policies in force; answers for how many that changed anything.
+    Rejudge {
+        records: Vec<RecordRef>,
+        by: String,
+        reply: Reply<usize>,
+    },
+    /// What an operator ordered about enforcement.
+    Order {
+        order: Order,
+        by: String,
+        reply: Reply<()>,
+    },
     Publish(Publication, Reply<Published>),
     Withdraw(TakeBack, Reply<Published>),
     Stop(oneshot::Sender<Result<(), LedgerError>>),
@@ -219,6 +256,11 @@ pub struct Door {
     /// What each member that has a quota of its own has used; there are as many as the charter names.
     meters: BTreeMap<MemberId, Meter>,
     clock: Clock,
+    enforcer: Option<Enforcer>,
+    /// What was touched and is not findable yet.
+    touched: Touched,
+    /// Where judging again what is held goes on, while it does.
+    rejudging: Option<Place>,
 }
 
 fn random(buffer: &mut [u8]) -> Result<(), String> {
@@ -245,6 +287,38 @@ impl Door {
             own,
             meters: BTreeMap::new(),
             clock,
+            enforcer: None,
+            touched: Touched::default(),
+            rejudging: None,
+        }
+    }
+
+    /// From now on tells `enforcer` what changes.
+    pub fn attend(&mut self, enforcer: Enforcer) {
+        if !enforcer.is_idle() {
+            self.writer.watch();
+        }
+        self.enforcer = Some(enforcer);
+    }
+
+    /// Tells the enforcer what is committed: what was taken back at once, what is new when it is `findable`.
+    fn tell(&mut self, findable: bool) {
+        let Some(enforcer) = &self.enforcer else { return };
+        self.touched.add(self.writer.take_touched());
+        let now = if findable {
+            std::mem::take(&mut self.touched)
+        } else {
+            let (records, feeds) = (std::mem::take(&mut self.touched.records), std::mem::take(&mut self.touched.feeds));
+            Touched { records, feeds, ..Touched::default() }
+        };
+        enforcer.touch(now);
+    }
+
+    /// Members, cards or agreements changed.
+    fn put_in_force(&self, roster: Roster) {
+        self.current.set_roster(roster);
+        if let Some(enforcer) = &self.enforcer {
+            enforcer.look_at_everything();
         }
     }
 
@@ -337,6 +411,7 @@ impl Door {
                 _ => (),
             }
         }
+        self.expire_held()?;
         Ok(self.writer.commit()?)
     }
 
@@ -367,8 +442,8 @@ impl Door {
 
     /// Signs records and takes them in like anybody else's. Durable after [`Self::commit`].
     pub fn publish(&mut self, publication: Publication, events: &mut Vec<Event>) -> Result<Published, DoorError> {
-        let Publication { channel, tlp, report, records } = publication;
-        self.publish_as(&channel, tlp, Class::Content, report, records, events)
+        let Publication { channel, tlp, class, report, records } = publication;
+        self.publish_as(&channel, tlp, class, report, records, events)
     }
 
     fn publish_as(
@@ -509,7 +584,7 @@ impl Door {
                 self.check_own_pins(&card)?;
                 self.writer.keep_card(&card, bytes)?;
                 self.writer.commit()?;
-                self.current.set_roster(roster);
+                self.put_in_force(roster);
                 self.settle(&card.member, events)?;
                 if card.member == self.identity.member {
                     self.take_up_keys()?;
@@ -519,7 +594,11 @@ impl Door {
             _ => return Ok(false),
         }
         self.writer.commit()?;
-        self.current.set_roster(roster);
+        match document {
+            // A stamp says that nothing has changed.
+            document::STAMP => self.current.set_roster(roster),
+            _ => self.put_in_force(roster),
+        }
         Ok(true)
     }
 
@@ -581,12 +660,142 @@ impl Door {
 
     /// Makes everything committed findable.
     pub fn write_index(&mut self) -> Result<(), DoorError> {
-        if self.writer.rows_pending() > 0 { Ok(self.writer.write_index()?) } else { Ok(()) }
+        if self.writer.rows_pending() > 0 {
+            self.writer.write_index()?;
+        }
+        self.tell(true);
+        Ok(())
+    }
+
+    /// Puts policies and lists in force that were read anew.
+    fn take_rules(&mut self, rules: Rules) -> Result<(), DoorError> {
+        let Rules { policy, lists, alarms, notes: _ } = rules;
+        if policy.hash() != self.current.get().policy.hash() {
+            let entry = PolicyEntry { at: self.clock.now(), hash: policy.hash(), pieces: policy.pieces().to_vec() };
+            self.writer.keep_policy(entry)?;
+            self.writer.commit()?;
+        }
+        self.current.set_rules(policy, lists);
+        self.current.set_alarms(alarms);
+        self.rejudging = Some(Place { batch: 0, index: 0 });
+        if let Some(enforcer) = &self.enforcer {
+            enforcer.look_at_everything();
+        }
+        Ok(())
+    }
+
+    /// Judges some more of what is held again, if the policies changed.
+    pub fn rejudge_held(&mut self) -> Result<(), DoorError> {
+        let Some(from) = self.rejudging else { return Ok(()) };
+        let places = self.ledger().held(from, HELD_CHUNK)?;
+        let records = self.names(&places)?;
+        self.rejudge(&records, As::Now, None)?;
+        // The place after the last one looked at.
+        self.rejudging = places.last().map(|last| match last.index.checked_add(1) {
+            Some(index) => Place { batch: last.batch, index },
+            None => Place { batch: last.batch + 1, index: 0 },
+        });
+        Ok(self.writer.commit()?)
+    }
+
+    fn names(&self, places: &[Place]) -> Result<Vec<RecordRef>, DoorError> {
+        let (ledger, mut batch, mut names) = (self.ledger(), None, Vec::new());
+        for place in places {
+            if batch.as_ref().is_none_or(|one: &StoredBatch| one.number != place.batch) {
+                batch = ledger.batch(place.batch)?;
+            }
+            names.extend(batch.as_ref().map(|batch| batch.reference(place.index)));
+        }
+        Ok(names)
+    }
+
+    /// Judges records again; journals what changed. Answers how much.
+    fn rejudge(&mut self, records: &[RecordRef], at: As, by: Option<String>) -> Result<usize, DoorError> {
+        let (intake, ledger, now) = (self.current.get(), self.ledger(), self.clock.now());
+        let mut later = Later::new(now, by, intake.policy.hash());
+        let mut reading = Reading::new(&ledger, now);
+        for record in records {
+            if let Some(line) = reading.judged_again(&intake, record, at)? {
+                later.put(record, line);
+            }
+        }
+        let count = later.count();
+        if count > 0 {
+            self.writer.keep_judged(later.entry())?;
+        }
+        Ok(count)
+    }
+
+    /// What a person, or time, decides about records that are held. Answers how many were.
+    fn decide(&mut self, records: &[RecordRef], decision: &Judgement, by: Option<String>) -> Result<usize, DoorError> {
+        let (ledger, now) = (self.ledger(), self.clock.now());
+        let mut later = Later::new(now, by, self.current.get().policy.hash());
+        for record in records {
+            let Some(batch) = ledger.batch_at(&record.feed, record.seq)? else { continue };
+            let OutcomeLine::Judged { judgement, ends } = batch.outcome(record.index) else { continue };
+            if judgement.verdict == Verdict::Hold {
+                later.put(record, OutcomeLine::Judged { judgement: decision.clone(), ends });
+            }
+        }
+        let count = later.count();
+        if count > 0 {
+            self.writer.keep_judged(later.entry())?;
+        }
+        Ok(count)
+    }
+
+    /// Refuses what was held too long.
+    fn expire_held(&mut self) -> Result<(), DoorError> {
+        let (ledger, now, days) = (self.ledger(), self.clock.now(), self.current.get().limits.hold_days);
+        let mut over = Vec::new();
+        for place in ledger.held(Place { batch: 0, index: 0 }, HELD_CHUNK)? {
+            let Some(batch) = ledger.batch(place.batch)? else { continue };
+            // They stand in the order in which they came.
+            if now.ms_since(batch.entry.received) < u64::from(days) * DAY_MS {
+                break;
+            }
+            over.push(batch.reference(place.index));
+        }
+        if !over.is_empty() {
+            let reason = format!("it was held for {days} days, and nobody decided");
+            let count = self.decide(&over, &Judgement::by_rule(Verdict::Refuse, "held-too-long", reason), None)?;
+            tracing::warn!(count, days, "records were held for so long that they are refused now");
+        }
+        Ok(())
     }
 
     /// Leaves the ledger in order.
     pub fn close(self) -> Result<(), LedgerError> {
         self.writer.close()
+    }
+}
+
+/// Later verdicts, gathered for one journal entry.
+struct Later {
+    entry: JudgedEntry,
+}
+
+impl Later {
+    fn new(at: Timestamp, by: Option<String>, policy: Hash) -> Self {
+        Self { entry: JudgedEntry { at, by, policy, table: Vec::new(), places: Vec::new() } }
+    }
+
+    fn put(&mut self, record: &RecordRef, line: OutcomeLine) {
+        let known = self.entry.table.iter().position(|one| *one == line);
+        let number = known.unwrap_or_else(|| {
+            self.entry.table.push(line);
+            self.entry.table.len() - 1
+        });
+        let line = u16::try_from(number).unwrap_or(u16::MAX);
+        self.entry.places.push(JudgedPlace { record: record.to_string(), line });
+    }
+
+    fn count(&self) -> usize {
+        self.entry.places.len()
+    }
+
+    fn entry(self) -> JudgedEntry {
+        self.entry
     }
 }
 
@@ -672,7 +881,7 @@ pub fn reach(
 pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::sync::mpsc::Sender<Event>) {
     let mut indexed_at = Instant::now();
     loop {
-        let pending = door.writer.rows_pending() > 0;
+        let pending = door.writer.rows_pending() > 0 || door.rejudging.is_some();
         let first = match requests.recv_timeout(if pending { INDEX_IDLE } else { INDEX_DELAY }) {
             Ok(request) => Some(request),
             Err(mpsc::RecvTimeoutError::Timeout) => None,
@@ -695,12 +904,17 @@ pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::syn
             let _receiver_gone = events.blocking_send(Event::Fatal(error.to_string()));
             return;
         }
+        door.tell(false);
         replies.into_iter().for_each(|reply| reply());
         for event in out {
             let _receiver_gone = events.blocking_send(event);
         }
         if stop.is_some() {
             return close(door, stop);
+        }
+        if idle && let Err(error) = door.rejudge_held() {
+            tracing::error!(%error, "what is held could not be judged again");
+            door.rejudging = None;
         }
         if idle || indexed_at.elapsed() >= INDEX_DELAY {
             if let Err(error) = door.write_index() {
@@ -765,6 +979,30 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
         Request::Quarantine { feed, step, by, reply } => {
             let done = door.writer.quarantine(&feed, step, door.clock.now(), Some(by)).map_err(DoorError::from);
             replies.push(Box::new(move || drop(reply.send(done))));
+        }
+        Request::Rules { rules, reply } => {
+            let done = door.take_rules(*rules);
+            replies.push(Box::new(move || drop(reply.send(done))));
+        }
+        Request::Judge { records, verdict, reason, by, reply } => {
+            let done = door.decide(&records, &Judgement::by_person(verdict, &by, reason), Some(by));
+            replies.push(Box::new(move || drop(reply.send(done))));
+        }
+        Request::Rejudge { records, by, reply } => {
+            let done = door.rejudge(&records, As::Then, Some(by));
+            replies.push(Box::new(move || drop(reply.send(done))));
+        }
+        Request::Order { order, by, reply } => {
+            let entry = OrderEntry { at: door.clock.now(), by, order };
+            let done = door.writer.keep_order(entry.clone()).map_err(DoorError::from);
+            let enforcer = door.enforcer.clone();
+            // Obeyed when it is durable, in the order of the journal.
+            replies.push(Box::new(move || {
+                if let (Ok(()), Some(enforcer)) = (&done, enforcer) {
+                    enforcer.obey(&entry);
+                }
+                drop(reply.send(done));
+            }));
         }
         Request::Publish(publication, reply) => {
             let done = door.publish(publication, out);

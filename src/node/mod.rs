@@ -14,6 +14,7 @@
 
 pub mod bootstrap;
 pub mod door;
+pub mod enforcer;
 pub mod keys;
 pub mod membership;
 pub mod own_heads;

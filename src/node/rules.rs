@@ -9,9 +9,7 @@ use crate::{
     config::{Config, ListSource},
     envelope::Hash,
     ledger::PolicyEntry,
-    policy::{
-        LIST_FILE_BYTES_MAX, ListRole, Lists, MissingList, POLICY_BYTES_MAX, Piece, Policy, RoleTable, compile,
-    },
+    policy::{LIST_FILE_BYTES_MAX, ListRole, Lists, MissingList, POLICY_BYTES_MAX, Piece, Policy, RoleTable, compile},
     record::excerpt,
 };
 use std::{
@@ -49,20 +47,44 @@ pub fn load(data: &Path, config: &Config, last_good: Option<&PolicyEntry>) -> Re
     Ok(Rules { policy, lists, alarms, notes })
 }
 
-/// The pieces of the policy as the files have them now.
-pub fn read_pieces(data: &Path, config: &Config) -> Result<Vec<Piece>, SetupError> {
-    let path = data.join(&config.policy.file);
-    let mut pieces = Vec::new();
-    if let Some(trust) = &config.policy.trust {
-        let path = data.join(trust);
-        pieces.extend(compile(&path.display().to_string(), &read_text(&path, POLICY_BYTES_MAX)?)?);
+/// A file that is tried in place of the one that the configuration names.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Draft {
+    pub file: String,
+    pub text: String,
+}
+
+impl Draft {
+    /// Whether it stands for `trust.toml`.
+    fn is_trust(&self) -> bool {
+        self.file.ends_with(".toml")
     }
-    pieces.push(Piece::new(path.display().to_string(), read_text(&path, POLICY_BYTES_MAX)?));
+}
+
+/// The pieces of the policy as the files have them now, with `draft` in place of the file of its kind.
+pub fn read_pieces(data: &Path, config: &Config, draft: Option<&Draft>) -> Result<Vec<Piece>, SetupError> {
+    let mut pieces = Vec::new();
+    match draft.filter(|draft| draft.is_trust()) {
+        Some(draft) => pieces.extend(compile(&draft.file, &draft.text)?),
+        None => {
+            if let Some(trust) = &config.policy.trust {
+                let path = data.join(trust);
+                pieces.extend(compile(&path.display().to_string(), &read_text(&path, POLICY_BYTES_MAX)?)?);
+            }
+        }
+    }
+    pieces.push(match draft.filter(|draft| !draft.is_trust()) {
+        Some(draft) => Piece::new(draft.file.clone(), draft.text.clone()),
+        None => {
+            let path = data.join(&config.policy.file);
+            Piece::new(path.display().to_string(), read_text(&path, POLICY_BYTES_MAX)?)
+        }
+    });
     Ok(pieces)
 }
 
 fn read_policy(data: &Path, config: &Config) -> Result<Policy, SetupError> {
-    Ok(Policy::of(read_pieces(data, config)?)?)
+    Ok(Policy::of(read_pieces(data, config, None)?)?)
 }
 
 fn read_text(path: &Path, bytes_max: usize) -> Result<String, SetupError> {
@@ -104,7 +126,10 @@ pub fn read_lists(data: &Path, config: &Config) -> (Lists, Vec<String>) {
             Ok(report) => {
                 if let Some(first) = report.first_skipped {
                     let (name, skipped) = (&list.name, report.skipped);
-                    notes.push(format!("list `{name}`: {skipped} entries are no values and were left out, the first is `{}`", excerpt(&first)));
+                    notes.push(format!(
+                        "list `{name}`: {skipped} entries are no values and were left out, the first is `{}`",
+                        excerpt(&first)
+                    ));
                 }
             }
             Err(why) => {

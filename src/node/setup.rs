@@ -9,6 +9,7 @@
 use super::{
     Current, Identity,
     door::{Door, shared_channel},
+    enforcer::Enforcer,
     keys::{KeyFileError, KeyStore, Purpose},
     own_heads::OwnHeads,
     rules::{self, Rules},
@@ -183,6 +184,8 @@ pub struct Opened {
     pub keys: KeyStore,
     /// Whether our lane may publish yet.
     pub own: OwnHeads,
+    /// What our outlets may act on.
+    pub enforcer: Enforcer,
     /// What a person should know: lists with odd entries and the like.
     pub notes: Vec<String>,
 }
@@ -218,13 +221,15 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
         let lane = card.publishing.iter().find(|one| one.key == key.public());
         identity.lane = lane.ok_or_else(|| SetupError::OtherCard { member: identity.member.clone() })?.lane;
     }
-    let limits = (&config.limits).into();
+    let limits = config.limits();
     let current = Current::new(Intake { roster: Arc::new(roster), policy: Arc::new(policy), lists: Arc::new(lists), limits });
     current.set_alarms(alarms);
     let identity = Arc::new(identity);
     let own = own_heads(&ledger, &current.get(), &identity, &keys, clock.now());
-    let door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), clock);
-    Ok(Opened { keys, own, config, identity, current, ledger, door, recovery, notes })
+    let enforcer = Enforcer::open(data, config.outlets(), ledger.clone(), current.clone(), clock.clone())?;
+    let mut door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), clock);
+    door.attend(enforcer.clone());
+    Ok(Opened { keys, own, enforcer, config, identity, current, ledger, door, recovery, notes })
 }
 
 /// A lane that has published to others before waits until they have told it its own head.

@@ -112,6 +112,10 @@ impl Reads {
         Self(self.0 | other.0)
     }
 
+    pub fn reads(self, name: &str) -> bool {
+        ATTRIBUTES.iter().position(|one| *one == name).is_some_and(|bit| self.has(bit))
+    }
+
     fn has(self, bit: usize) -> bool {
         self.0 >> bit & 1 == 1
     }

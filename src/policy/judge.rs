@@ -129,6 +129,11 @@ impl Policy {
         self.terms.get(&PolicyId::new(id)).map(|terms| terms.text.as_str())
     }
 
+    /// Whether corroboration has a say in what is enforced.
+    pub fn asks_for_origins(&self) -> bool {
+        self.parts.get(&Action::Enforce).is_some_and(|part| part.reads.reads("origins"))
+    }
+
     /// How many policies there are.
     pub fn count(&self) -> usize {
         self.terms.len()

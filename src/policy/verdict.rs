@@ -1,5 +1,8 @@
 //! Verdicts: what was decided, by which policies, and what they ask for in return.
 
+/// How rules begin that are a person's decisions.
+const OPERATOR: &str = "operator-";
+
 /// What becomes of a record here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -43,6 +46,16 @@ impl Judgement {
     pub fn by_rule(verdict: Verdict, rule: &str, reason: impl Into<String>) -> Self {
         let (policies, reasons) = (vec![format!("rule:{rule}")], vec![reason.into()]);
         Self { verdict, policies, reasons, confidence_cap: None, expires_in_days: None }
+    }
+
+    /// A judgement of a person at this node.
+    pub fn by_person(verdict: Verdict, operator: &str, reason: impl Into<String>) -> Self {
+        Self::by_rule(verdict, &format!("{OPERATOR}{operator}"), reason)
+    }
+
+    /// Whether a person made it.
+    pub fn by_operator(&self) -> bool {
+        self.policies.first().is_some_and(|id| id.strip_prefix("rule:").is_some_and(|rule| rule.starts_with(OPERATOR)))
     }
 
     /// One sentence for people.

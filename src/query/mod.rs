@@ -9,9 +9,13 @@
 //!
 //! Not here: printing (`cli`), HTTP (`http`).
 
+mod assess;
 mod explain;
+mod trial;
 
+pub use assess::*;
 pub use explain::*;
+pub use trial::*;
 
 use crate::{
     intake::{Defaults, Known as _, value_of},
@@ -164,7 +168,8 @@ impl<'a> Reading<'a> {
         Self { ledger, batches: HashMap::new(), now }
     }
 
-    fn batch(&mut self, number: u64) -> Result<Option<Arc<StoredBatch>>, LedgerError> {
+    /// A batch by its number, remembered for a while.
+    pub fn batch(&mut self, number: u64) -> Result<Option<Arc<StoredBatch>>, LedgerError> {
         if let Some(batch) = self.batches.get(&number) {
             return Ok(Some(Arc::clone(batch)));
         }
@@ -184,8 +189,8 @@ impl<'a> Reading<'a> {
 
     /// The record of that name.
     pub fn named(&mut self, reference: &RecordRef) -> Result<Option<Found>, LedgerError> {
-        match self.ledger.batch_at(&reference.feed, reference.seq)? {
-            Some(batch) => self.join(Arc::new(batch), reference.index),
+        match self.ledger.batch_number(&reference.feed, reference.seq)? {
+            Some(batch) => self.found(Place { batch, index: reference.index }),
             None => Ok(None),
         }
     }

@@ -115,7 +115,7 @@ impl Node {
             roster: Arc::new(roster.clone()),
             policy: Arc::new(policy),
             lists: Arc::new(Lists::default()),
-            limits: Limits { life_days_max: 3_650, retention_days: 3_650 },
+            limits: Limits { life_days_max: 3_650, retention_days: 3_650, ..Limits::default() },
         };
         let current = Current::new(intake);
         let (ledger, writer, _) = Ledger::open(&place.join("ledger")).unwrap();
@@ -129,6 +129,7 @@ impl Node {
         let indicator = Indicator::of(Observable::recognise(value).unwrap(), None);
         let publication = Publication {
             channel: "c2".parse().unwrap(),
+            class: huecry::envelope::Class::Content,
             tlp: Tlp::Green,
             report: ReportOf::None,
             records: vec![Record::Indicator(indicator)],

@@ -1,0 +1,37 @@
+//! What the verbs that order something about enforcement have in common.
+
+use super::{Context, Failure, client::Client, print::grouped};
+use crate::{
+    clock::Clock,
+    enforce::Order,
+    http::{OrderParameters, OrderReply},
+    record::{DAY_MS, HOUR_MS, Timestamp},
+};
+
+/// Gives an order and prints what came of it.
+pub fn give(context: &Context, parameters: &OrderParameters, done: &str) -> Result<OrderReply, Failure> {
+    let reply: OrderReply = Client::with(&context.data, async |client| client.post("/v1/order", parameters).await)?;
+    if reply.done {
+        context.screen.line(done);
+    }
+    for (outlet, lines) in &reply.outlets {
+        context.screen.line(&format!("  outlet {outlet}: {} lines now", grouped(*lines as u64)));
+    }
+    context.screen.value(&reply);
+    Ok(reply)
+}
+
+/// A plain order, which takes one person.
+pub fn plain(order: Order) -> OrderParameters {
+    OrderParameters { order, tell_author: false, operator: None, signature: None }
+}
+
+/// A moment as people say it: `2026-12-31`, `2026-12-31T18:00:00Z`, or how long from now: `12h`, `7d`.
+pub fn moment(text: &str) -> Result<Timestamp, Failure> {
+    let now = Clock::System.now();
+    let span = |unit: char, ms: u64| text.strip_suffix(unit).and_then(|number| number.parse::<u64>().ok()).and_then(|n| n.checked_mul(ms));
+    if let Some(ms) = span('d', DAY_MS).or_else(|| span('h', HOUR_MS)) {
+        return Ok(now.plus_ms(ms));
+    }
+    Timestamp::parse(text).ok_or_else(|| Failure::usage(format!("`{text}` is no time; write 12h, 7d, 2026-12-31 or 2026-12-31T18:00:00Z")))
+}

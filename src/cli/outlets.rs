@@ -1,0 +1,91 @@
+//! `huecry outlets`: what is protecting us, and how it came there.
+
+use super::{Context, Failure, client::Client, orders, print::grouped};
+use crate::{
+    enforce::{Mode, Order},
+    node::enforcer::OutletLine,
+};
+use serde_json::json;
+
+/// Show the outlets, or let one act: each, and each origin at it, begins in monitor mode.
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Let an outlet act, or an origin at an outlet: what it has now is its approved baseline.
+    Promote {
+        outlet: String,
+        #[arg(long, value_name = "MEMBER")]
+        origin: Option<String>,
+    },
+    /// Only count again what would be enforced.
+    Monitor {
+        outlet: String,
+        #[arg(long, value_name = "MEMBER")]
+        origin: Option<String>,
+    },
+    /// Enforce at once what is staged of an origin, beyond the hour's room.
+    Admit {
+        outlet: String,
+        #[arg(long, value_name = "MEMBER")]
+        origin: String,
+    },
+}
+
+pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let member = |text: Option<String>| text.map(|text| text.parse().map_err(Failure::usage)).transpose();
+    let mode = |outlet: String, origin: Option<String>, mode: Mode, word: &str| {
+        let done = format!("outlet {outlet}{}: {word}", origin.as_ref().map(|origin| format!(" for {origin}")).unwrap_or_default());
+        orders::give(context, &orders::plain(Order::Mode { outlet, origin: member(origin)?, mode }), &done).map(|_| ())
+    };
+    match arguments.verb {
+        None => list(context),
+        Some(Verb::Promote { outlet, origin }) => mode(outlet, origin, Mode::Enforce, "enforces"),
+        Some(Verb::Monitor { outlet, origin }) => mode(outlet, origin, Mode::Monitor, "only counts"),
+        Some(Verb::Admit { outlet, origin }) => {
+            let done = format!("outlet {outlet}: what was staged of {origin} is enforced");
+            let order = Order::Admit { outlet, origin: origin.parse().map_err(Failure::usage)? };
+            orders::give(context, &orders::plain(order), &done).map(|_| ())
+        }
+    }
+}
+
+fn list(context: &Context) -> Result<(), Failure> {
+    let outlets: Vec<OutletLine> = Client::with(&context.data, async |client| client.get("/v1/outlets", &json!({})).await)?;
+    let count = |number: usize| grouped(number as u64);
+    for outlet in &outlets {
+        let OutletLine { name, kind, usage, types, tlp_max, mode, lines, serial, file, .. } = outlet;
+        let stopped = outlet.stopped.as_ref().map(|scope| format!(", STOPPED with {scope}")).unwrap_or_default();
+        context.screen.line(&format!("{name}  {kind}, {usage}, {mode} mode{stopped}; {}; up to {tlp_max}", types.join(" ")));
+        let written = outlet.written.as_deref().unwrap_or("not yet");
+        context.screen.line(&format!("  export  {} lines, serial {serial}, written {written}: {file}", count(*lines)));
+        if let Some(failure) = &outlet.failure {
+            context.screen.line(&format!("  ALARM   {failure}"));
+        }
+        if outlet.beyond > 0 {
+            context.screen.line(&format!("  ALARM   {} values had no room", grouped(outlet.beyond)));
+        }
+        for one in &outlet.origins {
+            let throttled = one.throttled.map(|limit| format!(", throttled to {limit} an hour")).unwrap_or_default();
+            let stopped = if one.stopped { ", STOPPED" } else { "" };
+            let cap = if one.at_cap { "; ALARM: the hour's additions are used up" } else { "" };
+            context.screen.line(&format!(
+                "  {:<16}{} mode: {} enforced, {} staged, {} would have been enforced{throttled}{stopped}{cap}",
+                one.origin,
+                one.mode,
+                count(one.counts.enforced),
+                count(one.counts.staged),
+                count(one.counts.monitored)
+            ));
+        }
+    }
+    context.screen.value(&outlets);
+    if outlets.is_empty() {
+        context.screen.note("there are no outlets; name one under [[outlets]] in node.toml");
+    }
+    Ok(())
+}

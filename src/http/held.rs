@@ -1,0 +1,294 @@
+//! What waits for a person, at the local window: the hold queue, and disputes about what we said.
+
+use super::{
+    ApiError, Local, blocking,
+    operators::{Deed, Operator},
+};
+use crate::{
+    intake::value_of,
+    ledger::{Place, Subject},
+    node::door::{DoorError, Request},
+    policy::Verdict,
+    query::{Reading, Standing, title_of},
+    record::{MemberId, ObservableType, Record, RecordRef, Sighted, Timestamp, Tlp, UnknownName},
+};
+use axum::{
+    Extension, Json,
+    extract::{Query, State},
+    response::IntoResponse,
+};
+use serde::{Deserialize, Serialize};
+
+/// Held records looked at for one answer or decision.
+const HELD_SCAN_MAX: usize = 1_000_000;
+/// Held records read from the ledger at a time.
+const HELD_PAGE: usize = 1_024;
+/// Lines in one answer unless less is asked for.
+const LINES_DEFAULT: usize = 100;
+/// Records decided under one journal entry.
+const DECIDE_CHUNK: usize = 4_096;
+
+/// Which of the held records are meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeldFilter {
+    /// One record by its name, or all records about a value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub what: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The policy that holds them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Every held record.
+    pub all: bool,
+    pub limit: usize,
+}
+
+/// A filter whose words were read.
+struct Wanted {
+    record: Option<RecordRef>,
+    value: Option<String>,
+    origin: Option<MemberId>,
+    kind: Option<ObservableType>,
+    policy: Option<String>,
+    clearance: Tlp,
+}
+
+impl HeldFilter {
+    fn read(&self, clearance: Tlp) -> Result<Wanted, ApiError> {
+        let record = self.what.as_ref().and_then(|what| what.parse::<RecordRef>().ok());
+        let value = match (&record, &self.what) {
+            (None, Some(text)) => Some(crate::record::Observable::recognise(text).map_err(ApiError::bad)?.to_string()),
+            _ => None,
+        };
+        Ok(Wanted {
+            record,
+            value,
+            origin: self.origin.as_ref().map(|id| id.parse()).transpose().map_err(ApiError::bad)?,
+            kind: self.kind.as_ref().map(|name| name.parse()).transpose().map_err(ApiError::bad)?,
+            policy: self.policy.clone(),
+            clearance,
+        })
+    }
+}
+
+/// One held record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HeldLine {
+    pub record: String,
+    pub origin: String,
+    pub about: String,
+    pub kind: String,
+    pub tlp: String,
+    pub received: String,
+    /// When it is refused if nobody decides.
+    pub until: String,
+    pub policies: Vec<String>,
+    pub reason: String,
+}
+
+/// The hold queue.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HeldReply {
+    pub held: Vec<HeldLine>,
+    /// How many there are that match; more than are shown, perhaps.
+    pub matching: u64,
+}
+
+pub(super) async fn held(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Query(filter): Query<HeldFilter>,
+) -> Result<Json<HeldReply>, ApiError> {
+    let (wanted, limit) = (filter.read(operator.clearance)?, if filter.limit == 0 { LINES_DEFAULT } else { filter.limit });
+    blocking(move || {
+        let mut reply = HeldReply::default();
+        each_held(&local, &wanted, |line, _| {
+            reply.matching += 1;
+            if reply.held.len() < limit {
+                reply.held.push(line);
+            }
+        })?;
+        Ok(Json(reply))
+    })
+    .await
+}
+
+fn each_held(local: &Local, wanted: &Wanted, mut take: impl FnMut(HeldLine, RecordRef)) -> Result<(), ApiError> {
+    let now = local.clock.now();
+    let days = local.current.get().limits.hold_days;
+    let mut reading = Reading::new(&local.ledger, now);
+    let mut from = Place { batch: 0, index: 0 };
+    for _page in 0..HELD_SCAN_MAX / HELD_PAGE {
+        let places = local.ledger.held(from, HELD_PAGE)?;
+        let Some(last) = places.last() else { return Ok(()) };
+        from = last.index.checked_add(1).map_or(Place { batch: last.batch + 1, index: 0 }, |index| Place { batch: last.batch, index });
+        for place in places {
+            let Some(found) = reading.found(place)? else { continue };
+            let assertion = reading.assertion(&found);
+            let value = value_of(&found.record);
+            let head = &found.batch.head;
+            let meant = assertion.standing == Standing::Held
+                && head.tlp <= wanted.clearance
+                && wanted.record.as_ref().is_none_or(|record| *record == found.reference)
+                && wanted.value.as_ref().is_none_or(|text| value.is_some_and(|value| value.to_string() == *text))
+                && wanted.origin.as_ref().is_none_or(|origin| *origin == head.member)
+                && wanted.kind.is_none_or(|kind| value.is_some_and(|value| value.kind() == kind))
+                && wanted.policy.as_ref().is_none_or(|policy| assertion.policies.contains(policy));
+            if meant {
+                let line = HeldLine {
+                    record: assertion.reference,
+                    origin: assertion.origin,
+                    about: title_of(&found.record),
+                    kind: assertion.kind,
+                    tlp: assertion.tlp,
+                    received: assertion.received,
+                    until: found.batch.entry.received.plus_ms(u64::from(days) * crate::record::DAY_MS).to_string(),
+                    policies: assertion.policies,
+                    reason: assertion.reason,
+                };
+                take(line, found.reference);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is decided about held records.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldDecision {
+    /// `release` or `reject`.
+    pub decision: String,
+    pub reason: String,
+    pub filter: HeldFilter,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HeldDecided {
+    pub decided: usize,
+}
+
+pub(super) async fn decide(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Json(decision): Json<HeldDecision>,
+) -> Result<impl IntoResponse, ApiError> {
+    let verdict = match decision.decision.as_str() {
+        "release" => Verdict::Accept,
+        "reject" => Verdict::Refuse,
+        other => return Err(ApiError::bad(UnknownName::new("decision", other, ["release", "reject"].into_iter()))),
+    };
+    if decision.reason.trim().is_empty() {
+        return Err(ApiError::bad("a decision about held records needs a reason: --reason TEXT"));
+    }
+    if decision.filter == HeldFilter::default() {
+        return Err(ApiError::bad("say which records: a name, a value, --origin, --type, --policy, or --all"));
+    }
+    let (here, wanted) = (local.clone(), decision.filter.read(operator.clearance)?);
+    let records = blocking(move || {
+        let mut records = Vec::new();
+        each_held(&here, &wanted, |_, record| records.push(record))?;
+        Ok(records)
+    })
+    .await?;
+    if records.is_empty() {
+        return Err(ApiError::nothing("nothing that is held is meant by that; see `huecry held list`"));
+    }
+    let mut decided = 0;
+    for chunk in records.chunks(DECIDE_CHUNK) {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let (records, reason, by) = (chunk.to_vec(), decision.reason.clone(), operator.name.clone());
+        let request = Request::Judge { records, verdict, reason, by, reply };
+        let door = local.door.clone();
+        blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
+        decided += answer.await.map_err(|_| DoorError::Stopping)??;
+    }
+    let deed = Deed(format!("{}s {decided} held records: {}", decision.decision, decision.reason));
+    Ok((Extension(deed), Json(HeldDecided { decided })))
+}
+
+/// What `disputes` may be asked.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DisputesFilter {
+    /// Also disputes of what others say, and those that we dismissed.
+    pub all: bool,
+}
+
+/// One dispute.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DisputeLine {
+    /// The sighting that disputes.
+    pub sighting: String,
+    pub member: String,
+    pub about: String,
+    pub at: String,
+    pub note: Option<String>,
+    /// Records of ours that are disputed.
+    pub ours: Vec<String>,
+    pub dismissed: bool,
+}
+
+/// Disputes, those of our records first. For an author they are work: withdraw what was wrong, or dismiss the dispute.
+pub(super) async fn disputes(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Query(filter): Query<DisputesFilter>,
+) -> Result<Json<Vec<DisputeLine>>, ApiError> {
+    blocking(move || {
+        let (orders, now) = (local.enforcer.orders(), local.clock.now());
+        let mut reading = Reading::new(&local.ledger, now);
+        let mut lines = Vec::new();
+        for (sighting, subjects) in local.ledger.disputes() {
+            let Ok(reference) = sighting.parse::<RecordRef>() else { continue };
+            let Some(found) = reading.named(&reference)? else { continue };
+            let Record::Sighting(record) = &found.record else { continue };
+            let ours = ours(&local, &mut reading, &record.of, &subjects, now)?;
+            let dismissed = orders.dismissed.contains(&sighting);
+            if found.batch.head.tlp > operator.clearance || (!filter.all && (ours.is_empty() || dismissed)) {
+                continue;
+            }
+            lines.push(DisputeLine {
+                sighting,
+                member: found.batch.head.member.to_string(),
+                about: title_of(&found.record),
+                at: found.batch.head.time.to_string(),
+                note: record.description.clone(),
+                ours,
+                dismissed,
+            });
+        }
+        lines.sort_by(|one, other| other.at.cmp(&one.at));
+        Ok(Json(lines))
+    })
+    .await
+}
+
+/// Records of ours that a dispute is about and that still count.
+fn ours(local: &Local, reading: &mut Reading<'_>, of: &Sighted, subjects: &[Subject], now: Timestamp) -> Result<Vec<String>, ApiError> {
+    let me = &local.identity.member;
+    let named = subjects.iter().filter_map(|subject| match subject {
+        Subject::Record(record) => record.parse::<RecordRef>().ok().filter(|record| record.feed.member == *me),
+        Subject::Value(_) => None,
+    });
+    let mut records: Vec<RecordRef> = named.collect();
+    if let Sighted::Value(value) = of {
+        for place in reading.places(value)? {
+            let found = reading.found(place)?.filter(|found| found.batch.head.member == *me && value_of(&found.record) == Some(value));
+            records.extend(found.filter(|found| matches!(found.record, Record::Indicator(_))).map(|found| found.reference));
+        }
+    }
+    let mut live = Vec::new();
+    for record in records {
+        let found = Reading::new(&local.ledger, now).named(&record)?;
+        if found.is_some_and(|found| found.withdrawn.is_none()) {
+            live.push(record.to_string());
+        }
+    }
+    Ok(live)
+}

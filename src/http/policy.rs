@@ -1,0 +1,233 @@
+//! Policies at the local window: what is in force, reading the files anew, trying a draft, judging the past again.
+
+use super::{
+    ApiError, Local, blocking,
+    operators::{Deed, Operator},
+};
+use crate::{
+    config::Config,
+    intake::Intake,
+    node::{
+        door::{DoorError, Request},
+        rules::{self, Draft},
+    },
+    policy::{MissingList, Piece, Policy},
+    query::{self, As, Reading, Trial},
+    record::{DAY_MS, RecordRef, Timestamp},
+};
+use axum::{
+    Extension, Json,
+    body::{Body, Bytes},
+    extract::State,
+    response::IntoResponse,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Records judged again under one journal entry.
+const REJUDGE_CHUNK: usize = 4_096;
+/// Lines of progress that may wait for a slow reader.
+const PROGRESS_MAX: usize = 64;
+
+/// What is in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PolicyReply {
+    pub hash: String,
+    pub policies: usize,
+    pub pieces: Vec<Piece>,
+    pub lists: Vec<ListLine>,
+    pub alarms: Vec<String>,
+    /// Decisions that were remembered, and that were made.
+    pub memo: (u64, u64),
+}
+
+/// One list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ListLine {
+    pub name: String,
+    pub role: String,
+    pub entries: usize,
+    /// Why it is not here in its newest state, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+}
+
+pub(super) async fn policy(State(local): State<Local>) -> Json<PolicyReply> {
+    Json(reply(&local))
+}
+
+fn reply(local: &Local) -> PolicyReply {
+    let intake = local.current.get();
+    let line = |list: &crate::policy::List| {
+        let missing = intake.lists.missing().iter().find(|one| one.name == list.name).map(|one| one.why.clone());
+        ListLine { name: list.name.clone(), role: list.role.to_string(), entries: list.entries, missing }
+    };
+    let gone = |list: &&MissingList| !list.stands_in;
+    let gone = intake.lists.missing().iter().filter(gone).map(|list| ListLine {
+        name: list.name.clone(),
+        role: list.role.to_string(),
+        entries: 0,
+        missing: Some(list.why.clone()),
+    });
+    PolicyReply {
+        hash: intake.policy.hash().to_string(),
+        policies: intake.policy.count(),
+        pieces: intake.policy.pieces().to_vec(),
+        lists: intake.lists.all().iter().map(line).chain(gone).collect(),
+        alarms: local.current.alarms(),
+        memo: intake.policy.memo_counts(),
+    }
+}
+
+fn config(local: &Local) -> Result<Config, ApiError> {
+    Config::read(&local.data.join("node.toml")).map_err(ApiError::bad)
+}
+
+/// Reads the files anew. What does not read leaves the last good state in force, and is an error here.
+pub(super) async fn reload(State(local): State<Local>) -> Result<impl IntoResponse, ApiError> {
+    let here = local.clone();
+    let rules = blocking(move || {
+        let in_force = here.ledger.policy_in_force()?;
+        rules::load(&here.data, &config(&here)?, in_force.as_ref()).map_err(ApiError::bad)
+    })
+    .await?;
+    let (reply_to, answer) = tokio::sync::oneshot::channel();
+    let deed = Deed(format!("puts policy {} in force", rules.policy.hash().short()));
+    let request = Request::Rules { rules: Box::new(rules), reply: reply_to };
+    let door = local.door.clone();
+    blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
+    answer.await.map_err(|_| DoorError::Stopping)??;
+    Ok((Extension(deed), Json(reply(&local))))
+}
+
+/// What is to be tried.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TryParameters {
+    pub draft: Draft,
+    /// Days to look back; none: everything.
+    pub since_days: Option<u32>,
+}
+
+/// One line of a trial's answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TryLine {
+    /// Batches done, of how many.
+    Progress(u64, u64),
+    Found(Trial),
+    Error(String),
+}
+
+fn since(now: Timestamp, days: Option<u32>) -> Timestamp {
+    days.map_or_else(Timestamp::default, |days| now.minus_ms(u64::from(days) * DAY_MS))
+}
+
+/// Tries a draft. The answer is lines of JSON: progress, and at the end what would change.
+pub(super) async fn attempt(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Json(parameters): Json<TryParameters>,
+) -> Result<impl IntoResponse, ApiError> {
+    let here = local.clone();
+    let (config, policy) = blocking(move || {
+        let config = config(&here)?;
+        let pieces = rules::read_pieces(&here.data, &config, Some(&parameters.draft)).map_err(ApiError::bad)?;
+        Ok((config, Policy::of(pieces).map_err(ApiError::bad)?))
+    })
+    .await?;
+    let (lines, mut waiting) = tokio::sync::mpsc::channel::<TryLine>(PROGRESS_MAX);
+    tokio::task::spawn_blocking(move || {
+        let (in_force, now) = (local.current.get(), local.clock.now());
+        let draft = Intake { policy: Arc::new(policy), ..(*in_force).clone() };
+        // A reader that does not keep up misses a line of progress, never the end.
+        let told = Mutex::new(0);
+        let progress = |done: u64, all: u64| {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            if done * 100 / all.max(1) > *told {
+                *told = done * 100 / all.max(1);
+                let _reader_is_slow = lines.try_send(TryLine::Progress(done, all));
+            }
+        };
+        let since = since(now, parameters.since_days);
+        let found = query::trial(&local.ledger, &in_force, &draft, &config.outlets(), since, now, progress);
+        let last = match found {
+            // Names and values of records above the asker's clearance are not examples for that asker.
+            Ok(found) => TryLine::Found(below(found, &local, &operator)),
+            Err(error) => TryLine::Error(error.to_string()),
+        };
+        let _reader_gone = lines.blocking_send(last);
+    });
+    let stream = futures::stream::poll_fn(move |context| waiting.poll_recv(context)).map(line);
+    use futures::StreamExt as _;
+    Ok(Body::from_stream(stream))
+}
+
+fn line(line: TryLine) -> Result<Bytes, std::convert::Infallible> {
+    let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
+    bytes.push(b'\n');
+    Ok(bytes.into())
+}
+
+fn below(mut trial: Trial, local: &Local, operator: &Operator) -> Trial {
+    for change in &mut trial.changes {
+        change.examples.retain(|example| {
+            let batch = example.record.parse::<RecordRef>().ok().and_then(|one| local.ledger.batch_at(&one.feed, one.seq).ok().flatten());
+            batch.is_some_and(|batch| batch.head.tlp <= operator.clearance)
+        });
+    }
+    trial
+}
+
+/// From when on what was judged is judged again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RejudgeParameters {
+    pub since_days: Option<u32>,
+}
+
+/// Judges the past again by the policies in force, as a trial of them has shown.
+pub(super) async fn rejudge(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Json(parameters): Json<RejudgeParameters>,
+) -> Result<impl IntoResponse, ApiError> {
+    let (mut changed, mut looked_at) = (0usize, 0u64);
+    let now = local.clock.now();
+    let (ledger, from) = (local.ledger.clone(), since(now, parameters.since_days));
+    let mut next = blocking(move || Ok(query::first_since(&ledger, from)?)).await?;
+    while next < local.ledger.batches() {
+        let (here, begin) = (local.clone(), next);
+        let (records, count, after) = blocking(move || changing(&here, begin, now)).await?;
+        (next, looked_at) = (after, looked_at + count);
+        if records.is_empty() {
+            continue;
+        }
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let request = Request::Rejudge { records, by: operator.name.clone(), reply };
+        let door = local.door.clone();
+        blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
+        changed += answer.await.map_err(|_| DoorError::Stopping)??;
+    }
+    let deed = Deed(format!("judges {looked_at} records again; {changed} changed"));
+    Ok((Extension(deed), Json(serde_json::json!({ "records": looked_at, "changed": changed }))))
+}
+
+/// Records from batch `next` on whose judgement changes, up to a chunk; how many were looked at; where to go on.
+fn changing(local: &Local, mut next: u64, now: Timestamp) -> Result<(Vec<RecordRef>, u64, u64), ApiError> {
+    let (intake, end) = (local.current.get(), local.ledger.batches());
+    let (mut reading, mut records, mut looked_at) = (Reading::new(&local.ledger, now), Vec::new(), 0);
+    while next < end && records.len() < REJUDGE_CHUNK && looked_at < 64 * REJUDGE_CHUNK as u64 {
+        if let Some(batch) = reading.batch(next)? {
+            for index in 0..batch.head.count {
+                looked_at += 1;
+                let record = batch.reference(index);
+                if reading.judged_again(&intake, &record, As::Then)?.is_some() {
+                    records.push(record);
+                }
+            }
+        }
+        next += 1;
+    }
+    Ok((records, looked_at, next))
+}

@@ -1,0 +1,555 @@
+//! The enforcer: keeps every outlet's lines as ledger, policies, lists and orders would have them, and writes the exports.
+//!
+//! ```text
+//! door -touched-> enforcer thread: taken back, disputed, set aside first; then what is new; then, if need be, everything
+//! operator -order-> door (journal) -> Enforcer::obey -> exports written before the operator is answered
+//! ```
+//!
+//! An export is `outlets/NAME.list`, a value a line, and `outlets/NAME.lines.jsonl`, which says of every line by which
+//! record and policy it stands there. Each is written aside, read back, and renamed. After a restart the lines are read back
+//! from there; lost, they begin as new ones, within the hour's room.
+
+use super::Current;
+use crate::{
+    clock::Clock,
+    enforce::{Line, Order, OrderEntry, Orders, Outlet, OutletSet, Proposal, Stage, StageCounts},
+    ledger::{Ledger, LedgerError, Place, Touched},
+    policy::Permission,
+    query::{Prospect, Reading, value_behind},
+    record::{MemberId, Observable, Record, RecordRef, Timestamp},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufRead as _, BufReader, BufWriter, Write as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// How long additions may wait for the next writing of an export; removals do not wait.
+const WRITE_DELAY: Duration = Duration::from_millis(200);
+/// Values looked at before removals are asked for again.
+const CHUNK: usize = 256;
+/// Batches looked at in a sweep before removals are asked for again.
+const SWEEP_CHUNK: u64 = 4;
+/// How often what is over or staged is looked for.
+const TICK: Duration = Duration::from_secs(1);
+/// How often everything is looked at anew, because policies may read the age of records.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// The handle of the enforcer.
+#[derive(Clone)]
+pub struct Enforcer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    ledger: Ledger,
+    current: Current,
+    clock: Clock,
+    directory: PathBuf,
+    desk: Mutex<Desk>,
+    waiting: Mutex<Waiting>,
+    woken: Condvar,
+}
+
+/// Lines and orders together: every export is a function of both.
+struct Desk {
+    orders: Orders,
+    outlets: Vec<Kept>,
+}
+
+/// One outlet with its export.
+struct Kept {
+    set: OutletSet,
+    dirty: bool,
+    serial: u64,
+    written: Option<Timestamp>,
+    lines: usize,
+    failure: Option<String>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    touched: Touched,
+    stop: bool,
+}
+
+/// One line as it stands in `NAME.lines.jsonl`.
+#[derive(Serialize, Deserialize)]
+struct StoredLine {
+    value: String,
+    #[serde(rename = "type")]
+    kind: String,
+    stage: Stage,
+    since: u64,
+    until: u64,
+    origin: MemberId,
+    record: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    below: bool,
+    policies: Vec<String>,
+    reasons: Vec<String>,
+}
+
+/// An outlet, for people.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OutletLine {
+    pub name: String,
+    pub kind: String,
+    #[serde(rename = "use")]
+    pub usage: String,
+    pub types: Vec<String>,
+    pub tlp_max: String,
+    /// `monitor` or `enforce`.
+    pub mode: String,
+    /// By which order nothing is enforced there, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+    /// Lines in the export.
+    pub lines: usize,
+    pub serial: u64,
+    pub written: Option<String>,
+    pub file: String,
+    /// Values for which there was no room.
+    pub beyond: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    pub origins: Vec<OriginLine>,
+}
+
+/// An origin at an outlet, for people.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OriginLine {
+    pub origin: String,
+    pub mode: String,
+    /// Nothing of it is enforced anywhere.
+    pub stopped: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttled: Option<u32>,
+    #[serde(flatten)]
+    pub counts: StageCounts,
+    /// The hour's additions are used up.
+    pub at_cap: bool,
+}
+
+/// A line that hits a value, for people.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HitLine {
+    pub outlet: String,
+    pub file: String,
+    /// Line in the file, from 1; none where it is not in the export.
+    pub line: Option<usize>,
+    pub value: String,
+    pub below: bool,
+    pub stage: Stage,
+    pub origin: String,
+    pub record: String,
+    pub because: String,
+    pub since: String,
+    pub until: String,
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Enforcer {
+    /// Outlets as the configuration has them, with the lines that were written last, under the orders of the journal.
+    pub fn open(data: &Path, outlets: Vec<Outlet>, ledger: Ledger, current: Current, clock: Clock) -> Result<Self, LedgerError> {
+        let (orders, directory, now) = (ledger.orders()?, data.join("outlets"), clock.now());
+        let kept = |outlet: Outlet| {
+            let path = directory.join(format!("{}.lines.jsonl", outlet.name));
+            let mut set = OutletSet::new(outlet);
+            let (serial, failure) = match restore(&path, &mut set, now) {
+                Ok(serial) => (serial, None),
+                Err(error) => (0, Some(format!("{}: {error}; its lines begin anew", path.display()))),
+            };
+            Kept { set, dirty: true, serial, written: None, lines: 0, failure }
+        };
+        let desk = Desk { orders, outlets: outlets.into_iter().map(kept).collect() };
+        let shared = Shared { ledger, current, clock, directory, desk: Mutex::new(desk), waiting: Mutex::default(), woken: Condvar::new() };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Whether there is any outlet.
+    pub fn is_idle(&self) -> bool {
+        held(&self.shared.desk).outlets.is_empty()
+    }
+
+    /// What operators ordered.
+    pub fn orders(&self) -> Orders {
+        held(&self.shared.desk).orders.clone()
+    }
+
+    /// Says what changed in the ledger.
+    pub fn touch(&self, touched: Touched) {
+        if !touched.is_empty() {
+            held(&self.shared.waiting).touched.add(touched);
+            self.shared.woken.notify_one();
+        }
+    }
+
+    /// Policies, lists or the roster changed: everything is looked at.
+    pub fn look_at_everything(&self) {
+        self.touch(Touched { everything: true, ..Touched::default() });
+    }
+
+    /// Ends [`Self::run`].
+    pub fn stop(&self) {
+        held(&self.shared.waiting).stop = true;
+        self.shared.woken.notify_one();
+    }
+
+    /// Takes an order into account that is in the journal.
+    pub fn obey(&self, entry: &OrderEntry) {
+        let mut desk = held(&self.shared.desk);
+        let Desk { orders, outlets } = &mut *desk;
+        orders.apply(entry);
+        for kept in outlets {
+            kept.set.obey(&entry.order, orders, entry.at);
+            kept.dirty = true;
+        }
+        if matches!(entry.order, Order::Force { .. } | Order::Unforce { .. }) {
+            drop(desk);
+            if let Order::Force { value, .. } | Order::Unforce { value } = &entry.order
+                && let Ok(value) = Observable::recognise(value)
+            {
+                let _retried = self.look_at(std::slice::from_ref(&value));
+            }
+        }
+    }
+
+    /// Writes every export that has changed. Answers how many lines stand in each outlet now.
+    pub fn write(&self) -> Vec<(String, usize)> {
+        let now = self.shared.clock.now();
+        let mut desk = held(&self.shared.desk);
+        let Desk { orders, outlets } = &mut *desk;
+        let mut counts = Vec::new();
+        for kept in outlets {
+            if kept.dirty {
+                match write_export(&self.shared.directory, &kept.set, orders, kept.serial + 1, now) {
+                    Ok(lines) => {
+                        (kept.serial, kept.lines, kept.written) = (kept.serial + 1, lines, Some(now));
+                        (kept.dirty, kept.failure) = (false, None);
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, outlet = kept.set.outlet.name, "an export could not be written; the last one stands");
+                        kept.failure = Some(error);
+                    }
+                }
+            }
+            counts.push((kept.set.outlet.name.clone(), kept.lines));
+        }
+        counts
+    }
+
+    /// Looks at values anew.
+    fn look_at(&self, values: &[Observable]) -> Result<(), LedgerError> {
+        let mut reading = Reading::new(&self.shared.ledger, self.shared.clock.now());
+        values.iter().try_for_each(|value| {
+            let places = reading.places(value)?;
+            self.consider(&mut reading, value, &places)
+        })
+    }
+
+    fn consider(&self, reading: &mut Reading<'_>, value: &Observable, places: &[Place]) -> Result<(), LedgerError> {
+        let (intake, now) = (self.shared.current.get(), self.shared.clock.now());
+        let assessed = reading.assess_at(&intake, value, places)?;
+        let may_add = intake.lists.can_clear();
+        let mut desk = held(&self.shared.desk);
+        let Desk { orders, outlets } = &mut *desk;
+        for kept in outlets {
+            let proposals = match reading.prospect(&intake, &assessed, &kept.set.outlet, orders) {
+                Prospect::Permitted(proposals) => proposals,
+                _ => Vec::new(),
+            };
+            kept.dirty |= kept.set.consider(value, proposals, assessed.behind.clone(), orders, may_add, now);
+        }
+        Ok(())
+    }
+
+    /// Works until [`Self::stop`]. A ledger that cannot be read is logged and looked at again with the next change.
+    pub fn run(&self) {
+        let mut sweep: Option<u64> = None;
+        let (mut swept, mut ticked, mut written) = (Instant::now(), Instant::now(), Instant::now());
+        let mut pending: Vec<Observable> = Vec::new();
+        self.look_at_everything();
+        loop {
+            let idle = pending.is_empty() && sweep.is_none();
+            let Some(touched) = self.wait(if idle { WRITE_DELAY } else { Duration::ZERO }) else { break };
+            let urgent = !touched.records.is_empty() || !touched.feeds.is_empty();
+            let result = (|| {
+                self.look_at(&self.concerned(&touched)?)?;
+                if urgent {
+                    self.write();
+                }
+                pending.extend(touched.values);
+                if touched.everything || swept.elapsed() >= SWEEP_INTERVAL {
+                    held(&self.shared.desk).outlets.iter_mut().for_each(|kept| kept.set.begin_sweep());
+                    (sweep, swept) = (Some(0), Instant::now());
+                }
+                let chunk: Vec<Observable> = pending.drain(..pending.len().min(CHUNK)).collect();
+                self.look_at(&chunk)?;
+                if let Some(from) = sweep {
+                    sweep = self.sweep(from)?;
+                }
+                Ok::<_, LedgerError>(())
+            })();
+            if let Err(error) = result {
+                tracing::error!(%error, "what is enforced could not be looked at anew");
+                sweep = None;
+            }
+            if ticked.elapsed() >= TICK {
+                ticked = Instant::now();
+                self.tick();
+            }
+            // Additions gather; with nothing more to do they are written at once.
+            if (pending.is_empty() && sweep.is_none()) || written.elapsed() >= WRITE_DELAY {
+                self.write();
+                written = Instant::now();
+            }
+        }
+        self.write();
+    }
+
+    /// What changed since the last time, waiting a moment for it; `None` when it is time to stop.
+    fn wait(&self, long: Duration) -> Option<Touched> {
+        let mut waiting = held(&self.shared.waiting);
+        if waiting.touched.is_empty() && !waiting.stop && !long.is_zero() {
+            let (after, _timed_out) = self.shared.woken.wait_timeout(waiting, long).unwrap_or_else(PoisonError::into_inner);
+            waiting = after;
+        }
+        (!waiting.stop).then(|| std::mem::take(&mut waiting.touched))
+    }
+
+    /// Values that are to be looked at because of what was taken back, disputed or set aside.
+    fn concerned(&self, touched: &Touched) -> Result<Vec<Observable>, LedgerError> {
+        let mut values = Vec::new();
+        if !touched.records.is_empty() || !touched.feeds.is_empty() {
+            let desk = held(&self.shared.desk);
+            for kept in &desk.outlets {
+                values.extend(kept.set.behind(&touched.records));
+                touched.feeds.iter().for_each(|feed| values.extend(kept.set.of_feed(feed)));
+            }
+        }
+        let mut reading = Reading::new(&self.shared.ledger, self.shared.clock.now());
+        for record in &touched.records {
+            values.extend(value_behind(&mut reading, record)?);
+        }
+        values.sort();
+        values.dedup();
+        Ok(values)
+    }
+
+    /// Looks at some batches of everything; answers where to go on. In the order of the ledger, because reading a batch
+    /// costs more than finding the other records of its values.
+    fn sweep(&self, from: u64) -> Result<Option<u64>, LedgerError> {
+        let end = self.shared.ledger.batches();
+        let mut reading = Reading::new(&self.shared.ledger, self.shared.clock.now());
+        let to = (from + SWEEP_CHUNK).min(end);
+        for number in from..to {
+            let Some(batch) = reading.batch(number)?.filter(|batch| batch.aside.is_none()) else { continue };
+            for index in 0..batch.head.count {
+                let Some(Record::Indicator(indicator)) = batch.record(index) else { continue };
+                let places = reading.places(&indicator.value)?;
+                // The first record of a value stands for all of them.
+                if places.first().is_none_or(|first| *first == Place { batch: number, index }) {
+                    self.consider(&mut reading, &indicator.value, &places)?;
+                }
+            }
+        }
+        if to < end {
+            return Ok(Some(to));
+        }
+        for kept in &mut held(&self.shared.desk).outlets {
+            kept.dirty |= kept.set.end_sweep();
+        }
+        Ok(None)
+    }
+
+    /// What time alone changes: lines that are over, exceptions that are over, room for what is staged.
+    fn tick(&self) {
+        let (now, may_add) = (self.shared.clock.now(), self.shared.current.get().lists.can_clear());
+        let mut over = Vec::new();
+        let mut desk = held(&self.shared.desk);
+        let Desk { orders, outlets } = &mut *desk;
+        let expired = orders.expire(now);
+        for kept in outlets {
+            kept.dirty |= expired | kept.set.tick(orders, may_add, now);
+            over.extend(kept.set.over(now));
+        }
+        drop(desk);
+        if let Err(error) = self.look_at(&over) {
+            tracing::error!(%error, "lines that are over could not be looked at");
+        }
+    }
+
+    /// The outlets, for people.
+    pub fn outlets(&self) -> Vec<OutletLine> {
+        let (desk, now) = (held(&self.shared.desk), self.shared.clock.now());
+        let line = |kept: &Kept| outlet_line(&self.shared.directory, kept, &desk.orders, now);
+        desk.outlets.iter().map(line).collect()
+    }
+
+    /// The lines that hit a value, in all outlets, enforced or not.
+    pub fn hitting(&self, value: &Observable) -> Vec<HitLine> {
+        let (desk, now) = (held(&self.shared.desk), self.shared.clock.now());
+        let mut hits = Vec::new();
+        for kept in &desk.outlets {
+            let found = kept.set.hitting(value);
+            let export = if found.is_empty() { Vec::new() } else { kept.set.export(&desk.orders, now) };
+            for (line, it) in found {
+                let number = export.iter().position(|(value, _)| *value == line).map(|at| at + 1);
+                let file = self.shared.directory.join(format!("{}.list", kept.set.outlet.name)).display().to_string();
+                hits.push(hit_line(&kept.set.outlet.name, file, number, line, it));
+            }
+        }
+        hits
+    }
+}
+
+fn hit_line(outlet: &str, file: String, number: Option<usize>, value: &Observable, line: &Line) -> HitLine {
+    let Proposal { origin, record, below, until, permission } = &line.proposal;
+    HitLine {
+        outlet: outlet.to_owned(),
+        file,
+        line: number,
+        value: value.to_string(),
+        below: *below,
+        stage: line.stage,
+        origin: origin.to_string(),
+        record: record.to_string(),
+        because: permission.because(),
+        since: line.since.to_string(),
+        until: until.to_string(),
+    }
+}
+
+fn outlet_line(directory: &Path, kept: &Kept, orders: &Orders, now: Timestamp) -> OutletLine {
+    let Kept { set, serial, written, lines, failure, .. } = kept;
+    let Outlet { name, kind, usage, types, tlp_max, .. } = &set.outlet;
+    let word = |mode: crate::enforce::Mode| match mode {
+        crate::enforce::Mode::Monitor => "monitor".to_owned(),
+        crate::enforce::Mode::Enforce => "enforce".to_owned(),
+    };
+    let origin = |(origin, counts): (&MemberId, &StageCounts)| OriginLine {
+        origin: origin.to_string(),
+        mode: word(orders.origin_mode(name, origin)),
+        stopped: orders.origin_stopped(origin),
+        throttled: orders.throttled.get(origin).copied(),
+        counts: *counts,
+        at_cap: counts.staged > 0 && set.at_cap(origin, orders, now),
+    };
+    OutletLine {
+        name: name.clone(),
+        kind: kind.to_string(),
+        usage: usage.to_string(),
+        types: types.iter().map(ToString::to_string).collect(),
+        tlp_max: tlp_max.label(),
+        mode: word(orders.outlet_mode(name)),
+        stopped: orders.outlet_stopped(name).map(ToString::to_string),
+        lines: *lines,
+        serial: *serial,
+        written: written.map(|at| at.to_string()),
+        file: directory.join(format!("{name}.list")).display().to_string(),
+        beyond: set.beyond,
+        failure: failure.clone(),
+        origins: set.counts().filter(|(_, counts)| **counts != StageCounts::default()).map(origin).collect(),
+    }
+}
+
+/// Reads back the lines that were written last. Answers the serial of that writing.
+fn restore(path: &Path, set: &mut OutletSet, now: Timestamp) -> Result<u64, String> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        opened => opened.map_err(|error| error.to_string())?,
+    };
+    let mut lines = BufReader::new(file).lines();
+    let first = lines.next().ok_or("it is empty")?.map_err(|error| error.to_string())?;
+    let head: BTreeMap<String, u64> = serde_json::from_str(&first).map_err(|error| error.to_string())?;
+    for (number, line) in (2..).zip(lines) {
+        let line = line.map_err(|error| error.to_string())?;
+        let stored: StoredLine = serde_json::from_str(&line).map_err(|error| format!("line {number}: {error}"))?;
+        let (value, proposal) = stored.proposal().ok_or_else(|| format!("line {number} is no line of an export"))?;
+        let since = Timestamp::from_ms(stored.since).ok_or_else(|| format!("line {number} has no time"))?;
+        set.restore(value, stored.stage, since, proposal, now);
+    }
+    Ok(head.get("serial").copied().unwrap_or(0))
+}
+
+impl StoredLine {
+    fn of(value: &Observable, line: &Line) -> Self {
+        let Proposal { origin, record, below, until, permission } = &line.proposal;
+        Self {
+            value: value.to_string(),
+            kind: value.kind().to_string(),
+            stage: line.stage,
+            since: line.since.ms(),
+            until: until.ms(),
+            origin: origin.clone(),
+            record: record.to_string(),
+            below: *below,
+            policies: permission.policies.clone(),
+            reasons: permission.reasons.clone(),
+        }
+    }
+
+    fn proposal(&self) -> Option<(Observable, Proposal)> {
+        let value = Observable::from_text(self.kind.parse().ok()?, &self.value).ok()?;
+        let record: RecordRef = self.record.parse().ok()?;
+        let (policies, reasons) = (self.policies.clone(), self.reasons.clone());
+        let permission = Arc::new(Permission { permitted: true, policies, reasons });
+        Some((
+            value,
+            Proposal { origin: self.origin.clone(), record, below: self.below, until: Timestamp::from_ms(self.until)?, permission },
+        ))
+    }
+}
+
+/// Writes both files of an outlet. The export is read back and compared before it takes the last one's place.
+fn write_export(directory: &Path, set: &OutletSet, orders: &Orders, serial: u64, now: Timestamp) -> Result<usize, String> {
+    let name = &set.outlet.name;
+    let export = set.export(orders, now);
+    let values: Vec<String> = export.iter().map(|(value, _)| value.to_string()).collect();
+    std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    replace(&directory.join(format!("{name}.lines.jsonl")), |out| {
+        writeln!(out, "{{\"serial\":{serial},\"written\":{}}}", now.ms())?;
+        set.lines().try_for_each(|(value, line)| {
+            serde_json::to_writer(&mut *out, &StoredLine::of(value, line))?;
+            out.write_all(b"\n")
+        })
+    })?;
+    let list = directory.join(format!("{name}.list"));
+    let aside = replace_checked(
+        &list,
+        |out| values.iter().try_for_each(|value| writeln!(out, "{value}")),
+        |text| text.lines().eq(values.iter().map(String::as_str)) && text.lines().all(|line| Observable::recognise(line).is_ok()),
+    );
+    aside.map(|()| values.len())
+}
+
+fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<(), String> {
+    replace_checked(path, write, |_| true)
+}
+
+fn replace_checked(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+    check: impl FnOnce(&str) -> bool,
+) -> Result<(), String> {
+    let said = |error: std::io::Error| format!("{}: {error}", path.display());
+    let aside = path.with_extension("new");
+    let mut out = BufWriter::new(File::create(&aside).map_err(said)?);
+    write(&mut out).map_err(said)?;
+    let file = out.into_inner().map_err(|error| said(error.into_error()))?;
+    file.sync_all().map_err(said)?;
+    if !check(&std::fs::read_to_string(&aside).map_err(said)?) {
+        return Err(format!("{}: what was written does not read back as it was meant", path.display()));
+    }
+    std::fs::rename(&aside, path).map_err(said)?;
+    // The rename is durable when its directory is.
+    path.parent().map_or(Ok(()), |parent| File::open(parent).and_then(|directory| directory.sync_all())).map_err(said)
+}

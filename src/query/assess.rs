@@ -1,0 +1,227 @@
+//! Assess: all that stands behind one value now, and what outlets may do with it.
+//!
+//! ```text
+//! value -index-> records -accepted, not over, not withdrawn-> claims -independent-> origins
+//!                                                         \-> case -policy-> permitted at an outlet, or why not
+//! ```
+//!
+//! The enforcer acts on this and `explain` tells it, so that they never differ.
+
+use super::{Found, Reading, Standing};
+use crate::{
+    enforce::{Behind, Orders, Outlet, Proposal, Unfit},
+    intake::{Intake, Known as _, Matter},
+    ledger::{LedgerError, OutcomeLine, Place, SCAN_ROWS_MAX, exactly},
+    policy::{CLAIMS_MAX, CONFIDENCE_UNSAID, Claim, Confidence, OutletName, Permission, Standpoint, effective_confidence, independent},
+    record::{Indicator, MemberId, Observable, ObservableType, Record, RecordRef, Scope, Timestamp, Use},
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// One indicator that counts now.
+pub struct Support {
+    pub found: Found,
+    pub ends: Timestamp,
+    pub below: bool,
+}
+
+/// All that stands behind one value.
+pub struct Assessment {
+    pub value: Observable,
+    pub supports: Vec<Support>,
+    pub claims: Vec<Claim>,
+    /// Independent sources.
+    pub origins: u32,
+    pub disputed_by: BTreeSet<MemberId>,
+    /// Every record about the value that may come to count or cease to.
+    pub behind: Vec<Behind>,
+}
+
+impl Assessment {
+    /// How sure one may be of the value.
+    pub fn confidence(&self, now: Timestamp) -> Confidence {
+        effective_confidence(&self.claims, self.disputed_by.len(), now)
+    }
+}
+
+/// What becomes of a value at one outlet.
+pub enum Prospect {
+    /// By these records.
+    Permitted(Vec<Proposal>),
+    /// It stands on lists that protect it, or above something that does.
+    Protected(Vec<String>),
+    /// Its shape, type, marking or use is nothing for this outlet.
+    Unfit(Unfit),
+    /// No policy permits it, or one forbids it.
+    Denied(Arc<Permission>),
+    /// Nothing that counts asserts it.
+    Nothing,
+}
+
+impl Reading<'_> {
+    /// Where records about exactly this value stand, in the order of the ledger; at most [`CLAIMS_MAX`].
+    pub fn places(&self, value: &Observable) -> Result<Vec<Place>, LedgerError> {
+        let (rows, _more) = self.ledger.scan(&exactly(value), SCAN_ROWS_MAX.min(4 * CLAIMS_MAX))?;
+        Ok(rows.into_iter().map(|row| row.place).collect())
+    }
+
+    /// Weighs everything that is asserted about exactly `value`.
+    pub fn assess(&mut self, intake: &Intake, value: &Observable) -> Result<Assessment, LedgerError> {
+        let places = self.places(value)?;
+        self.assess_at(intake, value, &places)
+    }
+
+    /// As [`Self::assess`], for one who knows the places already.
+    pub fn assess_at(&mut self, intake: &Intake, value: &Observable, places: &[Place]) -> Result<Assessment, LedgerError> {
+        let mut all = Assessment {
+            value: value.clone(),
+            supports: Vec::new(),
+            claims: Vec::new(),
+            origins: 0,
+            disputed_by: BTreeSet::new(),
+            behind: Vec::new(),
+        };
+        for place in places.iter().take(CLAIMS_MAX) {
+            let Some(found) = self.found(*place)? else { continue };
+            let Record::Indicator(indicator) = &found.record else { continue };
+            // Names that reverse alike share a prefix; the record says which value it is about.
+            if indicator.value != *value {
+                continue;
+            }
+            all.behind.push(Behind { record: found.reference.clone(), report: found.report.clone() });
+            let (standing, _) = self.standing(&found);
+            let OutcomeLine::Judged { ends, judgement } = &found.outcome else { continue };
+            if standing != Standing::Accepted {
+                continue;
+            }
+            let disputed = self.ledger.disputed_by(Some(value), &found.reference, self.now);
+            let (ends, below) = (*ends, indicator.scope == Some(Scope::Subdomains));
+            let said = indicator.confidence.or(found.defaults.as_ref().and_then(|defaults| defaults.confidence));
+            let confidence = said.unwrap_or(CONFIDENCE_UNSAID);
+            let source = found.defaults.as_ref().and_then(|defaults| defaults.source.as_ref());
+            all.claims.push(Claim {
+                member: found.batch.head.member.clone(),
+                standpoint: Standpoint::of(source, |name| intake.roster.member_called(name)),
+                confidence: judgement.confidence_cap.map_or(confidence, |cap| cap.min(confidence)),
+                signed: found.batch.head.time,
+                ends,
+                disputed: !disputed.is_empty(),
+            });
+            all.disputed_by.extend(disputed);
+            all.supports.push(Support { found, ends, below });
+        }
+        all.origins = independent(&all.claims);
+        Ok(all)
+    }
+
+    /// What `outlet` may do with a value.
+    pub fn prospect(&self, intake: &Intake, assessed: &Assessment, outlet: &Outlet, orders: &Orders) -> Prospect {
+        let value = &assessed.value;
+        let protected = protected_by(intake, assessed);
+        if !protected.is_empty() && !orders.is_forced(value, self.now) {
+            return Prospect::Protected(protected);
+        }
+        let (mut permitted, mut denied, mut unfit) = (Vec::new(), None, None);
+        for support in &assessed.supports {
+            let found = &support.found;
+            if let Err(why) = outlet.takes(value, found.batch.head.tlp, usage_of(found)) {
+                unfit = Some(why);
+                continue;
+            }
+            let permission = self.permission(intake, assessed, support, outlet);
+            if permission.permitted {
+                permitted.push(Proposal {
+                    origin: found.batch.head.member.clone(),
+                    record: found.reference.clone(),
+                    below: support.below,
+                    until: support.ends,
+                    permission,
+                });
+            } else {
+                denied = Some(permission);
+            }
+        }
+        match (permitted.is_empty(), denied, unfit) {
+            (false, _, _) => Prospect::Permitted(permitted),
+            (true, Some(permission), _) => Prospect::Denied(permission),
+            (true, None, Some(why)) => Prospect::Unfit(why),
+            (true, None, None) => Prospect::Nothing,
+        }
+    }
+
+    fn permission(&self, intake: &Intake, assessed: &Assessment, support: &Support, outlet: &Outlet) -> Arc<Permission> {
+        let found = &support.found;
+        let nothing = Default::default();
+        let defaults = found.defaults.as_deref().unwrap_or(&nothing);
+        let name = OutletName { name: &outlet.name, kind: outlet.kind };
+        let matter = Matter::new(intake, &found.batch.head, self.now);
+        let disputed = self.ledger.disputed_by(Some(&assessed.value), &found.reference, self.now);
+        let asked =
+            matter.case(&found.record, defaults, support.ends, &disputed, assessed.origins, |case| intake.policy.enforces(case, name));
+        asked.unwrap_or_else(|| Arc::new(Permission::refused("stranger", "its author is no member any more")))
+    }
+}
+
+/// The lists that keep a value from being enforced: it is on them, or it would hit, with all below it, what is on them.
+fn protected_by(intake: &Intake, assessed: &Assessment) -> Vec<String> {
+    let value = &assessed.value;
+    let listed = intake.lists.of(value);
+    let below = match value.text() {
+        Some(name) if value.kind() == ObservableType::Domain && assessed.supports.iter().any(|one| one.below) => intake.lists.below(name),
+        _ => crate::policy::Listed::nowhere(&intake.lists),
+    };
+    listed.lists().filter(|list| list.role.protects()).chain(below.lists()).map(|list| list.name.clone()).collect()
+}
+
+fn usage_of(found: &Found) -> Use {
+    let own = match &found.record {
+        Record::Indicator(Indicator { usage, .. }) => *usage,
+        _ => None,
+    };
+    own.or(found.defaults.as_ref().and_then(|defaults| defaults.usage)).unwrap_or(Use::Context)
+}
+
+impl Reading<'_> {
+    /// What the policies in force make of a record that was judged before, if that is another judgement. `None` also for
+    /// what was withdrawn, set aside, never judged, or decided by a person.
+    pub fn judged_again(&mut self, intake: &Intake, record: &RecordRef, at: As) -> Result<Option<OutcomeLine>, LedgerError> {
+        let Some(found) = self.named(record)? else { return Ok(None) };
+        let again = self.judge_again(intake, &found, at);
+        let judgement = |line: &OutcomeLine| match line {
+            OutcomeLine::Judged { judgement, .. } => Some(judgement.clone()),
+            _ => None,
+        };
+        Ok(again.filter(|now| judgement(now) != judgement(&found.outcome)))
+    }
+
+    /// The verdict that the policies of `intake` make of a record that was judged before.
+    pub fn judge_again(&self, intake: &Intake, found: &Found, at: As) -> Option<OutcomeLine> {
+        // What a person decided about a record is not undone by a policy.
+        let judged = matches!(&found.outcome, OutcomeLine::Judged { judgement, .. } if !judgement.by_operator());
+        if !judged || found.withdrawn.is_some() || found.batch.aside.is_some() {
+            return None;
+        }
+        let nothing = Default::default();
+        let defaults = found.defaults.as_deref().unwrap_or(&nothing);
+        let disputed = self.ledger.disputed_by(crate::intake::value_of(&found.record), &found.reference, self.now);
+        let at = match at {
+            As::Now => self.now,
+            As::Then => found.batch.entry.received,
+        };
+        let (judgement, ends) = Matter::new(intake, &found.batch.head, at).judge(&found.record, defaults, &disputed);
+        Some(OutcomeLine::Judged { judgement: (*judgement).clone(), ends })
+    }
+}
+
+/// As of when a record is judged again: its age and its end depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum As {
+    /// For what waits.
+    Now,
+    /// When it came, for what was decided: that it is over by now is no change of mind.
+    Then,
+}
+
+/// The record and its report, for one who looks at a withdrawal's targets.
+pub fn value_behind(reading: &mut Reading<'_>, record: &RecordRef) -> Result<Option<Observable>, LedgerError> {
+    Ok(reading.named(record)?.and_then(|found| crate::intake::value_of(&found.record).cloned()))
+}
