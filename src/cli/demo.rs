@@ -360,9 +360,9 @@ impl Demo<'_> {
         loop {
             let stories: Value = self.client(index).get("/v1/explain", &json!({ "what": value })).await?;
             let text = |path: &str| stories.pointer(path).and_then(Value::as_str).unwrap_or_default();
-            let (standing, by) = (text("/0/standing"), text("/0/policies/0"));
+            let (standing, by) = (text("/records/0/standing"), text("/records/0/policies/0"));
             if standing == verdict && by == policy {
-                return Ok(text("/0/reason").to_owned());
+                return Ok(text("/records/0/reason").to_owned());
             }
             let what = format!("`{}` to explain {value} as {verdict} by `{policy}`; it says `{standing}` by `{by}`", self.name(index));
             overdue(begun, &what)?;

@@ -65,7 +65,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     match arguments.verb {
         None => list(context, &HeldFilter::default()),
         Some(Verb::List(which)) => list(context, &which.filter(false)),
-        Some(Verb::Show { what }) => super::explain::tell(context, &what),
+        Some(Verb::Show { what }) => super::explain::tell(context, &what, false),
         Some(Verb::Release(decision)) => decide(context, decision, "release"),
         Some(Verb::Reject(decision)) => decide(context, decision, "reject"),
     }

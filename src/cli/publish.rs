@@ -49,7 +49,7 @@ struct About {
     /// Tags, separated by commas.
     #[arg(long)]
     tags: Option<String>,
-    /// Whose finding it is, if not ours.
+    /// Whose finding it is: `own`, or the organisation that found it. Unsaid, it corroborates nothing.
     #[arg(long, value_name = "ORGANISATION")]
     source: Option<String>,
     /// Every domain means also what is below it.

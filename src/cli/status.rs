@@ -54,6 +54,21 @@ pub(super) fn run(context: &Context, _: Arguments) -> Result<(), Failure> {
             count("refused")
         ));
     }
+    for outlet in at("/outlets").as_array().into_iter().flatten() {
+        let text = |name: &str| outlet.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let stopped = outlet.get("stopped").and_then(Value::as_str).map(|scope| format!(", STOPPED with {scope}")).unwrap_or_default();
+        let lines = grouped(outlet.get("lines").and_then(Value::as_u64).unwrap_or_default());
+        screen.line(&format!("outlet      {}  {lines} lines, {} mode{stopped}", text("name"), text("mode")));
+        for origin in outlet.get("origins").and_then(Value::as_array).into_iter().flatten() {
+            if origin.get("at_cap") == Some(&Value::Bool(true)) {
+                let member = origin.get("origin").and_then(Value::as_str).unwrap_or_default();
+                screen.line(&format!("ALARM       {member} has used up the hour's additions at {}; see `huecry outlets`", text("name")));
+            }
+        }
+    }
+    for alarm in at("/alarms").as_array().into_iter().flatten() {
+        screen.line(&format!("ALARM       {}", alarm.as_str().unwrap_or_default()));
+    }
     for line in at("/ending").as_array().into_iter().flatten() {
         screen.line(&format!("ending      {}", line.as_str().unwrap_or_default()));
     }

@@ -1,8 +1,12 @@
 //! Orders: what operators decided about enforcement. Each stands in the journal; together they make [`Orders`].
 
 use crate::record::{MemberId, Observable, ObservableType, Timestamp};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 /// Most values that are unblocked or forced at a time: more is a matter for a list or a policy.
 pub const EXCEPTIONS_MAX: usize = 100_000;
@@ -178,7 +182,9 @@ impl Orders {
     pub fn unblocks(&self, line: &Observable, below: bool, now: Timestamp) -> Option<(&str, &Exception)> {
         let live = || self.unblocked.iter().filter(|(_, one)| one.until > now);
         // The common case first: thousands of lines, a handful of exceptions.
-        live().find(|(value, _)| hits(line, below, value)).map(|(value, one)| (value.as_str(), one))
+        live()
+            .find(|(value, _)| Observable::recognise(value).is_ok_and(|value| hits(line, below, &value)))
+            .map(|(value, one)| (value.as_str(), one))
     }
 
     /// Drops what is over, so that nothing grows for ever. Answers whether anything was.
@@ -196,20 +202,26 @@ fn put(exceptions: &mut BTreeMap<String, Exception>, value: &str, exception: Exc
     }
 }
 
-/// Whether a line that is enforced would hit `value`: itself, a network around it, a domain above it.
-pub fn hits(line: &Observable, below: bool, value: &str) -> bool {
-    let Ok(value) = Observable::recognise(value) else { return false };
-    if *line == value {
+/// Whether a line that is enforced would hit `value`: itself, a network around it or its host, its host's name, a domain
+/// above that.
+pub fn hits(line: &Observable, below: bool, value: &Observable) -> bool {
+    if line == value {
         return true;
     }
-    match (line.network(), value.network()) {
-        (Some(line), Some(value)) => line.contains(&value),
-        (None, None) if line.kind() == ObservableType::Domain && below => {
-            let (Some(name), Some(host)) = (line.text(), value.host()) else { return false };
-            host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    if let Some(net) = line.network() {
+        return value.network().or_else(|| host_address(value)).is_some_and(|other| net.contains(&other));
+    }
+    match (line.kind(), line.text(), value.host()) {
+        (ObservableType::Domain, Some(name), Some(host)) => {
+            host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || (below && rest.ends_with('.')))
         }
         _ => false,
     }
+}
+
+/// The address on which a URL or endpoint stands, if it stands on one.
+pub(super) fn host_address(value: &Observable) -> Option<IpNet> {
+    value.host()?.trim_matches(['[', ']']).parse::<IpAddr>().ok().map(IpNet::from)
 }
 
 #[cfg(test)]
@@ -222,14 +234,17 @@ mod tests {
 
     #[test]
     fn a_line_hits_itself_and_what_it_covers_and_nothing_else() {
-        assert!(hits(&value("evil.example"), false, "EVIL[.]example."));
-        assert!(!hits(&value("evil.example"), false, "www.evil.example"));
-        assert!(hits(&value("evil.example"), true, "www.evil.example"));
-        assert!(hits(&value("evil.example"), true, "http://www.evil.example/x"));
-        assert!(!hits(&value("evil.example"), true, "notevil.example"));
-        assert!(hits(&value("192.0.2.0/24"), false, "192.0.2.7"));
-        assert!(!hits(&value("192.0.2.7"), false, "192.0.2.0/24"));
-        assert!(!hits(&value("http://evil.example/x"), false, "evil.example"));
+        let hits = |line: &str, below, text: &str| hits(&value(line), below, &value(text));
+        assert!(hits("evil.example", false, "EVIL[.]example."));
+        assert!(!hits("evil.example", false, "www.evil.example"));
+        assert!(hits("evil.example", true, "www.evil.example"));
+        assert!(hits("evil.example", false, "http://evil.example/x"));
+        assert!(hits("evil.example", true, "http://www.evil.example/x"));
+        assert!(!hits("evil.example", true, "notevil.example"));
+        assert!(hits("192.0.2.0/24", false, "192.0.2.7"));
+        assert!(hits("192.0.2.0/24", false, "http://192.0.2.7/x"));
+        assert!(!hits("192.0.2.7", false, "192.0.2.0/24"));
+        assert!(!hits("http://evil.example/x", false, "evil.example"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!     -> staged    (there is none, or a list that protects is missing); enforced later, as room comes, or by an operator
 //! ```
 
-use super::{HOUR_ADDITIONS_MIN, HOUR_ADDITIONS_PERCENT, Mode, Order, Orders, Outlet, hits};
+use super::{HOUR_ADDITIONS_MIN, HOUR_ADDITIONS_PERCENT, Mode, Order, Orders, Outlet, hits, orders::host_address};
 use crate::{
     policy::Permission,
     record::{FeedId, HOUR_MS, MemberId, Observable, ObservableType, RecordRef, Timestamp},
@@ -284,7 +284,7 @@ impl OutletSet {
     /// The lines that would hit `value`.
     pub fn hitting(&self, value: &Observable) -> Vec<(&Observable, &Line)> {
         let mut asked: Vec<Observable> = vec![value.clone()];
-        if let Some(net) = value.network() {
+        if let Some(net) = value.network().or_else(|| host_address(value)) {
             let wider = std::iter::successors(Some(net), ipnet::IpNet::supernet);
             asked.extend(wider.filter_map(|net| Observable::of_network(net).ok()));
         }
@@ -292,10 +292,10 @@ impl OutletSet {
             let above = std::iter::successors(Some(host.as_ref()), |name| name.split_once('.').map(|(_, parent)| parent));
             asked.extend(above.filter_map(|name| Observable::from_text(ObservableType::Domain, name).ok()));
         }
-        let text = value.to_string();
+        asked.sort();
         asked.dedup();
         let found = asked.iter().filter_map(|one| self.lines.get_key_value(one));
-        found.filter(|(line, it)| hits(line, it.proposal.below, &text)).collect()
+        found.filter(|(line, it)| hits(line, it.proposal.below, value)).collect()
     }
 
     /// What stands in the export: the enforced lines, less what is stopped and unblocked.

@@ -32,7 +32,7 @@ use crate::{
     node::{
         Current, Identity, NetworkStatus, Watch,
         door::{DoorError, Request, TakeBack, shared_channel},
-        enforcer::{Enforcer, OutletLine},
+        enforcer::{Enforcer, HitLine, OutletLine},
         own_heads::{OwnHeads, Waiting},
     },
     query::{self, QueryError, Question},
@@ -363,17 +363,31 @@ struct ExplainParameters {
     what: String,
 }
 
+/// The whole story, and the lines of exports that hit the value.
+#[derive(Serialize)]
+struct ExplainReply {
+    #[serde(flatten)]
+    story: query::Explanation,
+    lines: Vec<HitLine>,
+}
+
 async fn explain(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
     Query(parameters): Query<ExplainParameters>,
-) -> Result<Json<Vec<query::Story>>, ApiError> {
+) -> Result<Json<ExplainReply>, ApiError> {
     blocking(move || {
-        let intake = local.current.get();
-        let mut stories = query::explain(&local.ledger, &intake.roster, &intake.lists, &parameters.what, local.clock.now())?;
-        // Above the asker's clearance there is nothing, as if it did not exist.
-        stories.retain(|story| Tlp::parse(&story.assertion.tlp).is_ok_and(|tlp| tlp <= operator.clearance));
-        Ok(stories)
+        let (intake, orders, outlets) = (local.current.get(), local.enforcer.orders(), local.enforcer.specs());
+        let mut story = query::explain(&local.ledger, &intake, &outlets, &orders, &parameters.what, local.clock.now())?;
+        // Above the asker's clearance there is nothing, as if it did not exist: with a hidden record, no sum over all of them.
+        let all = story.records.len();
+        story.records.retain(|story| Tlp::parse(&story.assertion.tlp).is_ok_and(|tlp| tlp <= operator.clearance));
+        if story.records.len() < all {
+            story.value = None;
+        }
+        let value = story.value.as_ref().and_then(|value| crate::record::Observable::recognise(&value.value).ok());
+        let lines = value.map(|value| local.enforcer.hitting(&value)).unwrap_or_default();
+        Ok(ExplainReply { story, lines })
     })
     .await
     .map(Json)

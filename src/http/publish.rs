@@ -12,7 +12,8 @@ use crate::{
     exchange::{Complaint, Item, LINE_BYTES_MAX, Layout, SNIFF_BYTES, TextReader, sniff},
     node::door::{DoorError, Publication, Published, ReportOf, Request, reach, shared_channel},
     record::{
-        ChannelName, DAY_MS, Indicator, Kind, Observable, Record, RecordRef, Report, Role, Scope, Source, Timestamp, Tlp, TypeName, Use,
+        ChannelName, DAY_MS, Indicator, Kind, MemberId, Observable, Record, RecordRef, Report, Role, Scope, Source, Timestamp, Tlp,
+        TypeName, Use,
     },
 };
 use axum::{
@@ -142,7 +143,7 @@ struct Plan {
     dry_run: bool,
 }
 
-fn plan(parameters: &PublishParameters, now: Timestamp) -> Result<Plan, ApiError> {
+fn plan(parameters: &PublishParameters, me: &MemberId, now: Timestamp) -> Result<Plan, ApiError> {
     fn word<T: std::str::FromStr<Err: std::fmt::Display>>(text: Option<&String>) -> Result<Option<T>, ApiError> {
         text.map(|text| text.parse()).transpose().map_err(ApiError::bad)
     }
@@ -170,7 +171,10 @@ fn plan(parameters: &PublishParameters, now: Timestamp) -> Result<Plan, ApiError
         malware: Vec::new(),
         techniques: Vec::new(),
         references: Vec::new(),
-        source: parameters.source.clone().map(|name| Source { organisation: Some(name), url: None, external_id: None }),
+        source: parameters.source.as_ref().map(|name| {
+            let name = if name == "own" { me.to_string() } else { name.clone() };
+            Source { organisation: Some(name), url: None, external_id: None }
+        }),
         caveat: None,
         replaces: None,
     };
@@ -206,7 +210,7 @@ pub(super) async fn publish(
     Query(parameters): Query<PublishParameters>,
     body: Body,
 ) -> Result<Json<PublishReply>, ApiError> {
-    let plan = plan(&parameters, local.clock.now())?;
+    let plan = plan(&parameters, &local.identity.member, local.clock.now())?;
     if parameters.alone {
         local.own.alone();
     }

@@ -60,6 +60,18 @@ pub struct JudgedEntry {
     pub places: Vec<JudgedPlace>,
 }
 
+/// A verdict that was made after its record came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaterVerdict {
+    pub at: Timestamp,
+    pub by: Option<String>,
+    pub policy: Hash,
+    pub line: OutcomeLine,
+}
+
+/// Later verdicts kept of one record: the newest ones. All of them stand in the journal.
+pub const LATER_VERDICTS_MAX: usize = 8;
+
 /// One record's place and its line of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JudgedPlace {

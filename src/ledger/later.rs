@@ -3,8 +3,8 @@
 //! for one who acts on it.
 
 use super::{
-    Counts, DocumentKey, Entry, JudgedEntry, Ledger, LedgerError, OutcomeLine, Place, PolicyEntry, Position, StoredBatch, Writer, count,
-    row,
+    Counts, DocumentKey, Entry, JudgedEntry, LATER_VERDICTS_MAX, LaterVerdict, Ledger, LedgerError, OutcomeLine, Place, PolicyEntry,
+    Position, StoredBatch, Writer, count, row,
 };
 use crate::{
     enforce::{OrderEntry, Orders},
@@ -160,20 +160,23 @@ impl Writer {
         for ((feed, seq), places) in by_batch {
             // What was set aside or rewritten out since is not judged any more.
             if let Some(batch) = self.ledger.batch_at(&feed, seq)? {
-                self.note_places(&feed, &batch, &places);
+                self.note_places(entry, &batch, &places);
             }
         }
         Ok(())
     }
 
-    fn note_places(&mut self, feed: &FeedId, batch: &StoredBatch, places: &[(u16, &OutcomeLine)]) {
+    fn note_places(&mut self, entry: &JudgedEntry, batch: &StoredBatch, places: &[(u16, &OutcomeLine)]) {
         let (mut before, mut after) = (Counts::default(), Counts::default());
         for (index, line) in places {
             let Some(record) = batch.record(*index) else { continue };
             let (place, was) = (Place { batch: batch.number, index: *index }, batch.outcome(*index));
             count(&mut before, &was);
             count(&mut after, line);
-            self.changes.verdict(place, line);
+            let mut verdicts = batch.later.get(index).cloned().unwrap_or_default();
+            verdicts.push(LaterVerdict { at: entry.at, by: entry.by.clone(), policy: entry.policy, line: (*line).clone() });
+            verdicts.drain(..verdicts.len().saturating_sub(LATER_VERDICTS_MAX));
+            self.changes.verdicts(place, &verdicts);
             let OutcomeLine::Judged { ends, judgement } = line else { continue };
             let reference = || batch.reference(*index);
             match judgement.verdict {
@@ -185,11 +188,12 @@ impl Writer {
                 self.touch(|touched| touched.value(value));
             }
         }
-        let state = self.changes.feeds.get(feed).cloned().or_else(|| self.ledger.feed(feed));
+        let feed = batch.head.feed();
+        let state = self.changes.feeds.get(&feed).cloned().or_else(|| self.ledger.feed(&feed));
         if let Some(mut state) = state {
             state.counts.subtract(&before);
             state.counts.add(&after);
-            self.changes.feeds.insert(feed.clone(), state);
+            self.changes.feeds.insert(feed, state);
         }
     }
 }

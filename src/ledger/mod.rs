@@ -123,8 +123,8 @@ pub struct StoredBatch {
     pub slots: Vec<Slot>,
     /// Why it does not count, if so.
     pub aside: Option<Aside>,
-    /// Verdicts that were made after it came.
-    pub later: BTreeMap<u16, OutcomeLine>,
+    /// Verdicts that were made after it came, the oldest first.
+    pub later: BTreeMap<u16, Vec<LaterVerdict>>,
 }
 
 impl StoredBatch {
@@ -144,12 +144,17 @@ impl StoredBatch {
         }
     }
 
+    /// What was decided about one of its records when it came.
+    pub fn first_outcome(&self, index: u16) -> OutcomeLine {
+        self.entry.outcomes().nth(usize::from(index)).cloned().unwrap_or(OutcomeLine::Absent)
+    }
+
     /// What became of one of its records: the newest verdict.
     pub fn outcome(&self, index: u16) -> OutcomeLine {
-        if let Some(later) = self.later.get(&index) {
-            return later.clone();
+        if let Some(later) = self.later.get(&index).and_then(|verdicts| verdicts.last()) {
+            return later.line.clone();
         }
-        self.entry.outcomes().nth(usize::from(index)).cloned().unwrap_or(OutcomeLine::Absent)
+        self.first_outcome(index)
     }
 }
 

@@ -4,7 +4,7 @@
 //! may lose its newest batches in a crash, or open damaged files as an empty database: position and store id tell, and
 //! the journal is replayed from there. May be deleted; it is rebuilt.
 
-use super::{Aside, Dispute, Disputes, LedgerError, OutcomeLine, Place, Position, entry::BatchEntry};
+use super::{Aside, Dispute, Disputes, LaterVerdict, LedgerError, Place, Position, entry::BatchEntry};
 use crate::{
     cbor,
     envelope::{Hash, Head, SignedHead},
@@ -300,8 +300,8 @@ impl State {
         Ok(places)
     }
 
-    /// Verdicts on places of a batch that were made after it came.
-    pub fn later_verdicts(&self, batch: u64) -> Result<BTreeMap<u16, OutcomeLine>, LedgerError> {
+    /// Verdicts on places of a batch that were made after it came, the oldest first.
+    pub fn later_verdicts(&self, batch: u64) -> Result<BTreeMap<u16, Vec<LaterVerdict>>, LedgerError> {
         let mut found = BTreeMap::new();
         for row in self.tree.scan_prefix(keyed(table::VERDICT, &[&batch.to_be_bytes()])) {
             let (key, value) = row.map_err(broken)?;
@@ -398,14 +398,15 @@ impl Changes {
         self.batch.insert(keyed(table::HELD, &[&place_key(place)]), &[]);
     }
 
-    /// Notes a verdict that was made after the record came.
-    pub fn verdict(&mut self, place: Place, line: &OutcomeLine) {
-        if line.verdict() == Some(crate::policy::Verdict::Hold) {
+    /// Notes the verdicts that were made after the record came, the oldest first.
+    pub fn verdicts(&mut self, place: Place, verdicts: &[LaterVerdict]) {
+        let newest = verdicts.last().and_then(|one| one.line.verdict());
+        if newest == Some(crate::policy::Verdict::Hold) {
             self.hold(place);
         } else {
             self.batch.remove(keyed(table::HELD, &[&place_key(place)]));
         }
-        self.batch.insert(keyed(table::VERDICT, &[&place_key(place)]), cbor::to_vec(line));
+        self.batch.insert(keyed(table::VERDICT, &[&place_key(place)]), cbor::to_vec(verdicts));
     }
 
     /// Notes where an operator's order stands.

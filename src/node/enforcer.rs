@@ -16,7 +16,7 @@ use crate::{
     ledger::{Ledger, LedgerError, Place, Touched},
     policy::Permission,
     query::{Prospect, Reading, value_behind},
-    record::{MemberId, Observable, Record, RecordRef, Timestamp},
+    record::{HOUR_MS, MemberId, Observable, Record, RecordRef, Timestamp},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -69,6 +69,8 @@ struct Kept {
     written: Option<Timestamp>,
     lines: usize,
     failure: Option<String>,
+    /// When it was last said that an origin is at its cap; as many as the charter has members.
+    alarmed: BTreeMap<MemberId, Timestamp>,
 }
 
 #[derive(Default)]
@@ -167,7 +169,7 @@ impl Enforcer {
                 Ok(serial) => (serial, None),
                 Err(error) => (0, Some(format!("{}: {error}; its lines begin anew", path.display()))),
             };
-            Kept { set, dirty: true, serial, written: None, lines: 0, failure }
+            Kept { set, dirty: true, serial, written: None, lines: 0, failure, alarmed: BTreeMap::new() }
         };
         let desk = Desk { orders, outlets: outlets.into_iter().map(kept).collect() };
         let shared = Shared { ledger, current, clock, directory, desk: Mutex::new(desk), waiting: Mutex::default(), woken: Condvar::new() };
@@ -177,6 +179,11 @@ impl Enforcer {
     /// Whether there is any outlet.
     pub fn is_idle(&self) -> bool {
         held(&self.shared.desk).outlets.is_empty()
+    }
+
+    /// The outlets as they are configured.
+    pub fn specs(&self) -> Vec<Outlet> {
+        held(&self.shared.desk).outlets.iter().map(|kept| kept.set.outlet.clone()).collect()
     }
 
     /// What operators ordered.
@@ -276,6 +283,7 @@ impl Enforcer {
         let mut sweep: Option<u64> = None;
         let (mut swept, mut ticked, mut written) = (Instant::now(), Instant::now(), Instant::now());
         let mut pending: Vec<Observable> = Vec::new();
+        let mut standings = self.standings();
         self.look_at_everything();
         loop {
             let idle = pending.is_empty() && sweep.is_none();
@@ -305,6 +313,11 @@ impl Enforcer {
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
                 self.tick();
+                let now = self.standings();
+                if now != standings {
+                    standings = now;
+                    self.look_at_everything();
+                }
             }
             // Additions gather; with nothing more to do they are written at once.
             if (pending.is_empty() && sweep.is_none()) || written.elapsed() >= WRITE_DELAY {
@@ -370,8 +383,15 @@ impl Enforcer {
         Ok(None)
     }
 
+    /// How every member stands; when that changes, policies see it.
+    fn standings(&self) -> Vec<&'static str> {
+        let (roster, now) = (Arc::clone(&self.shared.current.get().roster), self.shared.clock.now());
+        roster.charter().charter().members.iter().map(|member| roster.standing(&member.id, now).name()).collect()
+    }
+
     /// What time alone changes: lines that are over, exceptions that are over, room for what is staged.
     fn tick(&self) {
+        self.alarm();
         let (now, may_add) = (self.shared.clock.now(), self.shared.current.get().lists.can_clear());
         let mut over = Vec::new();
         let mut desk = held(&self.shared.desk);
@@ -384,6 +404,23 @@ impl Enforcer {
         drop(desk);
         if let Err(error) = self.look_at(&over) {
             tracing::error!(%error, "lines that are over could not be looked at");
+        }
+    }
+
+    /// Says once an hour in the log that an origin has used up its room.
+    fn alarm(&self) {
+        let now = self.shared.clock.now();
+        let mut desk = held(&self.shared.desk);
+        let Desk { orders, outlets } = &mut *desk;
+        for kept in outlets {
+            for (origin, counts) in kept.set.counts() {
+                let quiet = kept.alarmed.get(origin).is_some_and(|at| now.ms_since(*at) < HOUR_MS);
+                if counts.staged > 0 && !quiet && kept.set.at_cap(origin, orders, now) {
+                    let (outlet, staged) = (&kept.set.outlet.name, counts.staged);
+                    tracing::warn!(%origin, outlet, staged, "an origin has used up the hour's additions; what is beyond is staged");
+                    kept.alarmed.insert(origin.clone(), now);
+                }
+            }
         }
     }
 

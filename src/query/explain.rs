@@ -1,13 +1,56 @@
-//! Explain: the whole story of one record, or of every record about a value.
+//! Explain: the whole story of one record, or of everything about a value.
 
-use super::{Assertion, QueryError, Question, Reading, answer, title_of};
+use super::{Assertion, Found, Prospect, QueryError, Question, Reading, answer, title_of};
 use crate::{
-    charter::Roster,
-    ledger::Ledger,
-    policy::Lists,
+    enforce::{Mode, Orders, Outlet},
+    envelope::Hash,
+    intake::{Intake, Matter, value_of},
+    ledger::{Ledger, LedgerError, OutcomeLine},
+    policy::{Confidence, Party, policy_texts},
     record::{Observable, RecordRef, Timestamp},
 };
 use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+
+/// Everything about a value, or about one record and its value.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Explanation {
+    pub value: Option<ValueStory>,
+    pub records: Vec<Story>,
+}
+
+/// What the records about a value come to together.
+#[derive(Clone, Debug, Serialize)]
+pub struct ValueStory {
+    pub value: String,
+    pub defanged: String,
+    pub confidence: Confidence,
+    /// Independent sources that assert it now.
+    pub origins: u32,
+    pub sources: Vec<SourceLine>,
+    pub disputed_by: Vec<String>,
+    /// Lists of ours that it is on now, with their roles.
+    pub lists: Vec<String>,
+    pub outlets: Vec<OutletStory>,
+}
+
+/// One member's claim.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceLine {
+    pub member: String,
+    /// Whose finding it is.
+    pub source: String,
+    pub confidence: u8,
+    pub disputed: bool,
+}
+
+/// What one outlet may do with the value, and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct OutletStory {
+    pub outlet: String,
+    pub permitted: bool,
+    pub why: String,
+}
 
 /// The story of one record.
 #[derive(Clone, Debug, Serialize)]
@@ -16,50 +59,190 @@ pub struct Story {
     pub about: String,
     #[serde(flatten)]
     pub assertion: Assertion,
+    /// Whose finding it is, by its report.
+    pub source: String,
     /// The node that brought it, `this node` for our own, or the key if no card names it any more.
     pub through: String,
     pub head_id: String,
     pub signed_by: String,
     /// Hash of the policy that judged, as it was then.
     pub policy_hash: String,
-    /// Lists of ours that its value is on now.
-    pub lists: Vec<String>,
+    /// Every decision about it, the oldest first.
+    pub decisions: Vec<DecisionStory>,
+    /// Members that may have it, and why others may not.
+    pub shared: SharedStory,
+}
+
+/// One decision about a record.
+#[derive(Clone, Debug, Serialize)]
+pub struct DecisionStory {
+    pub at: String,
+    /// The operator who decided, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    pub sentence: String,
+    /// Policies that decided, as they read then.
+    pub policies: BTreeMap<String, String>,
+}
+
+/// With whom a record is and is not shared.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SharedStory {
+    pub with: Vec<String>,
+    /// Members that do not get it, by reason.
+    pub not: BTreeMap<String, Vec<String>>,
 }
 
 /// Explains a record by its name, or all records about a value. Empty when nothing is held about it.
-pub fn explain(ledger: &Ledger, roster: &Roster, lists: &Lists, text: &str, now: Timestamp) -> Result<Vec<Story>, QueryError> {
-    let mut reading = Reading::new(ledger, now);
+pub fn explain(
+    ledger: &Ledger,
+    intake: &Intake,
+    outlets: &[Outlet],
+    orders: &Orders,
+    text: &str,
+    now: Timestamp,
+) -> Result<Explanation, QueryError> {
+    let mut teller = Teller { reading: Reading::new(ledger, now), intake, texts: HashMap::new(), now };
+    let (mut records, mut value) = (Vec::new(), None);
     if let Ok(reference) = text.parse::<RecordRef>() {
-        let found = reading.named(&reference)?;
-        return Ok(found.iter().map(|found| story(&reading, roster, lists, found)).collect());
-    }
-    let question = Question { text: Some(text.to_owned()), all: true, limit: super::VALUES_DEFAULT, ..Question::default() };
-    let mut stories = Vec::new();
-    for value in answer(ledger, &question, now)?.values {
-        for reference in value.assertions.iter().filter_map(|one| one.reference.parse().ok()) {
-            stories.extend(reading.named(&reference)?.iter().map(|found| story(&reading, roster, lists, found)));
+        if let Some(found) = teller.reading.named(&reference)? {
+            value = value_of(&found.record).cloned();
+            records.push(teller.story(&found)?);
         }
+    } else {
+        let question = Question { text: Some(text.to_owned()), all: true, limit: super::VALUES_DEFAULT, ..Question::default() };
+        for found in answer(ledger, &question, now)?.values {
+            for reference in found.assertions.iter().filter_map(|one| one.reference.parse().ok()) {
+                if let Some(found) = teller.reading.named(&reference)? {
+                    records.push(teller.story(&found)?);
+                }
+            }
+        }
+        value = Observable::recognise(text).ok();
     }
-    Ok(stories)
+    let value = value.filter(|_| !records.is_empty()).map(|value| teller.value_story(&value, outlets, orders)).transpose()?;
+    Ok(Explanation { value, records })
 }
 
-fn story(reading: &Reading<'_>, roster: &Roster, lists: &Lists, found: &super::Found) -> Story {
-    let entry = &found.batch.entry;
-    let through = match <[u8; 32]>::try_from(entry.from.as_slice()) {
-        Err(_) => "this node".to_owned(),
-        Ok(key) => roster
-            .node(&key, entry.received)
-            .map_or_else(|| format!("node {}", hex::encode(key)), |node| format!("{}'s node `{}`", node.member, node.node)),
-    };
-    let signed_by = crate::envelope::SignedHead::open(&entry.head, &roster.federation());
-    let on = |value: &Observable| lists.of(value).names().map(str::to_owned).collect();
-    Story {
-        about: title_of(&found.record),
-        assertion: reading.assertion(found),
-        through,
-        head_id: entry.id.to_string(),
-        signed_by: signed_by.map(|head| head.key().to_string()).unwrap_or_default(),
-        policy_hash: entry.policy.to_string(),
-        lists: crate::intake::value_of(&found.record).map(on).unwrap_or_default(),
+struct Teller<'a> {
+    reading: Reading<'a>,
+    intake: &'a Intake,
+    /// Texts of policies that judged, by the hash of the whole.
+    texts: HashMap<Hash, BTreeMap<String, String>>,
+    now: Timestamp,
+}
+
+impl Teller<'_> {
+    fn story(&mut self, found: &Found) -> Result<Story, LedgerError> {
+        let (entry, roster) = (&found.batch.entry, &self.intake.roster);
+        let through = match <[u8; 32]>::try_from(entry.from.as_slice()) {
+            Err(_) => "this node".to_owned(),
+            Ok(key) => roster
+                .node(&key, entry.received)
+                .map_or_else(|| format!("node {}", hex::encode(key)), |node| format!("{}'s node `{}`", node.member, node.node)),
+        };
+        let signed_by = crate::envelope::SignedHead::open(&entry.head, &roster.federation());
+        let source = found.defaults.as_ref().and_then(|defaults| defaults.source.as_ref());
+        let named = |source: &crate::record::Source| {
+            let parts = [&source.organisation, &source.url, &source.external_id];
+            parts.into_iter().flatten().cloned().collect::<Vec<_>>().join(", ")
+        };
+        Ok(Story {
+            about: title_of(&found.record),
+            assertion: self.reading.assertion(found),
+            source: source.map_or("not said, so it corroborates nothing".to_owned(), named),
+            through,
+            head_id: entry.id.to_string(),
+            signed_by: signed_by.map(|head| head.key().to_string()).unwrap_or_default(),
+            policy_hash: entry.policy.to_string(),
+            decisions: self.decisions(found)?,
+            shared: self.shared(found),
+        })
+    }
+
+    fn decisions(&mut self, found: &Found) -> Result<Vec<DecisionStory>, LedgerError> {
+        let (batch, index) = (&found.batch, found.reference.index);
+        let mut decisions = Vec::new();
+        let first = (batch.entry.received, None, batch.entry.policy, batch.first_outcome(index));
+        let later = batch.later.get(&index).into_iter().flatten();
+        let later = later.map(|one| (one.at, one.by.clone(), one.policy, one.line.clone()));
+        for (at, by, policy, line) in std::iter::once(first).chain(later) {
+            let OutcomeLine::Judged { judgement, .. } = line else { continue };
+            let texts = self.texts(policy)?;
+            let policies = judgement.policies.iter().filter_map(|id| Some((id.clone(), texts.get(id)?.clone()))).collect();
+            decisions.push(DecisionStory { at: at.to_string(), by, sentence: judgement.sentence(), policies });
+        }
+        Ok(decisions)
+    }
+
+    fn texts(&mut self, hash: Hash) -> Result<&BTreeMap<String, String>, LedgerError> {
+        if !self.texts.contains_key(&hash) {
+            let entry = self.reading.ledger.policy(hash)?;
+            self.texts.insert(hash, entry.map(|entry| policy_texts(&entry.pieces)).unwrap_or_default());
+        }
+        Ok(self.texts.entry(hash).or_default())
+    }
+
+    /// Who may have it by charter and audience, and who of them our `share` policies would leave out.
+    fn shared(&self, found: &Found) -> SharedStory {
+        let (roster, head) = (&self.intake.roster, &found.batch.head);
+        let matter = Matter::new(self.intake, head, self.now);
+        let nothing = Default::default();
+        let defaults = found.defaults.as_deref().unwrap_or(&nothing);
+        let nobody = std::collections::BTreeSet::new();
+        let ends = matter.ends(&found.record, defaults);
+        let mut shared = SharedStory::default();
+        for member in roster.charter().charter().members.iter().filter(|member| member.id != head.member) {
+            let standing = roster.standing(&member.id, self.now);
+            let reader = Party { id: &member.id, kind: member.kind, country: member.country.as_deref(), standing: standing.name() };
+            let why = match crate::policy::may_send(roster, head, &member.id, self.now) {
+                Err(why) => Some(why.to_string()),
+                Ok(()) => matter
+                    .case(&found.record, defaults, ends, &nobody, 0, |case| self.intake.policy.shares(case, &reader))
+                    .filter(|permission| !permission.permitted)
+                    .map(|permission| format!("our policy would withhold it: {}", permission.because())),
+            };
+            match why {
+                None => shared.with.push(member.id.to_string()),
+                Some(why) => shared.not.entry(why).or_default().push(member.id.to_string()),
+            }
+        }
+        shared
+    }
+
+    fn value_story(&mut self, value: &Observable, outlets: &[Outlet], orders: &Orders) -> Result<ValueStory, LedgerError> {
+        let assessed = self.reading.assess(self.intake, value)?;
+        let source = |claim: &crate::policy::Claim| SourceLine {
+            member: claim.member.to_string(),
+            source: claim.standpoint.sentence(),
+            confidence: claim.confidence,
+            disputed: claim.disputed,
+        };
+        let mut stories = Vec::new();
+        for outlet in outlets {
+            let (permitted, why) = match self.reading.prospect(self.intake, &assessed, outlet, orders) {
+                Prospect::Permitted(by) => (true, by.first().map(|one| one.permission.because()).unwrap_or_default()),
+                Prospect::Protected(lists) => (false, format!("never enforced: it is protected by {}", lists.join(", "))),
+                Prospect::Unfit(why) => (false, why.to_string()),
+                Prospect::Denied(permission) => (false, permission.because()),
+                Prospect::Nothing => (false, "nothing that counts asserts it".to_owned()),
+            };
+            let mode = match (permitted, orders.outlet_mode(&outlet.name), orders.outlet_stopped(&outlet.name)) {
+                (true, _, Some(scope)) => format!("; but an operator stopped {scope}"),
+                (true, Mode::Monitor, _) => "; but the outlet is in monitor mode".to_owned(),
+                _ => String::new(),
+            };
+            stories.push(OutletStory { outlet: outlet.name.clone(), permitted, why: format!("{why}{mode}") });
+        }
+        Ok(ValueStory {
+            value: value.to_string(),
+            defanged: value.defanged(),
+            confidence: assessed.confidence(self.now),
+            origins: assessed.origins,
+            sources: assessed.claims.iter().map(source).collect(),
+            disputed_by: assessed.disputed_by.iter().map(ToString::to_string).collect(),
+            lists: self.intake.lists.of(value).lists().map(|list| format!("{} ({})", list.name, list.role)).collect(),
+            outlets: stories,
+        })
     }
 }

@@ -11,6 +11,7 @@
 
 mod charter;
 mod command_line;
+mod enforcing;
 mod federation;
 mod gossip_traps;
 mod hostile_bytes;
