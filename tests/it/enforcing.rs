@@ -274,6 +274,17 @@ fn what_is_held_waits_for_a_person_and_is_judged_again_when_the_policy_changes()
 }
 
 #[test]
+fn what_is_held_and_nobody_decides_is_refused_when_its_time_is_over() {
+    let pair = Pair::new("[[lists]]\nname = \"ours\"\nfile = \"lists/ours.txt\"\nrole = \"own\"\n");
+    pair.write("lists/ours.txt", "agency.example\n");
+    pair.write("node.toml", &pair.read("node.toml").replace("hold_days = 30", "hold_days = 0"));
+    pair.start();
+    pair.publish(&["a.agency.example"], &[]);
+    until("it to be refused", || stdout(&huecry(&pair.agency(), &["explain", "a.agency.example"])).contains("rule:held-too-long"));
+    assert_eq!(code(&huecry(&pair.agency(), &["held", "list"])), 1);
+}
+
+#[test]
 fn p_06_a_policy_that_does_not_read_keeps_the_last_good_one_and_opens_nothing() {
     let pair = Pair::new("[policy]\ntrust = \"trust.toml\"\n");
     // The table [policy] is there already; a person would have put the key into it.

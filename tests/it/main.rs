@@ -20,6 +20,7 @@ mod manual;
 mod membership;
 mod oddities;
 mod partnership;
+mod poison;
 mod snapshots;
 mod source;
 mod standards;

@@ -26,6 +26,7 @@ use std::{
     net::IpAddr,
     sync::atomic::{AtomicU64, Ordering},
 };
+use unicode_security::{MixedScript as _, skeleton};
 
 /// Most lists a node may load: their names are a number of 16 bits in the tables, and people have to know them.
 pub const LISTS_MAX: usize = 1_024;
@@ -112,7 +113,7 @@ impl Sets {
     }
 }
 
-/// Every loaded list, and the three that are built in.
+/// Every loaded list, and the five that are built in.
 pub struct Lists {
     lists: Vec<List>,
     missing: Vec<MissingList>,
@@ -210,9 +211,14 @@ const RESERVED_NAMES: [&str; 8] = ["localhost", "local", "internal", "home.arpa"
 const DOCUMENTATION_NETWORKS: [&str; 5] = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20"];
 const DOCUMENTATION_NAMES: [&str; 5] = ["example", "test", "example.com", "example.net", "example.org"];
 
-/// Built-in lists come first; the last of them is the Public Suffix List, which is asked and not stored.
-const BUILT_IN: usize = 3;
-const PUBLIC_SUFFIX: ListNumber = 2;
+/// Root servers, public resolvers, time: protected before any list is loaded.
+const INFRASTRUCTURE: &str = include_str!("../../../node-config/lists/internet-infrastructure.txt");
+
+/// Built-in lists come first; the last two are computed and not stored: the Public Suffix List, and names that look like
+/// others (UTS 39: a label of mixed scripts, or one that reads as ASCII and is not).
+const BUILT_IN: usize = 5;
+const PUBLIC_SUFFIX: ListNumber = 3;
+const LOOK_ALIKE: ListNumber = 4;
 
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
@@ -230,10 +236,14 @@ impl Default for Lists {
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
         };
         // Documentation clears nothing: blocking it harms nobody, and a newcomer practises with it.
+        let lines = |text: &'static str| text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let (addresses, names): (Vec<&str>, Vec<&str>) = lines(INFRASTRUCTURE).partition(|line| file::network(line).is_some());
         let built_in: [(&str, ListRole, &[&str], &[&str]); BUILT_IN] = [
             ("private-and-reserved", ListRole::Clears, &RESERVED_NETWORKS, &RESERVED_NAMES),
             ("documentation", ListRole::Notes, &DOCUMENTATION_NETWORKS, &DOCUMENTATION_NAMES),
+            ("internet-infrastructure", ListRole::Clears, &addresses, &names),
             ("public-suffix", ListRole::Clears, &[], &[]),
+            ("look-alike", ListRole::Notes, &[], &[]),
         ];
         for (name, role, networks, names) in built_in {
             let networks = networks.iter().filter_map(|text| file::network(text)).map(Entry::Network);
@@ -397,6 +407,9 @@ impl Lists {
         if suffix == host.len() && host.contains('.') {
             found.numbers.push(PUBLIC_SUFFIX);
         }
+        if host.contains("xn--") && host.split('.').any(looks_alike) {
+            found.numbers.push(LOOK_ALIKE);
+        }
         if let Some(sets) = self.names.get(host) {
             found.numbers.extend_from_slice(self.sets.get(sets.exact));
             found.numbers.extend_from_slice(self.sets.get(sets.below));
@@ -434,6 +447,12 @@ impl ListRole {
     }
 }
 
+/// Whether a label in punycode is made to be taken for another.
+fn looks_alike(label: &str) -> bool {
+    let Some(unicode) = label.strip_prefix("xn--").and_then(idna::punycode::decode_to_string) else { return false };
+    !unicode.is_single_script() || skeleton(&unicode).all(|char| char.is_ascii())
+}
+
 /// First and last address of a network, IPv4 mapped into IPv6 so that one table serves both.
 fn bounds(net: IpNet) -> Bounds {
     let number = |address: IpAddr| match address {
@@ -466,12 +485,15 @@ mod tests {
         for text in
             ["10.1.2.3", "127.0.0.1", "http://192.168.1.1/x", "224.0.0.1", "[fe80::1]:80", "10.0.0.0/8", "8.0.0.0/5", "printer.local"]
         {
-            assert_eq!(on(&lists, text), ["private-and-reserved"], "{text}");
+            assert_eq!(on(&lists, text)[0], "private-and-reserved", "{text}");
         }
         assert_eq!(on(&lists, "192.0.2.7"), ["documentation"]);
         assert_eq!(on(&lists, "evil.example"), ["documentation"]);
         assert_eq!(on(&lists, "co.uk"), ["public-suffix"]);
-        assert!(on(&lists, "8.8.8.8").is_empty());
+        assert!(on(&lists, "8.8.8.7").is_empty());
+        for text in ["8.8.8.8", "8.8.8.0/24", "a.root-servers.net", "2001:4860:4860::8888"] {
+            assert_eq!(on(&lists, text), ["internet-infrastructure"], "{text}");
+        }
     }
 
     #[test]
@@ -506,6 +528,20 @@ mod tests {
         assert!(on(&lists, "evil.co.uk").is_empty());
         assert_eq!(on(&lists, "www.google.com"), ["good"]);
         assert_eq!(on(&lists, "mail.agency.gov.sg"), ["ours"], "what is ours is ours, whatever the suffix list says");
+    }
+
+    #[test]
+    fn d_05_a_name_that_looks_like_another_is_flagged_and_shown_as_punycode() {
+        let lists = Lists::default();
+        // Cyrillic letters among Latin ones, and a name wholly of Cyrillic letters that reads as Latin.
+        for text in ["p\u{430}ypal.org", "\u{440}\u{430}\u{443}\u{440}\u{430}l.org", "\u{441}\u{430}\u{440}\u{435}.org"] {
+            let value = Observable::recognise(text).unwrap();
+            assert!(value.to_string().starts_with("xn--") && value.to_string().is_ascii(), "{value}");
+            assert_eq!(lists.of(&value).names().collect::<Vec<_>>(), ["look-alike"], "{text}");
+        }
+        for text in ["m\u{fc}nchen.org", "\u{43f}\u{440}\u{438}\u{43c}\u{435}\u{440}.org", "\u{4f8b}.org", "plain.org"] {
+            assert!(on(&lists, text).is_empty(), "{text}");
+        }
     }
 
     #[test]
