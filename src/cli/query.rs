@@ -62,8 +62,12 @@ fn show(context: &Context, value: &Value) {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let origins: Vec<&str> = value.get("origins").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let confidence = value.get("confidence").and_then(Value::as_u64).unwrap_or_default();
+    let number = |name: &str| value.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let independent = if origins.len() > 1 { format!(" ({} independent)", number("independent")) } else { String::new() };
+    let disputed: Vec<&str> = value.get("disputed_by").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let disputed = if disputed.is_empty() { String::new() } else { format!("  called a false positive by {}", disputed.join(", ")) };
     context.screen.line(&format!(
-        "{}  {}  {}  confidence {confidence}  asserted by {}",
+        "{}  {}  {}  confidence {confidence}  asserted by {}{independent}{disputed}",
         text(value, "defanged"),
         text(value, "type"),
         text(value, "tlp"),

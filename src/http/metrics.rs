@@ -20,6 +20,12 @@ struct Labelled {
     what: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfOutlet {
+    outlet: String,
+    stage: String,
+}
+
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -68,6 +74,24 @@ pub(super) async fn metrics(State(local): State<Local>) -> impl IntoResponse {
         records.get_or_create(&Labelled { what: what.to_owned() }).set(number(value));
     }
     registry.register("records", "Records by verdict", records);
+    gauge(&mut registry, "policy_alarms", "Files of policies and lists that do not read", number(local.current.alarms().len() as u64));
+    let lines = Family::<OfOutlet, Gauge>::default();
+    let stopped = Family::<Labelled, Gauge>::default();
+    for outlet in local.enforcer.outlets() {
+        let sum = |of: fn(&crate::enforce::StageCounts) -> usize| outlet.origins.iter().map(|one| of(&one.counts) as u64).sum();
+        let stages: [(&str, u64); 4] = [
+            ("exported", outlet.lines as u64),
+            ("enforced", sum(|counts| counts.enforced)),
+            ("staged", sum(|counts| counts.staged)),
+            ("monitored", sum(|counts| counts.monitored)),
+        ];
+        for (stage, value) in stages {
+            lines.get_or_create(&OfOutlet { outlet: outlet.name.clone(), stage: stage.to_owned() }).set(number(value));
+        }
+        stopped.get_or_create(&Labelled { what: outlet.name.clone() }).set(outlet.stopped.is_some().into());
+    }
+    registry.register("outlet_lines", "Lines of an outlet by stage; exported is what stands in its file", lines);
+    registry.register("outlet_stopped", "1 while an operator has stopped the outlet", stopped);
     let mut text = String::new();
     // INVARIANT: writing to a String cannot fail.
     let _infallible = encode(&mut text, &registry);

@@ -355,7 +355,13 @@ async fn ask(
 ) -> Result<Json<query::Answer>, ApiError> {
     let mut question = parameters.question()?;
     question.tlp_max = Some(question.tlp_max.map_or(operator.clearance, |tlp| tlp.min(operator.clearance)));
-    blocking(move || Ok(query::answer(&local.ledger, &question, local.clock.now())?)).await.map(Json)
+    blocking(move || {
+        let now = local.clock.now();
+        let mut answer = query::answer(&local.ledger, &question, now)?;
+        query::weigh(&mut answer, &local.ledger, &local.current.get(), operator.clearance, now)?;
+        Ok(Json(answer))
+    })
+    .await
 }
 
 #[derive(Deserialize)]
@@ -378,13 +384,8 @@ async fn explain(
 ) -> Result<Json<ExplainReply>, ApiError> {
     blocking(move || {
         let (intake, orders, outlets) = (local.current.get(), local.enforcer.orders(), local.enforcer.specs());
-        let mut story = query::explain(&local.ledger, &intake, &outlets, &orders, &parameters.what, local.clock.now())?;
-        // Above the asker's clearance there is nothing, as if it did not exist: with a hidden record, no sum over all of them.
-        let all = story.records.len();
-        story.records.retain(|story| Tlp::parse(&story.assertion.tlp).is_ok_and(|tlp| tlp <= operator.clearance));
-        if story.records.len() < all {
-            story.value = None;
-        }
+        let (what, now) = (&parameters.what, local.clock.now());
+        let story = query::explain(&local.ledger, &intake, &outlets, &orders, what, operator.clearance, now)?;
         let value = story.value.as_ref().and_then(|value| crate::record::Observable::recognise(&value.value).ok());
         let lines = value.map(|value| local.enforcer.hitting(&value)).unwrap_or_default();
         Ok(ExplainReply { story, lines })

@@ -16,7 +16,7 @@ use crate::{
     ledger::{Ledger, LedgerError, Place, Touched},
     policy::Permission,
     query::{Prospect, Reading, value_behind},
-    record::{HOUR_MS, MemberId, Observable, Record, RecordRef, Timestamp},
+    record::{HOUR_MS, MemberId, Observable, Record, RecordRef, Timestamp, Tlp},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -264,7 +264,7 @@ impl Enforcer {
 
     fn consider(&self, reading: &mut Reading<'_>, value: &Observable, places: &[Place]) -> Result<(), LedgerError> {
         let (intake, now) = (self.shared.current.get(), self.shared.clock.now());
-        let assessed = reading.assess_at(&intake, value, places)?;
+        let assessed = reading.assess_at(&intake, value, places, Tlp::Red)?;
         let may_add = intake.lists.can_clear();
         let mut desk = held(&self.shared.desk);
         let Desk { orders, outlets } = &mut *desk;

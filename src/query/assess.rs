@@ -7,13 +7,13 @@
 //!
 //! The enforcer acts on this and `explain` tells it, so that they never differ.
 
-use super::{Found, Reading, Standing};
+use super::{Answer, Found, Reading, Standing};
 use crate::{
     enforce::{Behind, Orders, Outlet, Proposal, Unfit},
     intake::{Intake, Known as _, Matter},
-    ledger::{LedgerError, OutcomeLine, Place, SCAN_ROWS_MAX, exactly},
+    ledger::{Ledger, LedgerError, OutcomeLine, Place, SCAN_ROWS_MAX, exactly},
     policy::{CLAIMS_MAX, CONFIDENCE_UNSAID, Claim, Confidence, OutletName, Permission, Standpoint, effective_confidence, independent},
-    record::{Indicator, MemberId, Observable, ObservableType, Record, RecordRef, Scope, Timestamp, Use},
+    record::{Indicator, MemberId, Observable, ObservableType, Record, RecordRef, Scope, Timestamp, Tlp, Use},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -64,14 +64,15 @@ impl Reading<'_> {
         Ok(rows.into_iter().map(|row| row.place).collect())
     }
 
-    /// Weighs everything that is asserted about exactly `value`.
-    pub fn assess(&mut self, intake: &Intake, value: &Observable) -> Result<Assessment, LedgerError> {
+    /// Weighs everything that is asserted about exactly `value`, up to a marking: what somebody may not see must not show
+    /// in a sum either.
+    pub fn assess(&mut self, intake: &Intake, value: &Observable, tlp_max: Tlp) -> Result<Assessment, LedgerError> {
         let places = self.places(value)?;
-        self.assess_at(intake, value, &places)
+        self.assess_at(intake, value, &places, tlp_max)
     }
 
     /// As [`Self::assess`], for one who knows the places already.
-    pub fn assess_at(&mut self, intake: &Intake, value: &Observable, places: &[Place]) -> Result<Assessment, LedgerError> {
+    pub fn assess_at(&mut self, intake: &Intake, value: &Observable, places: &[Place], tlp_max: Tlp) -> Result<Assessment, LedgerError> {
         let mut all = Assessment {
             value: value.clone(),
             supports: Vec::new(),
@@ -84,7 +85,7 @@ impl Reading<'_> {
             let Some(found) = self.found(*place)? else { continue };
             let Record::Indicator(indicator) = &found.record else { continue };
             // Names that reverse alike share a prefix; the record says which value it is about.
-            if indicator.value != *value {
+            if indicator.value != *value || found.batch.head.tlp > tlp_max {
                 continue;
             }
             all.behind.push(Behind { record: found.reference.clone(), report: found.report.clone() });
@@ -150,13 +151,12 @@ impl Reading<'_> {
 
     fn permission(&self, intake: &Intake, assessed: &Assessment, support: &Support, outlet: &Outlet) -> Arc<Permission> {
         let found = &support.found;
-        let nothing = Default::default();
-        let defaults = found.defaults.as_deref().unwrap_or(&nothing);
+        let defaults = found.lent();
         let name = OutletName { name: &outlet.name, kind: outlet.kind };
         let matter = Matter::new(intake, &found.batch.head, self.now);
         let disputed = self.ledger.disputed_by(Some(&assessed.value), &found.reference, self.now);
         let asked =
-            matter.case(&found.record, defaults, support.ends, &disputed, assessed.origins, |case| intake.policy.enforces(case, name));
+            matter.case(&found.record, &defaults, support.ends, &disputed, assessed.origins, |case| intake.policy.enforces(case, name));
         asked.unwrap_or_else(|| Arc::new(Permission::refused("stranger", "its author is no member any more")))
     }
 }
@@ -180,6 +180,20 @@ fn usage_of(found: &Found) -> Use {
     own.or(found.defaults.as_ref().and_then(|defaults| defaults.usage)).unwrap_or(Use::Context)
 }
 
+/// Weighs every value of an answer: independent sources, disputes, effective confidence. Only what is marked up to `tlp_max`
+/// counts.
+pub fn weigh(answer: &mut Answer, ledger: &Ledger, intake: &Intake, tlp_max: Tlp, now: Timestamp) -> Result<(), LedgerError> {
+    let mut reading = Reading::new(ledger, now);
+    for line in &mut answer.values {
+        let Some(value) = line.observable() else { continue };
+        let assessed = reading.assess(intake, &value, tlp_max)?;
+        line.independent = assessed.origins;
+        line.disputed_by = assessed.disputed_by.iter().map(ToString::to_string).collect();
+        line.confidence = assessed.confidence(now).value;
+    }
+    Ok(())
+}
+
 impl Reading<'_> {
     /// What the policies in force make of a record that was judged before, if that is another judgement. `None` also for
     /// what was withdrawn, set aside, never judged, or decided by a person.
@@ -200,14 +214,13 @@ impl Reading<'_> {
         if !judged || found.withdrawn.is_some() || found.batch.aside.is_some() {
             return None;
         }
-        let nothing = Default::default();
-        let defaults = found.defaults.as_deref().unwrap_or(&nothing);
+        let defaults = found.lent();
         let disputed = self.ledger.disputed_by(crate::intake::value_of(&found.record), &found.reference, self.now);
         let at = match at {
             As::Now => self.now,
             As::Then => found.batch.entry.received,
         };
-        let (judgement, ends) = Matter::new(intake, &found.batch.head, at).judge(&found.record, defaults, &disputed);
+        let (judgement, ends) = Matter::new(intake, &found.batch.head, at).judge(&found.record, &defaults, &disputed);
         Some(OutcomeLine::Judged { judgement: (*judgement).clone(), ends })
     }
 }

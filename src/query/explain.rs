@@ -7,7 +7,7 @@ use crate::{
     intake::{Intake, Matter, value_of},
     ledger::{Ledger, LedgerError, OutcomeLine},
     policy::{Confidence, Party, policy_texts},
-    record::{Observable, RecordRef, Timestamp},
+    record::{Observable, RecordRef, Timestamp, Tlp},
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -93,24 +93,27 @@ pub struct SharedStory {
     pub not: BTreeMap<String, Vec<String>>,
 }
 
-/// Explains a record by its name, or all records about a value. Empty when nothing is held about it.
+/// Explains a record by its name, or all records about a value, up to a marking: what is above it is as if it did not
+/// exist. Empty when nothing is held.
 pub fn explain(
     ledger: &Ledger,
     intake: &Intake,
     outlets: &[Outlet],
     orders: &Orders,
     text: &str,
+    tlp_max: Tlp,
     now: Timestamp,
 ) -> Result<Explanation, QueryError> {
-    let mut teller = Teller { reading: Reading::new(ledger, now), intake, texts: HashMap::new(), now };
+    let mut teller = Teller { reading: Reading::new(ledger, now), intake, texts: HashMap::new(), tlp_max, now };
     let (mut records, mut value) = (Vec::new(), None);
     if let Ok(reference) = text.parse::<RecordRef>() {
-        if let Some(found) = teller.reading.named(&reference)? {
+        if let Some(found) = teller.reading.named(&reference)?.filter(|found| found.batch.head.tlp <= tlp_max) {
             value = value_of(&found.record).cloned();
             records.push(teller.story(&found)?);
         }
     } else {
-        let question = Question { text: Some(text.to_owned()), all: true, limit: super::VALUES_DEFAULT, ..Question::default() };
+        let (asked, limit) = (Some(text.to_owned()), super::VALUES_DEFAULT);
+        let question = Question { text: asked, all: true, limit, tlp_max: Some(tlp_max), ..Question::default() };
         for found in answer(ledger, &question, now)?.values {
             for reference in found.assertions.iter().filter_map(|one| one.reference.parse().ok()) {
                 if let Some(found) = teller.reading.named(&reference)? {
@@ -129,6 +132,7 @@ struct Teller<'a> {
     intake: &'a Intake,
     /// Texts of policies that judged, by the hash of the whole.
     texts: HashMap<Hash, BTreeMap<String, String>>,
+    tlp_max: Tlp,
     now: Timestamp,
 }
 
@@ -187,10 +191,9 @@ impl Teller<'_> {
     fn shared(&self, found: &Found) -> SharedStory {
         let (roster, head) = (&self.intake.roster, &found.batch.head);
         let matter = Matter::new(self.intake, head, self.now);
-        let nothing = Default::default();
-        let defaults = found.defaults.as_deref().unwrap_or(&nothing);
+        let defaults = found.lent();
         let nobody = std::collections::BTreeSet::new();
-        let ends = matter.ends(&found.record, defaults);
+        let ends = matter.ends(&found.record, &defaults);
         let mut shared = SharedStory::default();
         for member in roster.charter().charter().members.iter().filter(|member| member.id != head.member) {
             let standing = roster.standing(&member.id, self.now);
@@ -198,7 +201,7 @@ impl Teller<'_> {
             let why = match crate::policy::may_send(roster, head, &member.id, self.now) {
                 Err(why) => Some(why.to_string()),
                 Ok(()) => matter
-                    .case(&found.record, defaults, ends, &nobody, 0, |case| self.intake.policy.shares(case, &reader))
+                    .case(&found.record, &defaults, ends, &nobody, 0, |case| self.intake.policy.shares(case, &reader))
                     .filter(|permission| !permission.permitted)
                     .map(|permission| format!("our policy would withhold it: {}", permission.because())),
             };
@@ -211,7 +214,7 @@ impl Teller<'_> {
     }
 
     fn value_story(&mut self, value: &Observable, outlets: &[Outlet], orders: &Orders) -> Result<ValueStory, LedgerError> {
-        let assessed = self.reading.assess(self.intake, value)?;
+        let assessed = self.reading.assess(self.intake, value, self.tlp_max)?;
         let source = |claim: &crate::policy::Claim| SourceLine {
             member: claim.member.to_string(),
             source: claim.standpoint.sentence(),

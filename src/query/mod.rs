@@ -129,9 +129,20 @@ pub struct ValueAnswer {
     pub kind: String,
     /// Members that assert it, shown ones only.
     pub origins: Vec<String>,
+    /// How many of them are independent sources.
+    pub independent: u32,
+    pub disputed_by: Vec<String>,
+    /// The effective one: worn by time, raised by independent sources, halved by disputes.
     pub confidence: u8,
     pub tlp: String,
     pub assertions: Vec<Assertion>,
+}
+
+impl ValueAnswer {
+    /// The value itself.
+    fn observable(&self) -> Option<Observable> {
+        self.kind.parse::<crate::record::TypeName>().ok()?.read(&self.value).ok()
+    }
 }
 
 /// An answer.
@@ -160,6 +171,17 @@ pub struct Found {
     pub defaults: Option<Arc<Defaults>>,
     pub report: Option<RecordRef>,
     pub withdrawn: Option<Withdrawn>,
+}
+
+impl Found {
+    /// What its report lends it; a report lends to itself what it lends to others. As at the door.
+    pub fn lent(&self) -> Arc<Defaults> {
+        match (&self.record, &self.defaults) {
+            (Record::Report(report), _) => Arc::new(Defaults::of(report)),
+            (_, Some(defaults)) => Arc::clone(defaults),
+            (_, None) => Arc::default(),
+        }
+    }
 }
 
 impl<'a> Reading<'a> {
@@ -383,6 +405,8 @@ fn grouped(value: &Observable, assertions: Vec<Assertion>) -> ValueAnswer {
         defanged: value.defanged(),
         kind: value.other().map_or_else(|| value.kind().to_string(), |name| format!("other:{name}")),
         origins: origins.into_iter().collect(),
+        independent: 0,
+        disputed_by: Vec::new(),
         confidence: shown().map(|one| one.confidence).max().unwrap_or(0),
         tlp: strictest.map(Tlp::label).unwrap_or_default(),
         assertions,

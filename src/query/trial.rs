@@ -9,7 +9,7 @@ use crate::{
     intake::{Intake, Known as _, Matter, value_of},
     ledger::{Ledger, LedgerError, OutcomeLine},
     policy::{OutletName, Verdict},
-    record::{Indicator, MemberId, ObservableType, Record, Timestamp, Use},
+    record::{Indicator, MemberId, ObservableType, Record, Timestamp, Tlp, Use},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -195,7 +195,7 @@ fn compare_enforce(
         // Corroboration is looked up only where it would make a difference.
         let differs = |intake: &Intake| intake.policy.asks_for_origins() && one(intake, 1) != one(intake, u32::MAX);
         if origins.is_none() && (differs(in_force) || differs(draft)) {
-            let Assessment { origins: counted, .. } = reading.assess(in_force, &indicator.value)?;
+            let Assessment { origins: counted, .. } = reading.assess(in_force, &indicator.value, Tlp::Red)?;
             origins = Some(counted);
         }
         let count = origins.unwrap_or(1);
@@ -218,12 +218,11 @@ fn usage(indicator: &Indicator, found: &Found) -> Use {
 
 fn permitted(reading: &Reading<'_>, intake: &Intake, found: &Found, outlet: &Outlet, origins: u32) -> bool {
     let OutcomeLine::Judged { ends, .. } = &found.outcome else { return false };
-    let nothing = Default::default();
-    let defaults = found.defaults.as_deref().unwrap_or(&nothing);
+    let defaults = found.lent();
     let disputed = reading.ledger.disputed_by(value_of(&found.record), &found.reference, reading.now);
     let name = OutletName { name: &outlet.name, kind: outlet.kind };
     let matter = Matter::new(intake, &found.batch.head, reading.now);
-    let asked = matter.case(&found.record, defaults, *ends, &disputed, origins, |case| intake.policy.enforces(case, name).permitted);
+    let asked = matter.case(&found.record, &defaults, *ends, &disputed, origins, |case| intake.policy.enforces(case, name).permitted);
     asked.unwrap_or(false)
 }
 

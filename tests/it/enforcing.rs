@@ -378,6 +378,9 @@ fn a_draft_shows_what_it_would_change_before_it_does() {
     assert_eq!(done["changed"], 2);
     until("the past to be judged again", || code(&huecry(&pair.agency(), &["query", "a.example"])) == 1);
     assert_eq!(json_of(&pair.police(&["--json", "policy", "try", draft]))["changed"], 0);
+    // Tried as it stands, a policy changes nothing: reports too are judged as they were at the door.
+    let same = pair.agency().join("policy.cedar");
+    assert_eq!(json_of(&pair.police(&["--json", "policy", "try", same.to_str().unwrap()]))["changes"], serde_json::json!([]));
     // Drafts that do not read say so.
     let bad = pair.place.path().join("bad.cedar");
     std::fs::write(&bad, "permit (principal, action, resource) when { resource.tpl == \"red\" };").unwrap();

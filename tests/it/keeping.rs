@@ -173,7 +173,7 @@ fn a_withdrawal_works_from_the_next_commit_on_and_names_its_reason() {
     take(&intake(), &mut writer, &sealed(&head, 31, Domain::Head), body, at(310 * DAY_MS));
     writer.commit().unwrap();
     assert_eq!(found(&ledger, "evil.example"), 0);
-    let stories = explain(&ledger, &intake(), &[], &Orders::default(), "evil.example", at(30_000)).unwrap().records;
+    let stories = explain(&ledger, &intake(), &[], &Orders::default(), "evil.example", Tlp::Red, at(30_000)).unwrap().records;
     assert!(stories[0].assertion.reason.contains("withdrawn by its author as wrong: misread"), "{}", stories[0].assertion.reason);
     drop((ledger, writer));
     std::fs::remove_dir_all(data.path().join("state")).unwrap();

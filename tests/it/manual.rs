@@ -1,4 +1,4 @@
-//! The manual's page on membership, followed by its own text: every shell block, in order, in one directory.
+//! The manual, followed by its own text: every shell block of a page, in order, in one directory.
 
 use std::{path::Path, process::Command};
 
@@ -22,12 +22,12 @@ card_serial() { huecry --json --data "$1" card show "$2" | grep --quiet "\"seria
 charter_version() { huecry --json --data "$1" charter show | grep --quiet "\"version\":$2,"; }
 "#;
 
-#[test]
-fn the_manual_takes_stewards_from_nothing_to_five_members_and_through_their_years() {
+/// Runs a page's shell blocks; what it prints must hold every one of `words`.
+fn follow(page: &str, blocks_min: usize, words: &[&str]) {
     let place = tempfile::tempdir().unwrap();
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/manual/membership.md")).unwrap();
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/manual").join(page)).unwrap();
     let blocks: Vec<&str> = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(blocks.len() >= 9);
+    assert!(blocks.len() >= blocks_min);
     let script = format!("{HANDS}{}", blocks.concat()).replace("HUB_PORT", &crate::support::port().to_string());
     let program = Path::new(env!("CARGO_BIN_EXE_huecry")).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
@@ -43,9 +43,28 @@ fn the_manual_takes_stewards_from_nothing_to_five_members_and_through_their_year
     let output = run.stdin(std::process::Stdio::null()).output().unwrap();
     let said = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
-    for words in ["adds member `vendor-two`", "ROOT KEY REPLACED", "vendor-one-1  vendor-one  running", "may be published"] {
+    for words in words {
         assert!(said.contains(words), "{words}: {said}");
     }
+}
+
+#[test]
+fn the_manual_takes_stewards_from_nothing_to_five_members_and_through_their_years() {
+    let words = ["adds member `vendor-two`", "ROOT KEY REPLACED", "vendor-one-1  vendor-one  running", "may be published"];
+    follow("membership.md", 9, &words);
+}
+
+#[test]
+fn the_manual_takes_analysts_through_policy_outlets_and_mistakes() {
+    let words = [
+        "@id(\"trust-1-xa-police-enforces\")",
+        "exit code 2: refused, and the last good policy stays",
+        "was line 1 of",
+        "never enforced: it is protected by popular",
+        "2 of 2 cases came out as they should",
+        "enforce at resolver: permitted -> not permitted",
+    ];
+    follow("policy.md", 7, &words);
 }
 
 #[test]

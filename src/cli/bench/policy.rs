@@ -23,8 +23,6 @@ use std::{
     time::Instant,
 };
 
-/// Most values kept; the corpus has some 800,000, and the table needs no more to be true.
-const VALUES_MAX: usize = 600_000;
 /// Decisions that are timed without the memo.
 const UNCACHED: usize = 5_000;
 
@@ -86,13 +84,14 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failur
     Ok(())
 }
 
-/// Distinct values by folder of the corpus.
+/// Distinct values by folder of the corpus, in no order, as records come, and fresh in memory, as a value is that was decoded
+/// a moment ago.
 fn values(iocs: &Path) -> Result<Vec<Source>, Failure> {
     let at = |path: &Path, error: std::io::Error| Failure::environment(format!("{}: {error}", path.display()));
     let mut folders: Vec<PathBuf> =
         std::fs::read_dir(iocs).map_err(|error| at(iocs, error))?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     folders.sort();
-    let (mut sources, mut left) = (Vec::new(), VALUES_MAX);
+    let mut sources = Vec::new();
     for folder in folders {
         let mut seen = HashSet::new();
         let mut waiting = vec![folder.clone()];
@@ -100,14 +99,13 @@ fn values(iocs: &Path) -> Result<Vec<Source>, Failure> {
             if path.is_dir() {
                 let entries = std::fs::read_dir(&path).map_err(|error| at(&path, error))?;
                 waiting.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
-            } else if seen.len() < left {
+            } else {
                 read(&path, &mut seen).map_err(|error| at(&path, error))?;
             }
         }
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut values: Vec<Observable> = seen.into_iter().take(left).collect();
-        values.sort();
-        left -= values.len();
+        // A copy in the set's own order: that is none.
+        let values = seen.iter().cloned().collect();
         sources.push(Source { name, values });
     }
     Ok(sources)
@@ -181,13 +179,10 @@ impl Feeds {
 }
 
 fn decide(sources: &[Source], lists: &Lists, decisions: usize) -> Result<Figures, Failure> {
-    let sorted: Vec<&Observable> = sources.iter().flat_map(|source| &source.values).collect();
-    // In no order, as records come, and fresh in memory, as a value is that was decoded a moment ago.
-    let shuffled = (0..sorted.len()).filter_map(|number| sorted.get(number.wrapping_mul(7_919) % sorted.len()));
-    let all: Vec<Observable> = shuffled.map(|value| (*value).clone()).collect();
+    let all: Vec<&Observable> = sources.iter().flat_map(|source| &source.values).collect();
     let policy = Policy::parse("policy.cedar", Starter::National.policy()).map_err(Failure::environment)?;
     let feeds = Feeds::new()?;
-    let value = |number: usize| all.get(number % all.len().max(1));
+    let value = |number: usize| all.get(number % all.len().max(1)).copied();
     let (begun, cpu) = (Instant::now(), cpu_seconds());
     let mut accepted = 0usize;
     for number in 0..decisions {
