@@ -174,9 +174,9 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
 
 impl From<crate::node::setup::SetupError> for Failure {
     fn from(error: crate::node::setup::SetupError) -> Self {
-        use crate::node::setup::SetupError as E;
+        use crate::node::{rules::RulesError, setup::SetupError as E};
         match error {
-            E::Io { .. } | E::Ledger(_) | E::Key(_) => Self::environment(error),
+            E::Io { .. } | E::Ledger(_) | E::Key(_) | E::Rules(RulesError::Io { .. }) => Self::environment(error),
             _ => Self::usage(error),
         }
     }

@@ -112,7 +112,7 @@ fn of_file(path: &Path) -> Result<Policy, Failure> {
 }
 
 fn of_config(context: &Context) -> Result<Policy, Failure> {
-    Policy::of(rules::read_pieces(&context.data, &config(context)?, None)?).map_err(Failure::usage)
+    Policy::of(rules::read_pieces(&context.data, &config(context)?, None).map_err(Failure::usage)?).map_err(Failure::usage)
 }
 
 fn check(context: &Context, file: Option<&Path>) -> Result<(), Failure> {

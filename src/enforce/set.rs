@@ -272,7 +272,7 @@ impl OutletSet {
     }
 
     /// All lines.
-    pub fn lines(&self) -> impl Iterator<Item = (&Observable, &Line)> {
+    pub fn lines(&self) -> impl ExactSizeIterator<Item = (&Observable, &Line)> {
         self.lines.iter()
     }
 

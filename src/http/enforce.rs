@@ -4,14 +4,14 @@
 //! takes the keys of two.
 
 use super::{
-    ApiError, Local, blocking,
-    operators::{Deed, Operator},
+    ApiError, Local, at_door, blocking,
+    operators::{self, Deed, Operator},
 };
 use crate::{
     enforce::{Mode, Order, Scope},
     envelope::Class,
     node::{
-        door::{DoorError, Publication, ReportOf, Request, own_audience},
+        door::{Publication, ReportOf, Request, own_audience},
         enforcer::{HitLine, OutletLine},
     },
     record::{ChannelName, Observable, Record, RecordRef, Sighted, Sighting, SightingKind, Timestamp, UnknownName},
@@ -95,10 +95,7 @@ pub(super) async fn order(
         let (here, value) = (local.clone(), Observable::recognise(value).map_err(ApiError::bad)?);
         reply.hits = blocking(move || Ok(here.enforcer.hitting(&value))).await?;
     }
-    let (answer_to, answer) = tokio::sync::oneshot::channel();
-    let (door, request) = (local.door.clone(), Request::Order { order: order.clone(), by, reply: answer_to });
-    blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
-    answer.await.map_err(|_| DoorError::Stopping)??;
+    at_door(&local, |reply| Request::Order { order: order.clone(), by, reply }).await?;
     let here = local.clone();
     reply.outlets = blocking(move || Ok(here.enforcer.write())).await?;
     reply.took_ms = begun.elapsed().as_millis() as u64;
@@ -178,15 +175,8 @@ fn second(local: &Local, text: &str, parameters: &OrderParameters) -> Result<Vec
             "forcing a protected value takes two operators with keys of their own; name them under [[operators]] in node.toml",
         ));
     }
-    let (Some(name), Some(signature)) = (&parameters.operator, &parameters.signature) else {
-        return Err(ApiError::forbidden(
-            "forcing a protected value takes two operators: run it with --operator NAME --key FILE, each of you",
-        ));
-    };
-    let mut bytes = [0; 64];
-    hex::decode_to_slice(signature, &mut bytes).map_err(ApiError::bad)?;
-    let federation = local.current.get().roster.federation();
-    local.operators.sign(&federation, text, name, &bytes, local.clock.now())
+    let unsigned = "forcing a protected value takes two operators: run it with --operator NAME --key FILE, each of you";
+    operators::signed(local, text, parameters.operator.as_deref(), parameters.signature.as_deref(), unsigned)
 }
 
 /// An order in a few words, for the journal and for people.
@@ -246,10 +236,7 @@ async fn tell_authors(local: &Local, value: &str, reason: &str, reply: &mut Orde
             description: Some(reason.to_owned()),
         });
         let publication = Publication { channel, tlp: head.tlp, class: Class::Removal, report: ReportOf::None, records: vec![sighting] };
-        let (answer_to, answer) = tokio::sync::oneshot::channel();
-        let door = local.door.clone();
-        blocking(move || door.send(Request::Publish(publication, answer_to)).map_err(|_| DoorError::Stopping.into())).await?;
-        match answer.await.map_err(|_| DoorError::Stopping)? {
+        match at_door(local, |reply| Request::Publish(publication, reply)).await {
             Ok(done) => reply.told.extend(done.first.map(|sighting| format!("{} by {sighting}", record.feed.member))),
             // The value is unblocked all the same.
             Err(error) => reply.not_told.push(format!("{record}: {error}")),

@@ -1,13 +1,13 @@
 //! What waits for a person, at the local window: the hold queue, and disputes about what we said.
 
 use super::{
-    ApiError, Local, blocking,
+    ApiError, Local, at_door, blocking,
     operators::{Deed, Operator},
 };
 use crate::{
     intake::value_of,
     ledger::{Place, Subject},
-    node::door::{DoorError, Request},
+    node::door::Request,
     policy::Verdict,
     query::{Reading, Standing, title_of},
     record::{MemberId, ObservableType, Record, RecordRef, Sighted, Timestamp, Tlp, UnknownName},
@@ -201,12 +201,8 @@ pub(super) async fn decide(
     }
     let mut decided = 0;
     for chunk in records.chunks(DECIDE_CHUNK) {
-        let (reply, answer) = tokio::sync::oneshot::channel();
         let (records, reason, by) = (chunk.to_vec(), decision.reason.clone(), operator.name.clone());
-        let request = Request::Judge { records, verdict, reason, by, reply };
-        let door = local.door.clone();
-        blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
-        decided += answer.await.map_err(|_| DoorError::Stopping)??;
+        decided += at_door(&local, |reply| Request::Judge { records, verdict, reason, by, reply }).await?;
     }
     let deed = Deed(format!("{}s {decided} held records: {}", decision.decision, decision.reason));
     Ok((Extension(deed), Json(HeldDecided { decided })))

@@ -439,11 +439,8 @@ async fn withdraw(State(local): State<Local>, Json(parameters): Json<WithdrawPar
         return Ok(Json(WithdrawReply { withdrawn: Vec::new(), by: Vec::new(), queued }));
     }
     let withdrawn = targets.iter().map(ToString::to_string).collect();
-    let (reply, answer) = tokio::sync::oneshot::channel();
-    let request = Request::Withdraw(TakeBack { targets, reason, note: parameters.note }, reply);
-    let door = local.door.clone();
-    blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
-    let done = answer.await.map_err(|_| DoorError::Stopping)??;
+    let take_back = TakeBack { targets, reason, note: parameters.note };
+    let done = at_door(&local, |reply| Request::Withdraw(take_back, reply)).await?;
     let by = done.first.into_iter().chain(done.last).map(|one| one.to_string());
     let by: std::collections::BTreeSet<String> = by.collect();
     Ok(Json(WithdrawReply { withdrawn, by: by.into_iter().collect(), queued: None }))
@@ -470,6 +467,21 @@ fn own_targets(ledger: &Ledger, me: &MemberId, what: &[String], now: Timestamp) 
         }
     }
     Ok(targets)
+}
+
+/// Asks the door for something and waits for its answer, which comes when it is durable.
+async fn at_door<T: Send + 'static>(
+    local: &Local,
+    request: impl FnOnce(tokio::sync::oneshot::Sender<Result<T, DoorError>>) -> Request,
+) -> Result<T, DoorError> {
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let (door, request) = (local.door.clone(), request(reply));
+    // The door's queue may be full: waiting for it is no work for the runtime.
+    let sent = tokio::task::spawn_blocking(move || door.send(request).is_ok()).await;
+    if !sent.unwrap_or(false) {
+        return Err(DoorError::Stopping);
+    }
+    answer.await.map_err(|_| DoorError::Stopping)?
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Result<T, ApiError> {

@@ -127,6 +127,21 @@ impl Operators {
     }
 }
 
+/// Counts a signature that came with a request; `unsigned` is said where there is none. Answers who has signed by now.
+pub(super) fn signed(
+    local: &Local,
+    text: &str,
+    name: Option<&str>,
+    signature: Option<&str>,
+    unsigned: &str,
+) -> Result<Vec<String>, ApiError> {
+    let (Some(name), Some(signature)) = (name, signature) else { return Err(ApiError::forbidden(unsigned)) };
+    let mut bytes = [0; 64];
+    hex::decode_to_slice(signature, &mut bytes).map_err(ApiError::bad)?;
+    let federation = local.current.get().roster.federation();
+    local.operators.sign(&federation, text, name, &bytes, local.clock.now())
+}
+
 /// What an operator signs: the decision and the day, for this federation and purpose. A signature of yesterday decides
 /// nothing today.
 pub fn decision_message(federation: &FederationId, decision: &str, now: Timestamp) -> Vec<u8> {

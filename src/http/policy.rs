@@ -1,14 +1,14 @@
 //! Policies at the local window: what is in force, reading the files anew, trying a draft, judging the past again.
 
 use super::{
-    ApiError, Local, blocking,
+    ApiError, Local, at_door, blocking,
     operators::{Deed, Operator},
 };
 use crate::{
     config::Config,
     intake::Intake,
     node::{
-        door::{DoorError, Request},
+        door::Request,
         rules::{self, Draft},
     },
     policy::{MissingList, Piece, Policy},
@@ -91,12 +91,8 @@ pub(super) async fn reload(State(local): State<Local>) -> Result<impl IntoRespon
         rules::load(&here.data, &config(&here)?, in_force.as_ref()).map_err(ApiError::bad)
     })
     .await?;
-    let (reply_to, answer) = tokio::sync::oneshot::channel();
     let deed = Deed(format!("puts policy {} in force", rules.policy.hash().short()));
-    let request = Request::Rules { rules: Box::new(rules), reply: reply_to };
-    let door = local.door.clone();
-    blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
-    answer.await.map_err(|_| DoorError::Stopping)??;
+    at_door(&local, |reply| Request::Rules { rules: Box::new(rules), reply }).await?;
     Ok((Extension(deed), Json(reply(&local))))
 }
 
@@ -203,11 +199,8 @@ pub(super) async fn rejudge(
         if records.is_empty() {
             continue;
         }
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        let request = Request::Rejudge { records, by: operator.name.clone(), reply };
-        let door = local.door.clone();
-        blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
-        changed += answer.await.map_err(|_| DoorError::Stopping)??;
+        let by = operator.name.clone();
+        changed += at_door(&local, |reply| Request::Rejudge { records, by, reply }).await?;
     }
     let deed = Deed(format!("judges {looked_at} records again; {changed} changed"));
     Ok((Extension(deed), Json(serde_json::json!({ "records": looked_at, "changed": changed }))))

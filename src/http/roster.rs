@@ -1,14 +1,14 @@
 //! Who may speak, at the local window: the documents in force, and new ones from a person.
 
 use super::{
-    ApiError, Local, blocking,
-    operators::{Deed, Operator},
+    ApiError, Local, at_door, blocking,
+    operators::{self, Deed, Operator},
 };
 use crate::{
     charter::Roster,
     intake::Known as _,
     ledger::{AsideLine, QuarantineStep},
-    node::door::{DoorError, Request},
+    node::door::Request,
     record::{FeedId, UnknownName},
 };
 use axum::{
@@ -83,11 +83,8 @@ pub(super) async fn document(
 ) -> Result<impl IntoResponse, ApiError> {
     let kind = if parameters.document == crate::node::door::document::CHARTER { "charter" } else { "card" };
     let deed = Deed(format!("puts a {kind} in force, SHA-256 {}", crate::envelope::Hash::of(&body)));
-    let (reply, answer) = tokio::sync::oneshot::channel();
-    let request = Request::Document { document: parameters.document, bytes: body.to_vec(), reply: Some(reply) };
-    let door = local.door.clone();
-    blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
-    answer.await.map_err(|_| DoorError::Stopping)??;
+    let (document, bytes) = (parameters.document, body.to_vec());
+    at_door(&local, |reply| Request::Document { document, bytes, reply: Some(reply) }).await?;
     Ok((Extension(deed), Json(json!({ "taken": true }))))
 }
 
@@ -129,13 +126,9 @@ fn decided_by(local: &Local, operator: &Operator, parameters: &QuarantineParamet
     if parameters.decision != "release" || !local.operators.two_needed() {
         return Ok(vec![operator.name.clone()]);
     }
-    let (Some(name), Some(signature)) = (&parameters.operator, &parameters.signature) else {
-        return Err(ApiError::forbidden("a release needs two operators with their own keys; run it with --operator NAME --key FILE"));
-    };
-    let mut bytes = [0; 64];
-    hex::decode_to_slice(signature, &mut bytes).map_err(ApiError::bad)?;
-    let federation = local.current.get().roster.federation();
-    local.operators.sign(&federation, &decision_text(&parameters.feed), name, &bytes, local.clock.now())
+    let unsigned = "a release needs two operators with their own keys; run it with --operator NAME --key FILE";
+    let text = decision_text(&parameters.feed);
+    operators::signed(local, &text, parameters.operator.as_deref(), parameters.signature.as_deref(), unsigned)
 }
 
 /// What operators sign when they release a feed from quarantine.
@@ -165,10 +158,6 @@ pub(super) async fn decide(
         return Ok((Extension(deed), Json(json!({ "decided": false, "signed": names }))));
     }
     let deed = Deed(format!("decides for {}: {} {feed} from quarantine", names.join(" and "), parameters.decision));
-    let (reply, answer) = tokio::sync::oneshot::channel();
-    let request = Request::Quarantine { feed, step, by: names.join("+"), reply };
-    let door = local.door.clone();
-    blocking(move || door.send(request).map_err(|_| DoorError::Stopping.into())).await?;
-    answer.await.map_err(|_| DoorError::Stopping)??;
+    at_door(&local, |reply| Request::Quarantine { feed, step, by: names.join("+"), reply }).await?;
     Ok((Extension(deed), Json(json!({ "decided": true, "signed": names }))))
 }

@@ -5,9 +5,10 @@
 //! operator -order-> door (journal) -> Enforcer::obey -> exports written before the operator is answered
 //! ```
 //!
-//! An export is `outlets/NAME.list`, a value a line, and `outlets/NAME.lines.jsonl`, which says of every line by which
-//! record and policy it stands there. Each is written aside, read back, and renamed. After a restart the lines are read back
-//! from there; lost, they begin as new ones, within the hour's room.
+//! An export is `outlets/NAME.list`, a value a line, written aside, read back, and renamed at every change. Beside it
+//! `outlets/NAME.lines.jsonl` says of every line, enforced or not, by which record and policy it stands there; it is ten times
+//! as long and follows within half a minute. After a restart the lines are read back from there; lost, they begin as new
+//! ones, within the hour's room.
 
 use super::Current;
 use crate::{
@@ -36,6 +37,10 @@ const CHUNK: usize = 256;
 const SWEEP_CHUNK: u64 = 4;
 /// How often what is over or staged is looked for.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the reasons of a long export are written: a million lines are some 270 MB.
+const LINES_DELAY_MS: u64 = 30_000;
+/// Up to so many lines their reasons are written with every change.
+const LINES_SHORT: usize = 20_000;
 /// How often everything is looked at anew, because policies may read the age of records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
 
@@ -65,12 +70,23 @@ struct Desk {
 struct Kept {
     set: OutletSet,
     dirty: bool,
+    /// The reasons have to be written: in time, or at once because a stage was decided by a person.
+    reasons: Reasons,
+    reasons_at: Timestamp,
     serial: u64,
     written: Option<Timestamp>,
     lines: usize,
     failure: Option<String>,
     /// When it was last said that an origin is at its cap; as many as the charter has members.
     alarmed: BTreeMap<MemberId, Timestamp>,
+}
+
+/// What of `NAME.lines.jsonl` is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reasons {
+    Written,
+    Due,
+    Urgent,
 }
 
 #[derive(Default)]
@@ -169,7 +185,17 @@ impl Enforcer {
                 Ok(serial) => (serial, None),
                 Err(error) => (0, Some(format!("{}: {error}; its lines begin anew", path.display()))),
             };
-            Kept { set, dirty: true, serial, written: None, lines: 0, failure, alarmed: BTreeMap::new() }
+            Kept {
+                set,
+                dirty: true,
+                reasons: Reasons::Due,
+                reasons_at: now,
+                serial,
+                written: None,
+                lines: 0,
+                failure,
+                alarmed: BTreeMap::new(),
+            }
         };
         let desk = Desk { orders, outlets: outlets.into_iter().map(kept).collect() };
         let shared = Shared { ledger, current, clock, directory, desk: Mutex::new(desk), waiting: Mutex::default(), woken: Condvar::new() };
@@ -218,6 +244,9 @@ impl Enforcer {
         for kept in outlets {
             kept.set.obey(&entry.order, orders, entry.at);
             kept.dirty = true;
+            if matches!(entry.order, Order::Mode { .. } | Order::Admit { .. }) {
+                kept.reasons = Reasons::Urgent;
+            }
         }
         if matches!(entry.order, Order::Force { .. } | Order::Unforce { .. }) {
             drop(desk);
@@ -236,17 +265,9 @@ impl Enforcer {
         let Desk { orders, outlets } = &mut *desk;
         let mut counts = Vec::new();
         for kept in outlets {
-            if kept.dirty {
-                match write_export(&self.shared.directory, &kept.set, orders, kept.serial + 1, now) {
-                    Ok(lines) => {
-                        (kept.serial, kept.lines, kept.written) = (kept.serial + 1, lines, Some(now));
-                        (kept.dirty, kept.failure) = (false, None);
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, outlet = kept.set.outlet.name, "an export could not be written; the last one stands");
-                        kept.failure = Some(error);
-                    }
-                }
+            if let Err(error) = kept.write(&self.shared.directory, orders, now) {
+                tracing::error!(%error, outlet = kept.set.outlet.name, "an export could not be written; the last one stands");
+                kept.failure = Some(error);
             }
             counts.push((kept.set.outlet.name.clone(), kept.lines));
         }
@@ -274,6 +295,7 @@ impl Enforcer {
                 _ => Vec::new(),
             };
             kept.dirty |= kept.set.consider(value, proposals, assessed.behind.clone(), orders, may_add, now);
+            kept.reasons = kept.reasons.max(Reasons::Due);
         }
         Ok(())
     }
@@ -325,6 +347,7 @@ impl Enforcer {
                 written = Instant::now();
             }
         }
+        held(&self.shared.desk).outlets.iter_mut().for_each(|kept| kept.reasons = Reasons::Urgent);
         self.write();
     }
 
@@ -546,26 +569,33 @@ impl StoredLine {
     }
 }
 
-/// Writes both files of an outlet. The export is read back and compared before it takes the last one's place.
-fn write_export(directory: &Path, set: &OutletSet, orders: &Orders, serial: u64, now: Timestamp) -> Result<usize, String> {
-    let name = &set.outlet.name;
-    let export = set.export(orders, now);
-    let values: Vec<String> = export.iter().map(|(value, _)| value.to_string()).collect();
-    std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    replace(&directory.join(format!("{name}.lines.jsonl")), |out| {
-        writeln!(out, "{{\"serial\":{serial},\"written\":{}}}", now.ms())?;
-        set.lines().try_for_each(|(value, line)| {
-            serde_json::to_writer(&mut *out, &StoredLine::of(value, line))?;
-            out.write_all(b"\n")
-        })
-    })?;
-    let list = directory.join(format!("{name}.list"));
-    let aside = replace_checked(
-        &list,
-        |out| values.iter().try_for_each(|value| writeln!(out, "{value}")),
-        |text| text.lines().eq(values.iter().map(String::as_str)) && text.lines().all(|line| Observable::recognise(line).is_ok()),
-    );
-    aside.map(|()| values.len())
+impl Kept {
+    /// Writes what has changed. The export is read back and compared before it takes the last one's place.
+    fn write(&mut self, directory: &Path, orders: &Orders, now: Timestamp) -> Result<(), String> {
+        let name = self.set.outlet.name.clone();
+        if self.dirty {
+            let values: Vec<String> = self.set.export(orders, now).iter().map(|(value, _)| value.to_string()).collect();
+            std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+            let reads_back = |text: &str| text.lines().eq(values.iter().map(String::as_str));
+            let write = |out: &mut BufWriter<File>| values.iter().try_for_each(|value| writeln!(out, "{value}"));
+            replace_checked(&directory.join(format!("{name}.list")), write, reads_back)?;
+            // Seconds since 1970, and never the same twice: it rises over restarts without being kept anywhere.
+            self.serial = (self.serial + 1).max(now.ms() / 1_000);
+            (self.lines, self.written, self.dirty, self.failure) = (values.len(), Some(now), false, None);
+        }
+        let due = self.set.lines().len() <= LINES_SHORT || now.ms_since(self.reasons_at) >= LINES_DELAY_MS;
+        if self.reasons == Reasons::Urgent || (self.reasons == Reasons::Due && due) {
+            replace(&directory.join(format!("{name}.lines.jsonl")), |out| {
+                writeln!(out, "{{\"serial\":{},\"written\":{}}}", self.serial, now.ms())?;
+                self.set.lines().try_for_each(|(value, line)| {
+                    serde_json::to_writer(&mut *out, &StoredLine::of(value, line))?;
+                    out.write_all(b"\n")
+                })
+            })?;
+            (self.reasons, self.reasons_at) = (Reasons::Written, now);
+        }
+        Ok(())
+    }
 }
 
 fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<(), String> {

@@ -4,18 +4,30 @@
 //! list its last good state, out of a copy. Where there is none, a node without a policy does not start, and a missing list
 //! that protects keeps anything new from being enforced.
 
-use super::setup::SetupError;
 use crate::{
     config::{Config, ListSource},
     envelope::Hash,
     ledger::PolicyEntry,
-    policy::{LIST_FILE_BYTES_MAX, ListRole, Lists, MissingList, POLICY_BYTES_MAX, Piece, Policy, RoleTable, compile},
+    policy::{
+        LIST_FILE_BYTES_MAX, ListRole, Lists, MissingList, POLICY_BYTES_MAX, Piece, Policy, PolicyError, RoleTable, TrustError, compile,
+    },
     record::excerpt,
 };
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
 };
+
+/// Why there is no policy, or a draft of one does not read.
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    #[error("{}: {error}", path.display())]
+    Io { path: PathBuf, error: std::io::Error },
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
 
 /// Policies and lists, read.
 pub struct Rules {
@@ -28,7 +40,7 @@ pub struct Rules {
 }
 
 /// Reads everything. Fails only if there is no policy at all, neither in the files nor as `last_good`.
-pub fn load(data: &Path, config: &Config, last_good: Option<&PolicyEntry>) -> Result<Rules, SetupError> {
+pub fn load(data: &Path, config: &Config, last_good: Option<&PolicyEntry>) -> Result<Rules, RulesError> {
     let mut alarms = Vec::new();
     let policy = match (read_policy(data, config), last_good) {
         (Ok(policy), _) => policy,
@@ -62,7 +74,7 @@ impl Draft {
 }
 
 /// The pieces of the policy as the files have them now, with `draft` in place of the file of its kind.
-pub fn read_pieces(data: &Path, config: &Config, draft: Option<&Draft>) -> Result<Vec<Piece>, SetupError> {
+pub fn read_pieces(data: &Path, config: &Config, draft: Option<&Draft>) -> Result<Vec<Piece>, RulesError> {
     let mut pieces = Vec::new();
     match draft.filter(|draft| draft.is_trust()) {
         Some(draft) => pieces.extend(compile(&draft.file, &draft.text)?),
@@ -83,12 +95,12 @@ pub fn read_pieces(data: &Path, config: &Config, draft: Option<&Draft>) -> Resul
     Ok(pieces)
 }
 
-fn read_policy(data: &Path, config: &Config) -> Result<Policy, SetupError> {
+fn read_policy(data: &Path, config: &Config) -> Result<Policy, RulesError> {
     Ok(Policy::of(read_pieces(data, config, None)?)?)
 }
 
-fn read_text(path: &Path, bytes_max: usize) -> Result<String, SetupError> {
-    let at = |error| SetupError::Io { path: path.to_owned(), error };
+fn read_text(path: &Path, bytes_max: usize) -> Result<String, RulesError> {
+    let at = |error| RulesError::Io { path: path.to_owned(), error };
     let file = std::fs::File::open(path).map_err(at)?;
     let mut text = String::new();
     let bytes_max = bytes_max as u64 + 1;
@@ -99,7 +111,7 @@ fn read_text(path: &Path, bytes_max: usize) -> Result<String, SetupError> {
     };
     read.map_err(at)?;
     if text.len() as u64 == bytes_max {
-        return Err(SetupError::Io { path: path.to_owned(), error: std::io::Error::other("it is too long") });
+        return Err(RulesError::Io { path: path.to_owned(), error: std::io::Error::other("it is too long") });
     }
     Ok(text)
 }

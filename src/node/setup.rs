@@ -12,7 +12,7 @@ use super::{
     enforcer::Enforcer,
     keys::{KeyFileError, KeyStore, Purpose},
     own_heads::OwnHeads,
-    rules::{self, Rules},
+    rules::{self, Rules, RulesError},
 };
 use crate::{
     cbor::{self, CborError},
@@ -22,7 +22,7 @@ use crate::{
     envelope::{FederationId, PublicKey},
     intake::Intake,
     ledger::{Ledger, LedgerError, PolicyEntry, Recovery},
-    policy::{PolicyError, Starter, TrustError},
+    policy::Starter,
     record::{FeedId, MemberId, Timestamp},
 };
 use std::{
@@ -74,9 +74,7 @@ pub enum SetupError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
-    Policy(#[from] PolicyError),
-    #[error(transparent)]
-    Trust(#[from] TrustError),
+    Rules(#[from] RulesError),
     #[error(transparent)]
     Name(#[from] crate::record::NameError),
 }

@@ -98,26 +98,48 @@ pub(super) const ATTRIBUTES: [&str; 16] = [
     "origins",
 ];
 
-/// Which attributes some policies read, as bits in the order of [`ATTRIBUTES`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Reads(u32);
+/// What of a value's lists some policies can tell apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ListReads {
+    /// Whether it is on these.
+    Named(BTreeSet<String>),
+    All,
+}
+
+/// Which attributes some policies read, as bits in the order of [`ATTRIBUTES`], and which lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reads {
+    bits: u32,
+    lists: ListReads,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self { bits: 0, lists: ListReads::Named(BTreeSet::new()) }
+    }
+}
 
 impl Reads {
     /// The attributes named; what is no attribute is left out.
-    pub fn of(names: &BTreeSet<String>) -> Self {
-        Self(ATTRIBUTES.iter().enumerate().filter(|(_, name)| names.contains(**name)).map(|(bit, _)| 1 << bit).sum())
+    pub fn of(names: &BTreeSet<String>, lists: ListReads) -> Self {
+        let bits = ATTRIBUTES.iter().enumerate().filter(|(_, name)| names.contains(**name)).map(|(bit, _)| 1 << bit).sum();
+        Self { bits, lists }
     }
 
-    pub fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+    pub fn with(&self, other: &Self) -> Self {
+        let lists = match (&self.lists, &other.lists) {
+            (ListReads::Named(one), ListReads::Named(two)) => ListReads::Named(one.union(two).cloned().collect()),
+            _ => ListReads::All,
+        };
+        Self { bits: self.bits | other.bits, lists }
     }
 
-    pub fn reads(self, name: &str) -> bool {
+    pub fn reads(&self, name: &str) -> bool {
         ATTRIBUTES.iter().position(|one| *one == name).is_some_and(|bit| self.has(bit))
     }
 
-    fn has(self, bit: usize) -> bool {
-        self.0 >> bit & 1 == 1
+    fn has(&self, bit: usize) -> bool {
+        self.bits >> bit & 1 == 1
     }
 }
 
@@ -137,7 +159,7 @@ impl Case<'_> {
     /// Writes exactly what such policies can see of the case: who speaks, and the attributes they read.
     ///
     /// Fields end with a byte that no text holds (0xff) or are of one length, so two cases never share a key.
-    pub(super) fn write_key(&self, reads: Reads, key: &mut Key) {
+    pub(super) fn write_key(&self, reads: &Reads, key: &mut Key) {
         put_party(key, &self.origin);
         let mut bit = 0;
         let mut next = || {
@@ -181,13 +203,11 @@ impl Case<'_> {
         if next() {
             key.push(u8::from(self.expired));
         }
-        // Both attributes follow from the lists' numbers, under these lists.
-        let (names, roles) = (next(), next());
-        if names || roles {
-            let (generation, numbers) = self.listed.key();
-            key.extend_from_slice(&generation.to_be_bytes());
-            numbers.iter().for_each(|number| key.extend_from_slice(&number.to_be_bytes()));
-            put(key, &[0xff]);
+        if next() {
+            self.write_lists(&reads.lists, key);
+        }
+        if next() {
+            key.push(self.listed.lists().fold(0, |mask, list| mask | 1 << list.role as u8));
         }
         if next() {
             self.disputed_by.iter().for_each(|member| put(key, member.as_str().as_bytes()));
@@ -195,6 +215,19 @@ impl Case<'_> {
         }
         if next() {
             key.extend_from_slice(&self.origins.to_be_bytes());
+        }
+    }
+
+    /// A policy that only asks for lists by name sees a bit for each; any other sees all of them, under these very lists.
+    fn write_lists(&self, reads: &ListReads, key: &mut Key) {
+        match reads {
+            ListReads::Named(names) => names.iter().for_each(|name| key.push(u8::from(self.listed.names().any(|one| one == name)))),
+            ListReads::All => {
+                let (generation, numbers) = self.listed.key();
+                key.extend_from_slice(&generation.to_be_bytes());
+                numbers.iter().for_each(|number| key.extend_from_slice(&number.to_be_bytes()));
+                put(key, &[0xff]);
+            }
         }
     }
 

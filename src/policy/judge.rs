@@ -6,7 +6,7 @@
 
 use super::{
     Piece, PolicyError,
-    case::{Case, Key, OutletName, Party, put, put_party, text},
+    case::{Case, Key, OutletName, Party, Reads, put, put_party, text},
     text::{Action, Checked, Part, Terms, check},
     verdict::{Judgement, Permission, Verdict},
 };
@@ -58,6 +58,8 @@ impl<T> Memo<T> {
 pub struct Policy {
     pieces: Vec<Piece>,
     parts: StdHashMap<Action, Part>,
+    /// What accepting and holding read together.
+    judging: Reads,
     terms: StdHashMap<PolicyId, Terms>,
     hash: Hash,
     authorizer: Authorizer,
@@ -111,7 +113,9 @@ impl Policy {
         // INVARIANT: the four names are Cedar type names.
         let types = Types::new().ok_or_else(|| PolicyError::Empty { file: "schema".to_owned() })?;
         let (authorizer, judgements, permissions) = (Authorizer::new(), Memo::new(), Memo::new());
-        Ok(Self { pieces, parts, terms, hash, authorizer, types, judgements, permissions })
+        let judging = [Action::Accept, Action::Hold].iter().filter_map(|action| parts.get(action));
+        let judging = judging.fold(Reads::default(), |all, part| all.with(&part.reads));
+        Ok(Self { pieces, parts, judging, terms, hash, authorizer, types, judgements, permissions })
     }
 
     /// SHA-256 over the texts, which goes into the journal with every verdict.
@@ -148,8 +152,7 @@ impl Policy {
     /// Accept, hold or refuse. The same case always gets the same answer, remembered or not.
     pub fn judge(&self, case: &Case<'_>) -> Arc<Judgement> {
         let mut key = Key::new();
-        let reads = [Action::Accept, Action::Hold].iter().filter_map(|action| self.parts.get(action)).map(|part| part.reads);
-        case.write_key(reads.fold(Default::default(), |all, one| all.with(one)), &mut key);
+        case.write_key(&self.judging, &mut key);
         self.judgements.get(key, || self.evaluate(case))
     }
 
@@ -209,7 +212,9 @@ impl Policy {
     fn key(&self, action: Action, case: &Case<'_>) -> Key {
         let mut key = Key::new();
         key.push(action as u8);
-        case.write_key(self.parts.get(&action).map(|part| part.reads).unwrap_or_default(), &mut key);
+        if let Some(part) = self.parts.get(&action) {
+            case.write_key(&part.reads, &mut key);
+        }
         key
     }
 

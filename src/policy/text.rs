@@ -3,7 +3,7 @@
 //! A policy is refused for a typo, an unknown attribute, an obligation out of range or an attribute where it is not known,
 //! with file, line and the nearest name that the schema has.
 
-use super::case::{ATTRIBUTES, Reads};
+use super::case::{ATTRIBUTES, ListReads, Reads};
 use crate::{envelope::Hash, record::nearest};
 use cedar_policy::{ActionConstraint, Policy as CedarPolicy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use serde::{Deserialize, Serialize};
@@ -154,13 +154,13 @@ fn check_piece(piece: &Piece, validator: &Validator, checked: &mut Checked) -> R
     for policy in policies {
         let terms = terms(file, policy)?;
         let id = PolicyId::new(name(policy));
-        let reads = reads(policy);
+        let (reads, lists) = reads(policy);
         for action in Action::ALL.into_iter().filter(|action| speaks_of(policy, *action)) {
             if action != Action::Enforce && reads.contains("origins") {
                 return Err(PolicyError::Origins { file: file.clone(), id: id.to_string() });
             }
             let part = checked.parts.entry(action).or_default();
-            part.reads = part.reads.with(Reads::of(&reads));
+            part.reads = part.reads.with(&Reads::of(&reads, lists.clone()));
             part.set.add(policy.new_id(id.clone())).map_err(|_| PolicyError::SameId { file: file.clone(), id: id.to_string() })?;
         }
         if checked.terms.insert(id.clone(), terms).is_some() {
@@ -202,14 +202,13 @@ fn speaks_of(policy: &CedarPolicy, action: Action) -> bool {
     }
 }
 
-/// Every attribute name that a policy mentions.
-fn reads(policy: &CedarPolicy) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    match policy.to_json() {
-        Ok(json) => attributes_in(&json, &mut found),
-        Err(_) => found.extend(ATTRIBUTES.map(str::to_owned)),
-    }
-    found
+/// Every attribute name that a policy mentions, and which lists it can tell apart.
+fn reads(policy: &CedarPolicy) -> (BTreeSet<String>, ListReads) {
+    let Ok(json) = policy.to_json() else { return (ATTRIBUTES.map(str::to_owned).into(), ListReads::All) };
+    let (mut found, mut lists) = (BTreeSet::new(), ListReads::Named(BTreeSet::new()));
+    attributes_in(&json, &mut found);
+    lists_in(&json, &mut lists);
+    (found, lists)
 }
 
 /// Collects attribute names from a policy's JSON form: `{".": {"left": .., "attr": NAME}}`, the same with `has`. Too many
@@ -225,6 +224,34 @@ fn attributes_in(json: &serde_json::Value, found: &mut BTreeSet<String>) {
         serde_json::Value::Array(items) => items.iter().for_each(|item| attributes_in(item, found)),
         _ => (),
     }
+}
+
+/// Collects the lists that are asked for by name, `{"contains": {"left": X.lists, "right": {"Value": NAME}}}`; any other use
+/// of the attribute may tell all lists apart. Values are on hundreds of combinations of lists, policies ask for a few.
+fn lists_in(json: &serde_json::Value, lists: &mut ListReads) {
+    match json {
+        serde_json::Value::Object(map) => {
+            if let Some(name) = map.get("contains").and_then(named_list) {
+                if let ListReads::Named(names) = lists {
+                    names.insert(name.to_owned());
+                }
+                return;
+            }
+            if map.get("attr").and_then(serde_json::Value::as_str) == Some("lists") {
+                *lists = ListReads::All;
+            }
+            map.values().for_each(|value| lists_in(value, lists));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| lists_in(item, lists)),
+        _ => (),
+    }
+}
+
+fn named_list(contains: &serde_json::Value) -> Option<&str> {
+    let attribute = contains.pointer("/left/./attr")?.as_str()?;
+    let name = contains.pointer("/right/Value")?.as_str()?;
+    let simple = contains.pointer("/left/./left/Var").is_some();
+    (attribute == "lists" && simple).then_some(name)
 }
 
 fn offset_of(error: &dyn miette::Diagnostic) -> Option<usize> {
