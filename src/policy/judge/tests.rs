@@ -97,7 +97,9 @@ fn a_policy_that_cannot_be_evaluated_opens_nothing() {
 
 #[test]
 fn lists_that_no_policy_asks_for_make_no_case_anew() {
-    let policy = Policy::parse("p", "permit (principal, action == Action::\"accept\", resource) when { !resource.lists.contains(\"list-9\") };").unwrap();
+    let policy =
+        Policy::parse("p", "permit (principal, action == Action::\"accept\", resource) when { !resource.lists.contains(\"list-9\") };")
+            .unwrap();
     let lists = [0, 21, 42].map(deal);
     for (number, lists) in lists.iter().enumerate() {
         let listed = lists.of(&Observable::recognise("v1.org").unwrap());
