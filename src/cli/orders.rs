@@ -18,6 +18,10 @@ pub fn give(context: &Context, parameters: &OrderParameters, done: &str) -> Resu
         context.screen.line(&format!("  outlet {outlet}: {} lines now", grouped(*lines as u64)));
     }
     context.screen.value(&reply);
+    if !reply.failures.is_empty() {
+        let text = format!("the order stands, but an export could not be written: {}", reply.failures.join("; "));
+        return Err(Failure::environment(text));
+    }
     Ok(reply)
 }
 

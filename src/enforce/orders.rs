@@ -187,12 +187,19 @@ impl Orders {
             .map(|(value, one)| (value.as_str(), one))
     }
 
-    /// Drops what is over, so that nothing grows for ever. Answers whether anything was.
-    pub fn expire(&mut self, now: Timestamp) -> bool {
-        let before = self.unblocked.len() + self.forced.len();
-        self.unblocked.retain(|_, one| one.until > now);
-        self.forced.retain(|_, one| one.until > now);
-        before != self.unblocked.len() + self.forced.len()
+    /// Drops what is over, so that nothing grows for ever. Answers the values that it was about.
+    pub fn expire(&mut self, now: Timestamp) -> Vec<String> {
+        let mut over = Vec::new();
+        for exceptions in [&mut self.unblocked, &mut self.forced] {
+            over.extend(exceptions.iter().filter(|(_, one)| one.until <= now).map(|(value, _)| value.clone()));
+            exceptions.retain(|_, one| one.until > now);
+        }
+        over
+    }
+
+    /// Whether there is room for one more exception.
+    pub fn has_room(&self) -> bool {
+        self.unblocked.len().max(self.forced.len()) < EXCEPTIONS_MAX
     }
 }
 

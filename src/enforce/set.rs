@@ -189,12 +189,16 @@ impl OutletSet {
         room
     }
 
-    /// Enforces what is staged as far as there is room again. Answers whether the export changes.
-    pub fn tick(&mut self, orders: &Orders, may_add: bool, now: Timestamp) -> bool {
+    /// Enforces what is staged as far as there is room again and nothing protects it. Answers whether the export changes.
+    pub fn tick(&mut self, orders: &Orders, may_add: bool, protects: &dyn Fn(&Observable, bool) -> bool, now: Timestamp) -> bool {
         let origins: Vec<MemberId> = self.staged.iter().filter(|(_, lines)| !lines.is_empty()).map(|(origin, _)| origin.clone()).collect();
         let mut changed = false;
         for origin in origins.iter().filter(|origin| may_add && self.acts(origin, orders)).cloned().collect::<Vec<_>>() {
             while let Some((_, value)) = self.staged.get(&origin).and_then(|lines| lines.first()).cloned() {
+                if self.lines.get(&value).is_none_or(|line| protects(&value, line.proposal.below)) {
+                    self.remove(&value);
+                    continue;
+                }
                 if !self.take_room(&origin, orders, now) {
                     break;
                 }
@@ -212,8 +216,9 @@ impl OutletSet {
     }
 
     /// Carries out an order that moves lines; what only hides them is asked when the export is written. To let an origin
-    /// act approves what it has: its baseline takes no room.
-    pub fn obey(&mut self, order: &Order, orders: &Orders, now: Timestamp) {
+    /// act approves what it has: its baseline takes no room. What something protects by now goes, and with `may_add` false
+    /// nothing new is enforced: it is staged.
+    pub fn obey(&mut self, order: &Order, orders: &Orders, may_add: bool, protects: &dyn Fn(&Observable, bool) -> bool, now: Timestamp) {
         let (of, from): (Option<&MemberId>, &[Stage]) = match order {
             Order::Mode { outlet, origin, .. } if *outlet == self.outlet.name => {
                 (origin.as_ref(), &[Stage::Monitored, Stage::Staged, Stage::Enforced])
@@ -226,9 +231,15 @@ impl OutletSet {
         for value in values {
             let Some(line) = self.lines.get(&value) else { continue };
             let acts = self.acts(&line.proposal.origin, orders);
+            if protects(&value, line.proposal.below) {
+                self.remove(&value);
+                continue;
+            }
             let stage = match (acts, line.stage, order) {
                 (false, _, _) => Stage::Monitored,
+                (true, Stage::Enforced, _) => Stage::Enforced,
                 (true, Stage::Staged, Order::Mode { .. }) => Stage::Staged,
+                (true, _, _) if !may_add => Stage::Staged,
                 (true, _, _) => Stage::Enforced,
             };
             if stage != line.stage {
@@ -264,6 +275,14 @@ impl OutletSet {
             .iter()
             .filter(|(_, line)| line.proposal.record.feed == *feed || line.behind.iter().any(|one| one.record.feed == *feed));
         lines.map(|(value, _)| value.clone()).collect()
+    }
+
+    /// Values of lines behind which one of these members stands.
+    pub fn of_members(&self, members: &BTreeSet<MemberId>) -> Vec<Observable> {
+        let by = |line: &Line| {
+            members.contains(&line.proposal.origin) || line.behind.iter().any(|one| members.contains(&one.record.feed.member))
+        };
+        self.lines.iter().filter(|(_, line)| by(line)).map(|(value, _)| value.clone()).collect()
     }
 
     /// Values of lines that are over.

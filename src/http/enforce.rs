@@ -14,7 +14,7 @@ use crate::{
         door::{Publication, ReportOf, Request, own_audience},
         enforcer::{HitLine, OutletLine},
     },
-    record::{ChannelName, Observable, Record, RecordRef, Sighted, Sighting, SightingKind, Timestamp, UnknownName},
+    record::{ChannelName, Observable, Record, RecordRef, Sighted, Sighting, SightingKind, Timestamp, Tlp, UnknownName},
 };
 use axum::{
     Extension, Json,
@@ -37,9 +37,24 @@ pub(super) struct HitsParameters {
     value: String,
 }
 
-pub(super) async fn hits(State(local): State<Local>, Query(parameters): Query<HitsParameters>) -> Result<Json<Vec<HitLine>>, ApiError> {
+pub(super) async fn hits(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Query(parameters): Query<HitsParameters>,
+) -> Result<Json<Vec<HitLine>>, ApiError> {
     let value = Observable::recognise(&parameters.value).map_err(ApiError::bad)?;
-    blocking(move || Ok(Json(local.enforcer.hitting(&value)))).await
+    blocking(move || Ok(Json(hitting(&local, &value, operator.clearance)))).await
+}
+
+/// The lines that hit a value, as far as an operator may know of the records behind them.
+pub(super) fn hitting(local: &Local, value: &Observable, clearance: Tlp) -> Vec<HitLine> {
+    let tlp = |record: &str| {
+        let record: RecordRef = record.parse().ok()?;
+        Some(local.ledger.batch_at(&record.feed, record.seq).ok()??.head.tlp)
+    };
+    let mut hits = local.enforcer.hitting(value);
+    hits.retain(|hit| tlp(&hit.record).is_some_and(|tlp| tlp <= clearance));
+    hits
 }
 
 /// An order as a client gives it.
@@ -72,6 +87,9 @@ pub struct OrderReply {
     /// Why an author was not told.
     pub not_told: Vec<String>,
     pub took_ms: u64,
+    /// Exports that could not be written: what stood in them stands there still.
+    #[serde(default)]
+    pub failures: Vec<String>,
 }
 
 pub(super) async fn order(
@@ -93,11 +111,13 @@ pub(super) async fn order(
     }
     if let Order::Unblock { value, .. } = &order {
         let (here, value) = (local.clone(), Observable::recognise(value).map_err(ApiError::bad)?);
-        reply.hits = blocking(move || Ok(here.enforcer.hitting(&value))).await?;
+        reply.hits = blocking(move || Ok(hitting(&here, &value, operator.clearance))).await?;
     }
     at_door(&local, |reply| Request::Order { order: order.clone(), by, reply }).await?;
     let here = local.clone();
     reply.outlets = blocking(move || Ok(here.enforcer.write())).await?;
+    let here = local.clone();
+    reply.failures = blocking(move || Ok(here.enforcer.outlets().into_iter().filter_map(|outlet| outlet.failure).collect())).await?;
     reply.took_ms = begun.elapsed().as_millis() as u64;
     reply.done = true;
     if let (true, Order::Unblock { value, reason, .. }) = (parameters.tell_author, &order) {
@@ -118,6 +138,9 @@ fn checked(local: &Local, order: Order) -> Result<Order, ApiError> {
         }
         until => Ok(until),
     };
+    if matches!(order, Order::Unblock { .. } | Order::Force { .. }) && !local.enforcer.orders().has_room() {
+        return Err(ApiError::bad("there are 100,000 exceptions already; what is so common belongs on a list or in a policy"));
+    }
     let reasoned = |reason: String| match reason.trim().is_empty() {
         true => Err(ApiError::bad("say why, with --reason TEXT: someone will ask")),
         false => Ok(reason),

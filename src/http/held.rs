@@ -10,7 +10,7 @@ use crate::{
     node::door::Request,
     policy::Verdict,
     query::{Reading, Standing, title_of},
-    record::{MemberId, ObservableType, Record, RecordRef, Sighted, Timestamp, Tlp, UnknownName},
+    record::{MemberId, ObservableType, Record, RecordRef, Sighted, Tlp, UnknownName},
 };
 use axum::{
     Extension, Json,
@@ -244,7 +244,7 @@ pub(super) async fn disputes(
             let Ok(reference) = sighting.parse::<RecordRef>() else { continue };
             let Some(found) = reading.named(&reference)? else { continue };
             let Record::Sighting(record) = &found.record else { continue };
-            let ours = ours(&local, &mut reading, &record.of, &subjects, now)?;
+            let ours = ours(&local, &mut reading, &record.of, &subjects, operator.clearance)?;
             let dismissed = orders.dismissed.contains(&sighting);
             if found.batch.head.tlp > operator.clearance || (!filter.all && (ours.is_empty() || dismissed)) {
                 continue;
@@ -266,7 +266,7 @@ pub(super) async fn disputes(
 }
 
 /// Records of ours that a dispute is about and that still count.
-fn ours(local: &Local, reading: &mut Reading<'_>, of: &Sighted, subjects: &[Subject], now: Timestamp) -> Result<Vec<String>, ApiError> {
+fn ours(local: &Local, reading: &mut Reading<'_>, of: &Sighted, subjects: &[Subject], clearance: Tlp) -> Result<Vec<String>, ApiError> {
     let me = &local.identity.member;
     let named = subjects.iter().filter_map(|subject| match subject {
         Subject::Record(record) => record.parse::<RecordRef>().ok().filter(|record| record.feed.member == *me),
@@ -281,8 +281,8 @@ fn ours(local: &Local, reading: &mut Reading<'_>, of: &Sighted, subjects: &[Subj
     }
     let mut live = Vec::new();
     for record in records {
-        let found = Reading::new(&local.ledger, now).named(&record)?;
-        if found.is_some_and(|found| found.withdrawn.is_none()) {
+        let found = reading.named(&record)?;
+        if found.is_some_and(|found| found.withdrawn.is_none() && found.batch.head.tlp <= clearance) {
             live.push(record.to_string());
         }
     }

@@ -387,7 +387,7 @@ async fn explain(
         let (what, now) = (&parameters.what, local.clock.now());
         let story = query::explain(&local.ledger, &intake, &outlets, &orders, what, operator.clearance, now)?;
         let value = story.value.as_ref().and_then(|value| crate::record::Observable::recognise(&value.value).ok());
-        let lines = value.map(|value| local.enforcer.hitting(&value)).unwrap_or_default();
+        let lines = value.map(|value| enforce::hitting(&local, &value, operator.clearance)).unwrap_or_default();
         Ok(ExplainReply { story, lines })
     })
     .await

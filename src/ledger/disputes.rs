@@ -4,7 +4,7 @@
 //! or of records; it ends with the sighting that made it.
 
 use super::value_key;
-use crate::record::{MemberId, Observable, RecordRef, Timestamp};
+use crate::record::{MemberId, Observable, RecordRef, Timestamp, Tlp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -37,6 +37,8 @@ pub struct Dispute {
     /// The sighting's own name.
     pub sighting: String,
     pub member: MemberId,
+    /// The sighting's marking.
+    pub tlp: Tlp,
     pub until: Timestamp,
     pub subjects: Vec<Subject>,
 }
@@ -44,7 +46,7 @@ pub struct Dispute {
 /// All disputes that count.
 #[derive(Default)]
 pub struct Disputes {
-    of_subject: HashMap<Subject, BTreeMap<String, (MemberId, Timestamp)>>,
+    of_subject: HashMap<Subject, BTreeMap<String, (MemberId, Tlp, Timestamp)>>,
     of_sighting: BTreeMap<String, Vec<Subject>>,
 }
 
@@ -59,9 +61,9 @@ impl Disputes {
         if self.of_sighting.len() >= DISPUTES_MAX {
             return;
         }
-        let Dispute { sighting, member, until, subjects } = dispute;
+        let Dispute { sighting, member, tlp, until, subjects } = dispute;
         for subject in &subjects {
-            self.of_subject.entry(subject.clone()).or_default().insert(sighting.clone(), (member.clone(), until));
+            self.of_subject.entry(subject.clone()).or_default().insert(sighting.clone(), (member.clone(), tlp, until));
         }
         self.of_sighting.insert(sighting, subjects);
     }
@@ -80,10 +82,10 @@ impl Disputes {
         true
     }
 
-    /// Who disputes one of these, as of `now`.
-    pub fn by<'a>(&self, subjects: impl Iterator<Item = &'a Subject>, now: Timestamp) -> BTreeSet<MemberId> {
+    /// Who disputes one of these, as of `now`, in sightings up to a marking.
+    pub fn by<'a>(&self, subjects: impl Iterator<Item = &'a Subject>, tlp_max: Tlp, now: Timestamp) -> BTreeSet<MemberId> {
         let found = subjects.filter_map(|subject| self.of_subject.get(subject)).flat_map(BTreeMap::values);
-        found.filter(|(_, until)| *until > now).map(|(member, _)| member.clone()).collect()
+        found.filter(|(_, tlp, until)| *until > now && *tlp <= tlp_max).map(|(member, _, _)| member.clone()).collect()
     }
 
     /// The sightings that dispute this.

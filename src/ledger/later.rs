@@ -94,6 +94,8 @@ impl Ledger {
         let mut orders = Orders::default();
         for position in self.state(super::State::orders)? {
             if let Entry::Order(entry) = Entry::decode(&self.shared.journal.read(position)?)? {
+                // As it was then: exceptions that were over made room for this one.
+                orders.expire(entry.at);
                 orders.apply(&entry);
             }
         }
@@ -180,8 +182,12 @@ impl Writer {
             let OutcomeLine::Judged { ends, judgement } = line else { continue };
             let reference = || batch.reference(*index);
             match judgement.verdict {
-                Verdict::Accept => self.note_dispute(&record, &reference, &batch.head.member, *ends),
-                Verdict::Hold | Verdict::Refuse => self.changes.undispute(&reference()),
+                Verdict::Accept => self.note_dispute(&record, &reference, &batch.head, *ends),
+                Verdict::Hold | Verdict::Refuse => {
+                    self.changes.undispute(&reference());
+                    // Looked at before what is merely new.
+                    self.touch(|touched| touched.record(reference()));
+                }
             }
             if let Some(value) = value_of(&record) {
                 self.rows.push(row(value, place, ends.day(), line.verdict()));

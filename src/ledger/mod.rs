@@ -31,7 +31,7 @@ use crate::{
     envelope::{FederationId, Hash, Head, Slot, stored_slots},
     intake::{Admitted, Defaults, Known, Outcome, value_of},
     policy::Verdict,
-    record::{Decoded, FeedId, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp},
+    record::{Decoded, FeedId, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp, Tlp},
 };
 use fs4::fs_std::FileExt as _;
 use std::{
@@ -304,6 +304,14 @@ impl Ledger {
         }
     }
 
+    /// Who calls a value, or this very record about it, a false positive, in sightings up to a marking.
+    pub fn disputed_up_to(&self, value: Option<&Observable>, record: &RecordRef, tlp_max: Tlp, now: Timestamp) -> BTreeSet<MemberId> {
+        self.state(|state| match state.disputes.is_empty() {
+            true => BTreeSet::new(),
+            false => state.disputes.by(subjects(value, record).iter(), tlp_max, now),
+        })
+    }
+
     fn remember(&self, report: RecordRef, defaults: Arc<Defaults>) {
         self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(report, defaults);
     }
@@ -340,10 +348,7 @@ impl Known for Ledger {
     }
 
     fn disputed_by(&self, value: Option<&Observable>, record: &RecordRef, now: Timestamp) -> BTreeSet<MemberId> {
-        self.state(|state| match state.disputes.is_empty() {
-            true => BTreeSet::new(),
-            false => state.disputes.by(subjects(value, record).iter(), now),
-        })
+        self.disputed_up_to(value, record, Tlp::Red, now)
     }
 }
 
@@ -502,7 +507,7 @@ impl Writer {
             let reference = || RecordRef { feed: feed.clone(), seq: head.seq, index };
             self.note_record(record, &reference, head);
             if judgement.verdict == Verdict::Accept {
-                self.note_dispute(record, &reference, &head.member, *ends);
+                self.note_dispute(record, &reference, head, *ends);
             }
             if let Some(value) = value_of(record) {
                 self.rows.push(row(value, place, ends.day(), line.verdict()));
@@ -533,7 +538,7 @@ impl Writer {
     }
 
     /// An accepted false-positive sighting is a dispute, until its author takes it back.
-    fn note_dispute(&mut self, record: &Record, reference: &impl Fn() -> RecordRef, member: &MemberId, until: Timestamp) {
+    fn note_dispute(&mut self, record: &Record, reference: &impl Fn() -> RecordRef, head: &Head, until: Timestamp) {
         let Record::Sighting(sighting) = record else { return };
         if sighting.sighting != SightingKind::FalsePositive {
             return;
@@ -543,14 +548,17 @@ impl Writer {
             return;
         }
         let subjects = match &sighting.of {
-            Sighted::Value(value) => vec![Subject::value(value)],
+            Sighted::Value(value) => {
+                self.touch(|touched| touched.record(this.clone()));
+                vec![Subject::value(value)]
+            }
             Sighted::Records(targets) => {
                 let targets: Vec<RecordRef> = targets.iter().filter_map(|target| target.resolve(&this.feed, this.seq)).collect();
                 targets.iter().for_each(|target| self.touch(|touched| touched.record(target.clone())));
                 targets.iter().map(Subject::record).collect()
             }
         };
-        self.changes.dispute(Dispute { sighting: this.to_string(), member: member.clone(), until, subjects });
+        self.changes.dispute(Dispute { sighting: this.to_string(), member: head.member.clone(), tlp: head.tlp, until, subjects });
     }
 
     /// Builds what state and index lack, from the entries behind their positions.

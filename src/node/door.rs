@@ -47,6 +47,8 @@ const GROUP_MAX: usize = 256;
 const INDEX_DELAY: Duration = Duration::from_millis(300);
 /// Held records looked at in one go; the door has other things to do.
 const HELD_CHUNK: usize = 512;
+/// Pages of held records that are looked through for those whose time is over, at a time.
+const HELD_PAGES_MAX: usize = 16;
 /// Most targets of one withdrawal request.
 pub const WITHDRAW_MAX: usize = 65_536;
 
@@ -291,6 +293,11 @@ impl Door {
             touched: Touched::default(),
             rejudging: None,
         }
+    }
+
+    /// The policies are others than those of the last run: what is held is judged again.
+    pub fn judge_held_again(&mut self) {
+        self.rejudging = Some(Place { batch: 0, index: 0 });
     }
 
     /// From now on tells `enforcer` what changes.
@@ -691,10 +698,7 @@ impl Door {
         let records = self.names(&places)?;
         self.rejudge(&records, As::Now, None)?;
         // The place after the last one looked at.
-        self.rejudging = places.last().map(|last| match last.index.checked_add(1) {
-            Some(index) => Place { batch: last.batch, index },
-            None => Place { batch: last.batch + 1, index: 0 },
-        });
+        self.rejudging = places.last().map(|last| after(*last));
         Ok(self.writer.commit()?)
     }
 
@@ -704,7 +708,12 @@ impl Door {
             if batch.as_ref().is_none_or(|one: &StoredBatch| one.number != place.batch) {
                 batch = ledger.batch(place.batch)?;
             }
-            names.extend(batch.as_ref().map(|batch| batch.reference(place.index)));
+            let Some(batch) = batch.as_ref().filter(|batch| batch.aside.is_none()) else { continue };
+            // A feed that went on elsewhere has another record under this name; one that was rewritten out has none.
+            let same = ledger.batch_number(&batch.head.feed(), batch.head.seq)? == Some(place.batch);
+            if same && batch.record(place.index).is_some() {
+                names.push(batch.reference(place.index));
+            }
         }
         Ok(names)
     }
@@ -747,14 +756,24 @@ impl Door {
     /// Refuses what was held too long.
     fn expire_held(&mut self) -> Result<(), DoorError> {
         let (ledger, now, days) = (self.ledger(), self.clock.now(), self.current.get().limits.hold_days);
-        let mut over = Vec::new();
-        for place in ledger.held(Place { batch: 0, index: 0 }, HELD_CHUNK)? {
-            let Some(batch) = ledger.batch(place.batch)? else { continue };
+        let (mut over, mut from) = (Vec::new(), Place { batch: 0, index: 0 });
+        // What was set aside stays in the queue and decides nothing: past it.
+        for _page in 0..HELD_PAGES_MAX {
+            let places = ledger.held(from, HELD_CHUNK)?;
+            let Some(last) = places.last() else { break };
+            from = after(*last);
             // They stand in the order in which they came.
-            if now.ms_since(batch.entry.received) < u64::from(days) * DAY_MS {
+            let mut old = Vec::new();
+            for place in &places {
+                let received = ledger.batch(place.batch)?.map_or(now, |batch| batch.entry.received);
+                if now.ms_since(received) >= u64::from(days) * DAY_MS {
+                    old.push(*place);
+                }
+            }
+            over.extend(self.names(&old)?);
+            if old.len() < places.len() || over.len() >= HELD_CHUNK {
                 break;
             }
-            over.push(batch.reference(place.index));
         }
         if !over.is_empty() {
             let reason = format!("it was held for {days} days, and nobody decided");
@@ -767,6 +786,14 @@ impl Door {
     /// Leaves the ledger in order.
     pub fn close(self) -> Result<(), LedgerError> {
         self.writer.close()
+    }
+}
+
+/// The place behind `place`.
+fn after(place: Place) -> Place {
+    match place.index.checked_add(1) {
+        Some(index) => Place { batch: place.batch, index },
+        None => Place { batch: place.batch + 1, index: 0 },
     }
 }
 

@@ -14,6 +14,7 @@ use super::Current;
 use crate::{
     clock::Clock,
     enforce::{Line, Order, OrderEntry, Orders, Outlet, OutletSet, Proposal, Stage, StageCounts},
+    intake::Intake,
     ledger::{Ledger, LedgerError, Place, Touched},
     policy::Permission,
     query::{Prospect, Reading, value_behind},
@@ -21,7 +22,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{BufRead as _, BufReader, BufWriter, Write as _},
     path::{Path, PathBuf},
@@ -29,10 +30,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Values that are looked at before the exports are written, when something was taken back.
+const URGENT_CHUNK: usize = 4_096;
 /// How long additions may wait for the next writing of an export; removals do not wait.
 const WRITE_DELAY: Duration = Duration::from_millis(200);
 /// Values looked at before removals are asked for again.
 const CHUNK: usize = 256;
+/// Values that may wait to be looked at, some 40 MiB; beyond it everything is looked at in the ledger's order, which needs no
+/// memory.
+const PENDING_MAX: usize = 262_144;
 /// Batches looked at in a sweep before removals are asked for again.
 const SWEEP_CHUNK: u64 = 4;
 /// How often what is over or staged is looked for.
@@ -178,6 +184,7 @@ impl Enforcer {
     /// Outlets as the configuration has them, with the lines that were written last, under the orders of the journal.
     pub fn open(data: &Path, outlets: Vec<Outlet>, ledger: Ledger, current: Current, clock: Clock) -> Result<Self, LedgerError> {
         let (orders, directory, now) = (ledger.orders()?, data.join("outlets"), clock.now());
+        empty_forgotten(&directory, &outlets);
         let kept = |outlet: Outlet| {
             let path = directory.join(format!("{}.lines.jsonl", outlet.name));
             let mut set = OutletSet::new(outlet);
@@ -238,11 +245,13 @@ impl Enforcer {
 
     /// Takes an order into account that is in the journal.
     pub fn obey(&self, entry: &OrderEntry) {
+        let intake = self.shared.current.get();
         let mut desk = held(&self.shared.desk);
         let Desk { orders, outlets } = &mut *desk;
         orders.apply(entry);
         for kept in outlets {
-            kept.set.obey(&entry.order, orders, entry.at);
+            let protects = |value: &Observable, below: bool| protects(&intake, orders, value, below, entry.at);
+            kept.set.obey(&entry.order, orders, intake.lists.can_clear(), &protects, entry.at);
             kept.dirty = true;
             if matches!(entry.order, Order::Mode { .. } | Order::Admit { .. }) {
                 kept.reasons = Reasons::Urgent;
@@ -252,8 +261,10 @@ impl Enforcer {
             drop(desk);
             if let Order::Force { value, .. } | Order::Unforce { value } = &entry.order
                 && let Ok(value) = Observable::recognise(value)
+                && let Err(error) = self.look_at(std::slice::from_ref(&value))
             {
-                let _retried = self.look_at(std::slice::from_ref(&value));
+                tracing::error!(%error, "a value could not be looked at again");
+                self.look_at_everything();
             }
         }
     }
@@ -306,20 +317,44 @@ impl Enforcer {
         let (mut swept, mut ticked, mut written) = (Instant::now(), Instant::now(), Instant::now());
         let mut pending: Vec<Observable> = Vec::new();
         let mut standings = self.standings();
+        // The last export stands until every line of it has been looked at: it may be half a minute older than the ledger.
+        let restored: Vec<Observable> =
+            held(&self.shared.desk).outlets.iter().flat_map(|kept| kept.set.lines()).map(|(value, _)| value.clone()).collect();
+        for chunk in restored.chunks(CHUNK) {
+            if held(&self.shared.waiting).stop {
+                return;
+            }
+            if let Err(error) = self.look_at(chunk) {
+                tracing::error!(%error, "lines of the last run could not be looked at");
+            }
+        }
+        let mut again = false;
         self.look_at_everything();
         loop {
             let idle = pending.is_empty() && sweep.is_none();
-            let Some(touched) = self.wait(if idle { WRITE_DELAY } else { Duration::ZERO }) else { break };
+            let Some(mut touched) = self.wait(if idle { WRITE_DELAY } else { Duration::ZERO }) else { break };
             let urgent = !touched.records.is_empty() || !touched.feeds.is_empty();
             let result = (|| {
-                self.look_at(&self.concerned(&touched)?)?;
+                for chunk in self.concerned(&touched)?.chunks(URGENT_CHUNK) {
+                    self.look_at(chunk)?;
+                    self.write();
+                }
                 if urgent {
                     self.write();
                 }
-                pending.extend(touched.values);
-                if touched.everything || swept.elapsed() >= SWEEP_INTERVAL {
+                pending.append(&mut touched.values);
+                let behind = pending.len() > PENDING_MAX;
+                if behind || touched.everything || swept.elapsed() >= SWEEP_INTERVAL {
+                    // What lists protect since now does not wait for its turn.
+                    self.look_at(&self.newly_protected())?;
+                    self.write();
+                    // A sweep that runs goes to its end: whoever could start it anew all the time could keep it from ending.
+                    again = true;
+                    pending.truncate(PENDING_MAX);
+                }
+                if again && sweep.is_none() {
                     held(&self.shared.desk).outlets.iter_mut().for_each(|kept| kept.set.begin_sweep());
-                    (sweep, swept) = (Some(0), Instant::now());
+                    (sweep, swept, again) = (Some(0), Instant::now(), false);
                 }
                 let chunk: Vec<Observable> = pending.drain(..pending.len().min(CHUNK)).collect();
                 self.look_at(&chunk)?;
@@ -329,14 +364,18 @@ impl Enforcer {
                 Ok::<_, LedgerError>(())
             })();
             if let Err(error) = result {
-                tracing::error!(%error, "what is enforced could not be looked at anew");
+                tracing::error!(%error, "what is enforced could not be looked at anew; it is tried again");
                 sweep = None;
+                touched.everything = true;
+                self.touch(touched);
+                std::thread::sleep(TICK);
             }
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
                 self.tick();
                 let now = self.standings();
                 if now != standings {
+                    self.look_at_members(now.iter().filter(|one| !standings.contains(*one)).map(|(id, _)| id.clone()).collect());
                     standings = now;
                     self.look_at_everything();
                 }
@@ -359,6 +398,28 @@ impl Enforcer {
             waiting = after;
         }
         (!waiting.stop).then(|| std::mem::take(&mut waiting.touched))
+    }
+
+    /// Values of lines that lists protect now: found without the ledger, a million of them in half a second.
+    fn newly_protected(&self) -> Vec<Observable> {
+        let (intake, now) = (self.shared.current.get(), self.shared.clock.now());
+        let desk = held(&self.shared.desk);
+        let lines = desk.outlets.iter().flat_map(|kept| kept.set.lines());
+        lines
+            .filter(|(value, line)| protects(&intake, &desk.orders, value, line.proposal.below, now))
+            .map(|(value, _)| value.clone())
+            .collect()
+    }
+
+    /// Looks at the lines of members whose standing changed.
+    fn look_at_members(&self, members: BTreeSet<MemberId>) {
+        let values: Vec<Observable> = held(&self.shared.desk).outlets.iter().flat_map(|kept| kept.set.of_members(&members)).collect();
+        for chunk in values.chunks(URGENT_CHUNK) {
+            if let Err(error) = self.look_at(chunk) {
+                tracing::error!(%error, "lines of members whose standing changed could not be looked at");
+            }
+            self.write();
+        }
     }
 
     /// Values that are to be looked at because of what was taken back, disputed or set aside.
@@ -392,7 +453,7 @@ impl Enforcer {
                 let Some(Record::Indicator(indicator)) = batch.record(index) else { continue };
                 let places = reading.places(&indicator.value)?;
                 // The first record of a value stands for all of them.
-                if places.first().is_none_or(|first| *first == Place { batch: number, index }) {
+                if reading.is_first(&indicator.value, Place { batch: number, index }, &places)? {
                     self.consider(&mut reading, &indicator.value, &places)?;
                 }
             }
@@ -407,26 +468,33 @@ impl Enforcer {
     }
 
     /// How every member stands; when that changes, policies see it.
-    fn standings(&self) -> Vec<&'static str> {
+    fn standings(&self) -> Vec<(MemberId, &'static str)> {
         let (roster, now) = (Arc::clone(&self.shared.current.get().roster), self.shared.clock.now());
-        roster.charter().charter().members.iter().map(|member| roster.standing(&member.id, now).name()).collect()
+        roster.charter().charter().members.iter().map(|member| (member.id.clone(), roster.standing(&member.id, now).name())).collect()
     }
 
     /// What time alone changes: lines that are over, exceptions that are over, room for what is staged.
     fn tick(&self) {
         self.alarm();
-        let (now, may_add) = (self.shared.clock.now(), self.shared.current.get().lists.can_clear());
-        let mut over = Vec::new();
+        let (now, intake) = (self.shared.clock.now(), self.shared.current.get());
         let mut desk = held(&self.shared.desk);
         let Desk { orders, outlets } = &mut *desk;
         let expired = orders.expire(now);
+        let mut over: Vec<Observable> = expired.iter().filter_map(|value| Observable::recognise(value).ok()).collect();
         for kept in outlets {
-            kept.dirty |= expired | kept.set.tick(orders, may_add, now);
+            let protects = |value: &Observable, below: bool| protects(&intake, orders, value, below, now);
+            let ticked = kept.set.tick(orders, intake.lists.can_clear(), &protects, now);
+            kept.dirty |= ticked || !expired.is_empty();
             over.extend(kept.set.over(now));
+            // The export leaves out what is over by itself.
+            kept.dirty |= !over.is_empty();
         }
         drop(desk);
-        if let Err(error) = self.look_at(&over) {
-            tracing::error!(%error, "lines that are over could not be looked at");
+        for chunk in over.chunks(URGENT_CHUNK) {
+            if let Err(error) = self.look_at(chunk) {
+                tracing::error!(%error, "lines that are over could not be looked at");
+            }
+            self.write();
         }
     }
 
@@ -469,6 +537,13 @@ impl Enforcer {
         }
         hits
     }
+}
+
+/// Whether lists keep a line from being enforced, now: it is on one that protects, or would hit what is.
+fn protects(intake: &Intake, orders: &Orders, value: &Observable, below: bool, now: Timestamp) -> bool {
+    let protected = intake.lists.of(value).lists().any(|list| list.role.protects());
+    let above = below && value.text().is_some_and(|name| !intake.lists.below(name).is_empty());
+    (protected || above) && !orders.is_forced(value, now)
 }
 
 fn hit_line(outlet: &str, file: String, number: Option<usize>, value: &Observable, line: &Line) -> HitLine {
@@ -518,6 +593,22 @@ fn outlet_line(directory: &Path, kept: &Kept, orders: &Orders, now: Timestamp) -
         beyond: set.beyond,
         failure: failure.clone(),
         origins: set.counts().filter(|(_, counts)| **counts != StageCounts::default()).map(origin).collect(),
+    }
+}
+
+/// Empties exports of outlets that the configuration names no more: nobody could take anything out of them.
+fn empty_forgotten(directory: &Path, outlets: &[Outlet]) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".list"));
+        if name.is_some_and(|name| outlets.iter().all(|outlet| outlet.name != name))
+            && std::fs::metadata(&path).is_ok_and(|file| file.len() > 0)
+        {
+            tracing::warn!(file = %path.display(), "the export of an outlet that is configured no more is emptied");
+            if let Err(error) = std::fs::write(&path, "") {
+                tracing::error!(%error, file = %path.display(), "an export that nobody keeps could not be emptied");
+            }
+        }
     }
 }
 

@@ -180,13 +180,21 @@ fn wanted_of(directory: &Path, roles: Option<&Path>, wanted: &mut Vec<Wanted>, n
         Some(path) => RoleTable::parse(&read_text(path, POLICY_BYTES_MAX).map_err(|error| error.to_string())?)?,
         None => RoleTable::shipped(),
     };
-    let entries = std::fs::read_dir(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()).collect();
+    let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
+    let entries = std::fs::read_dir(directory).map_err(failed)?;
+    let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<PathBuf>, _>>().map_err(failed)?;
     paths.sort();
+    let before = wanted.len();
     for path in paths {
         let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let plain = file.trim_end_matches(".gz");
-        let Some(name) = plain.strip_suffix(".json").or_else(|| plain.strip_suffix(".txt")) else { continue };
+        // As MISP publishes them: `lists/NAME/list.json`; or all files in one directory.
+        let inside = path.join("list.json");
+        let (name, path) = match plain.strip_suffix(".json").or_else(|| plain.strip_suffix(".txt")) {
+            Some(name) => (name, path.clone()),
+            None if inside.exists() => (file, inside),
+            None => continue,
+        };
         match table.of(name).map(crate::policy::ShippedRole::role) {
             // INVARIANT: the table's roles were checked when it was read.
             Some(Ok(None) | Err(_)) => (),
@@ -197,7 +205,8 @@ fn wanted_of(directory: &Path, roles: Option<&Path>, wanted: &mut Vec<Wanted>, n
             }
         }
     }
-    Ok(())
+    // An empty directory is more likely a disk that is not mounted than a wish.
+    if wanted.len() == before { Err(format!("{}: there is no list in it", directory.display())) } else { Ok(()) }
 }
 
 /// Copies of lists as they were when they last read. Losing one loses a convenience, so nothing here fails loudly.

@@ -204,7 +204,8 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
     let (ledger, mut writer, recovery) = Ledger::open(&data.join("ledger"))?;
     let in_force = ledger.policy_in_force()?;
     let Rules { policy, lists, alarms, notes } = rules::load(data, &config, in_force.as_ref())?;
-    if in_force.is_none_or(|entry| entry.hash != policy.hash()) {
+    let changed = in_force.is_none_or(|entry| entry.hash != policy.hash());
+    if changed {
         writer.keep_policy(PolicyEntry { at: clock.now(), hash: policy.hash(), pieces: policy.pieces().to_vec() })?;
         writer.commit()?;
     }
@@ -227,6 +228,9 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
     let enforcer = Enforcer::open(data, config.outlets(), ledger.clone(), current.clone(), clock.clone())?;
     let mut door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), clock);
     door.attend(enforcer.clone());
+    if changed {
+        door.judge_held_again();
+    }
     Ok(Opened { keys, own, enforcer, config, identity, current, ledger, door, recovery, notes })
 }
 

@@ -8,7 +8,7 @@
 use crate::record::{MemberId, Source, Timestamp};
 use std::collections::BTreeMap;
 
-/// Most claims about one value that are weighed; the first ones by their authors' names. More do not change a decision.
+/// Most claims about one value that are weighed, the newest ones. More do not change a decision.
 pub const CLAIMS_MAX: usize = 256;
 
 /// Whose finding a claim is.

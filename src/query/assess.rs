@@ -11,11 +11,16 @@ use super::{Answer, Found, Reading, Standing};
 use crate::{
     enforce::{Behind, Orders, Outlet, Proposal, Unfit},
     intake::{Intake, Known as _, Matter},
-    ledger::{Ledger, LedgerError, OutcomeLine, Place, SCAN_ROWS_MAX, exactly},
+    ledger::{Ledger, LedgerError, OutcomeLine, Place, exactly},
     policy::{CLAIMS_MAX, CONFIDENCE_UNSAID, Claim, Confidence, OutletName, Permission, Standpoint, effective_confidence, independent},
     record::{Indicator, MemberId, Observable, ObservableType, Record, RecordRef, Scope, Timestamp, Tlp, Use},
 };
 use std::{collections::BTreeSet, sync::Arc};
+
+/// Rows of one value that are looked through for those that are not over.
+const ROWS_MAX: usize = 16_384;
+/// Records of one value that are read: sightings and questions about it stand in the same place of the index.
+const READ_MAX: usize = 4_096;
 
 /// One indicator that counts now.
 pub struct Support {
@@ -58,10 +63,23 @@ pub enum Prospect {
 }
 
 impl Reading<'_> {
-    /// Where records about exactly this value stand, in the order of the ledger; at most [`CLAIMS_MAX`].
+    /// Where records about exactly this value stand that are not over, in the order of the ledger.
     pub fn places(&self, value: &Observable) -> Result<Vec<Place>, LedgerError> {
-        let (rows, _more) = self.ledger.scan(&exactly(value), SCAN_ROWS_MAX.min(4 * CLAIMS_MAX))?;
-        Ok(rows.into_iter().map(|row| row.place).collect())
+        let (rows, _more) = self.ledger.scan(&exactly(value), ROWS_MAX)?;
+        let today = self.now.day();
+        Ok(rows.into_iter().filter(|row| row.end_day >= today).map(|row| row.place).collect())
+    }
+
+    /// Whether `place` is the first of `places` at which an indicator of `value` stands that may count.
+    pub fn is_first(&mut self, value: &Observable, place: Place, places: &[Place]) -> Result<bool, LedgerError> {
+        for earlier in places.iter().take_while(|one| **one < place) {
+            let found = self.found(*earlier)?;
+            let speaks = |found: &Found| matches!(&found.record, Record::Indicator(indicator) if indicator.value == *value);
+            if found.is_some_and(|found| found.batch.aside.is_none() && speaks(&found)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Weighs everything that is asserted about exactly `value`, up to a marking: what somebody may not see must not show
@@ -81,7 +99,11 @@ impl Reading<'_> {
             disputed_by: BTreeSet::new(),
             behind: Vec::new(),
         };
-        for place in places.iter().take(CLAIMS_MAX) {
+        // The newest first: what somebody said a hundred times before must not crowd out what is said now.
+        for place in places.iter().rev().take(READ_MAX) {
+            if all.claims.len() >= CLAIMS_MAX {
+                break;
+            }
             let Some(found) = self.found(*place)? else { continue };
             let Record::Indicator(indicator) = &found.record else { continue };
             // Names that reverse alike share a prefix; the record says which value it is about.
@@ -94,7 +116,7 @@ impl Reading<'_> {
             if standing != Standing::Accepted {
                 continue;
             }
-            let disputed = self.ledger.disputed_by(Some(value), &found.reference, self.now);
+            let disputed = self.ledger.disputed_up_to(Some(value), &found.reference, tlp_max, self.now);
             let (ends, below) = (*ends, indicator.scope == Some(Scope::Subdomains));
             let said = indicator.confidence.or(found.defaults.as_ref().and_then(|defaults| defaults.confidence));
             let confidence = said.unwrap_or(CONFIDENCE_UNSAID);

@@ -230,3 +230,53 @@ fn a_driven_clock_is_the_only_clock() {
     assert_eq!(Clock::Driven(hand).now(), at(5));
     drop(founded());
 }
+
+/// The next batch of the same feed, with these records.
+fn add(ledger: &Ledger, writer: &mut Writer, class: Class, records: &[Record]) {
+    let (feed, state) = ledger.feeds().remove(0);
+    let records: Vec<Vec<u8>> = records.iter().map(|record| record.encode().unwrap()).collect();
+    let seed = huecry::envelope::merkle::Seed([5; 16]);
+    let body = huecry::envelope::encode_full(&seed, &records);
+    let (head, _) = batch(|head| {
+        assert_eq!(head.feed(), feed);
+        (head.seq, head.prev, head.class, head.count) = (state.last + 1, Some(state.id), class, records.len() as u16);
+        (head.body_length, head.root) = (body.len() as u32, huecry::envelope::root_of(&seed, &records));
+    });
+    take(&intake(), writer, &sealed(&head, 31, Domain::Head), body, at(20_000));
+    writer.commit().unwrap();
+    writer.write_index().unwrap();
+}
+
+#[test]
+fn a_sighting_before_an_indicator_does_not_hide_it_and_a_withdrawn_dispute_is_none() {
+    let data = tempfile::tempdir().unwrap();
+    let (ledger, mut writer) = filled(data.path());
+    let value = Observable::recognise("late.example").unwrap();
+    let dispute = Record::Sighting(Sighting {
+        of: Sighted::Value(value.clone()),
+        sighting: SightingKind::FalsePositive,
+        count: None,
+        from: None,
+        until: None,
+        country: None,
+        description: None,
+    });
+    add(&ledger, &mut writer, Class::Removal, &[dispute]);
+    add(&ledger, &mut writer, Class::Content, &[Record::Indicator(Indicator::of(value.clone(), None))]);
+    let mut reading = huecry::query::Reading::new(&ledger, at(30_000));
+    let places = reading.places(&value).unwrap();
+    assert_eq!(places.len(), 2, "the sighting stands in the index too");
+    assert!(reading.is_first(&value, places[1], &places).unwrap(), "it is no assertion, so a sweep looks at the indicator");
+    let assessed = |ledger: &Ledger| huecry::query::Reading::new(ledger, at(30_000)).assess(&intake(), &value, Tlp::Red).unwrap();
+    let one = assessed(&ledger);
+    assert_eq!((one.supports.len(), one.origins, one.disputed_by.len()), (0, 0, 0), "what is disputed when it comes is held");
+    // The author takes the dispute back: nothing is disputed any more, neither live nor after a rebuild.
+    let sighting = ledger.disputes()[0].0.parse::<RecordRef>().unwrap();
+    let target = WireRef::shortest(&sighting, &sighting.feed, 4);
+    let back = Withdrawal { kind: Kind::Withdrawal, description: None, targets: vec![target], reason: Reason::Wrong };
+    add(&ledger, &mut writer, Class::Removal, &[Record::Withdrawal(back)]);
+    assert!(ledger.disputes().is_empty());
+    drop((ledger, writer));
+    std::fs::remove_dir_all(data.path().join("state")).unwrap();
+    assert!(open(data.path()).0.disputes().is_empty());
+}

@@ -39,7 +39,7 @@ impl Desk {
 
     fn say(&mut self, order: Order, now: Timestamp) {
         self.orders.apply(&OrderEntry { at: now, by: "ana".to_owned(), order: order.clone() });
-        self.set.obey(&order, &self.orders, now);
+        self.set.obey(&order, &self.orders, true, &|_, _| false, now);
     }
 
     fn acting() -> Self {
@@ -91,8 +91,8 @@ fn d_08_g_24_two_thousand_additions_in_a_minute_are_staged_beyond_the_cap() {
     desk.flood(0..2_000, at(0));
     assert_eq!((desk.counts().enforced, desk.counts().staged, desk.exported(at(1))), (500, 1_500, 500));
     assert!(desk.set.at_cap(&talos(), &desk.orders, at(1)), "which is what the alarm asks");
-    assert!(!desk.set.tick(&desk.orders.clone(), true, at(HOUR - 1)));
-    assert!(desk.set.tick(&desk.orders.clone(), true, at(HOUR)));
+    assert!(!desk.set.tick(&desk.orders.clone(), true, &|_, _| false, at(HOUR - 1)));
+    assert!(desk.set.tick(&desk.orders.clone(), true, &|_, _| false, at(HOUR)));
     assert_eq!(desk.counts().enforced, 1_000, "the next hour has room again");
     desk.say(Order::Admit { outlet: "resolver".to_owned(), origin: talos() }, at(HOUR));
     assert_eq!((desk.counts().enforced, desk.counts().staged), (2_000, 0), "an operator lets the rest in");
@@ -117,7 +117,7 @@ fn a_throttled_origin_adds_nothing_and_keeps_what_it_has() {
     desk.flood(10..20, at(2));
     assert_eq!((desk.counts().enforced, desk.counts().staged), (10, 10));
     desk.say(Order::Unthrottle { origin: talos() }, at(3));
-    assert!(desk.set.tick(&desk.orders.clone(), true, at(3)));
+    assert!(desk.set.tick(&desk.orders.clone(), true, &|_, _| false, at(3)));
     assert_eq!(desk.counts().enforced, 20);
 }
 
@@ -168,8 +168,25 @@ fn with_a_protecting_list_missing_nothing_new_is_enforced() {
     let proposal = desk.set.lines().next().unwrap().1.proposal.clone();
     assert!(!desk.set.consider(&value(7), vec![proposal], Vec::new(), &orders, false, at(1)));
     assert_eq!((desk.counts().enforced, desk.counts().staged), (2, 1));
-    assert!(!desk.set.tick(&orders, false, at(2)));
-    assert!(desk.set.tick(&orders, true, at(3)));
+    assert!(!desk.set.tick(&orders, false, &|_, _| false, at(2)));
+    assert!(desk.set.tick(&orders, true, &|_, _| false, at(3)));
+}
+
+#[test]
+fn what_a_list_protects_by_now_goes_when_it_would_be_promoted_or_let_in() {
+    let mut desk = Desk::acting();
+    desk.flood(0..502, at(0));
+    let protects = |value: &Observable, _: bool| *value == super::tests::value(501) || *value == super::tests::value(500);
+    assert!(!desk.set.tick(&desk.orders.clone(), true, &protects, at(HOUR)));
+    assert_eq!(desk.counts().staged, 0);
+    let order = Order::Mode { outlet: "resolver".to_owned(), origin: None, mode: Mode::Enforce };
+    desk.set.obey(&order, &desk.orders.clone(), true, &|value, _| *value == super::tests::value(7), at(HOUR));
+    assert_eq!(desk.counts().enforced, 499);
+    let monitor = Order::Mode { outlet: "resolver".to_owned(), origin: None, mode: Mode::Monitor };
+    desk.say(monitor, at(HOUR));
+    desk.orders.apply(&OrderEntry { at: at(HOUR), by: "ana".to_owned(), order: order.clone() });
+    desk.set.obey(&order, &desk.orders.clone(), false, &|_, _| false, at(HOUR));
+    assert_eq!((desk.counts().enforced, desk.counts().staged), (0, 499), "a protecting list is missing");
 }
 
 #[test]

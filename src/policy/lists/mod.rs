@@ -182,7 +182,7 @@ impl std::fmt::Debug for Listed<'_> {
 }
 
 /// Private, reserved, local and multicast space: IANA's special-purpose registries, less documentation.
-const RESERVED_NETWORKS: [&str; 22] = [
+const RESERVED_NETWORKS: [&str; 24] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
     "100.64.0.0/10",
@@ -197,6 +197,8 @@ const RESERVED_NETWORKS: [&str; 22] = [
     "240.0.0.0/4",
     "::/128",
     "::1/128",
+    "64:ff9b::/96",
+    "64:ff9b:1::/48",
     "100::/64",
     "2001::/32",
     "2002::/16",
@@ -264,6 +266,10 @@ impl Lists {
     /// there.
     pub fn load(&mut self, name: &str, role: ListRole, text: &str) -> Result<ListReport, ListError> {
         let entries = file::read(name, text)?;
+        let before: usize = self.lists.iter().map(|list| list.entries).sum();
+        if before + entries.len() > LIST_ENTRIES_MAX {
+            return Err(ListError::Long(name.to_owned()));
+        }
         self.add(name, role, entries.into_iter())
     }
 
@@ -288,15 +294,11 @@ impl Lists {
             return Err(ListError::SameName(name.to_owned()));
         }
         let number = ListNumber::try_from(self.lists.len()).ok().filter(|_| self.lists.len() < LISTS_MAX).ok_or(ListError::Many)?;
-        let before: usize = self.lists.iter().map(|list| list.entries).sum();
         let mut report = ListReport::default();
         for entry in entries {
             match entry {
                 Ok(entry) => {
                     report.entries += 1;
-                    if before + report.entries > LIST_ENTRIES_MAX {
-                        return Err(ListError::Long(name.to_owned()));
-                    }
                     self.put(number, role, entry);
                 }
                 Err(odd) => {
