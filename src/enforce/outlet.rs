@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outlet_is_given_only_what_it_takes_and_may_see() {
+    fn p_12_an_outlet_is_given_only_what_it_takes_and_may_see() {
         use ObservableType as T;
         let takes = |outlet: &Outlet, text: &str, tlp, usage| outlet.takes(&Observable::recognise(text).unwrap(), tlp, usage);
         let resolver = outlet(OutletKind::Own, Use::Block, &[T::Domain, T::Cidr]);

@@ -46,7 +46,7 @@ fn every_published_list_of_the_corpus_is_read_with_its_defects() {
 }
 
 #[test]
-fn d_01_d_06_what_everybody_needs_is_flagged_and_never_enforced() {
+fn d_01_d_02_d_06_what_everybody_needs_is_flagged_and_never_enforced() {
     let Some(corpus) = corpus() else { return };
     let lists = lists(&corpus);
     let resolvers = ["8.8.8.8", "1.1.1.1", "9.9.9.9", "8.8.4.4", "2001:4860:4860::8888", "dns.google", "one.one.one.one"];
@@ -58,6 +58,11 @@ fn d_01_d_06_what_everybody_needs_is_flagged_and_never_enforced() {
     assert!(missed.is_empty(), "{missed:?}");
     // Before any list is loaded, too.
     assert!(resolvers.iter().chain(&roots).all(|text| is_safe(&Lists::default(), text)));
+    // Two halves of a network around a resolver cover it together: each shares an address with it, so neither is enforced.
+    assert!(
+        ["8.8.8.0/25", "8.8.8.128/25", "8.8.8.8/31", "8.8.8.0/24"].iter().filter(|text| !is_safe(&Lists::default(), text)).count() <= 1
+    );
+    assert!(is_safe(&Lists::default(), "8.8.8.0/25") && !is_safe(&Lists::default(), "8.8.8.128/25"), "what holds the resolver is out");
     for text in ["d41d8cd98f00b204e9800998ecf8427", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85g"] {
         assert!(Observable::from_text(ObservableType::Sha256, text).is_err(), "{text}");
     }

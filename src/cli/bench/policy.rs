@@ -1,6 +1,6 @@
 //! `huecry bench policy`: what a decision costs, on real values and with every published list loaded.
 //!
-//! Workload: every value of the corpus's lists, reports and tables, asserted by eight members in their channels with
+//! Workload: every value of the corpus's lists, reports, tables, MISP events and STIX bundles, asserted by eight members in their channels with
 //! confidences, uses, ages and tags as they come; the national starter set. One decision is list matching, accept and hold,
 //! on one core. `uncached` is the same with Cedar asked every time. With `--table` each starter set decides over every
 //! value once, as an importer would bring it, and a table says what became of it and why.
@@ -51,7 +51,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failur
         let text = format!("{}: there is no corpus of real data; say where it is with --corpus DIR", corpus.display());
         return Err(Failure::usage(text));
     }
-    let sources = values(&corpus.join("iocs"))?;
+    let mut sources = Vec::new();
+    for part in ["iocs", "misp", "stix"] {
+        values(corpus, part, &mut sources)?;
+    }
     let place = Place::new(None)?;
     let mut config = Config::new(&"bench".parse().map_err(Failure::usage)?);
     let warninglists = std::fs::canonicalize(corpus.join("warninglists")).map_err(Failure::environment)?;
@@ -86,12 +89,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failur
 
 /// Distinct values by folder of the corpus, in no order, as records come, and fresh in memory, as a value is that was decoded
 /// a moment ago.
-fn values(iocs: &Path) -> Result<Vec<Source>, Failure> {
+fn values(corpus: &Path, part: &str, sources: &mut Vec<Source>) -> Result<(), Failure> {
+    let place = corpus.join(part);
     let at = |path: &Path, error: std::io::Error| Failure::environment(format!("{}: {error}", path.display()));
     let mut folders: Vec<PathBuf> =
-        std::fs::read_dir(iocs).map_err(|error| at(iocs, error))?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        std::fs::read_dir(&place).map_err(|error| at(&place, error))?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     folders.sort();
-    let mut sources = Vec::new();
     for folder in folders {
         let mut seen = HashSet::new();
         let mut waiting = vec![folder.clone()];
@@ -103,12 +106,32 @@ fn values(iocs: &Path) -> Result<Vec<Source>, Failure> {
                 read(&path, &mut seen).map_err(|error| at(&path, error))?;
             }
         }
-        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = folder.file_name().map(|name| format!("{part}/{}", name.to_string_lossy())).unwrap_or_default();
         // A copy in the set's own order: that is none.
         let values = seen.iter().cloned().collect();
-        sources.push(Source { name, values });
+        // Schemas and mapping tables have none.
+        if !seen.is_empty() {
+            sources.push(Source { name, values });
+        }
     }
-    Ok(sources)
+    Ok(())
+}
+
+/// Values of MISP attributes that are meant for detection, and of STIX patterns: every text in quotes that is a value. No
+/// importer; what a line of a table needs to be about the right values.
+fn read_json(json: &serde_json::Value, seen: &mut HashSet<Observable>) {
+    match json {
+        serde_json::Value::Object(map) => {
+            let text = |name: &str| map.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+            if map.get("to_ids") == Some(&json!(true)) {
+                seen.extend(text("value").split('|').filter_map(|part| Observable::recognise(part).ok()));
+            }
+            seen.extend(text("pattern").split('\'').skip(1).step_by(2).filter_map(|part| Observable::recognise(part).ok()));
+            map.values().for_each(|value| read_json(value, seen));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| read_json(item, seen)),
+        _ => (),
+    }
 }
 
 fn read(path: &Path, seen: &mut HashSet<Observable>) -> std::io::Result<()> {
@@ -118,6 +141,15 @@ fn read(path: &Path, seen: &mut HashSet<Observable>) -> std::io::Result<()> {
         flate2::read::MultiGzDecoder::new(file).read_to_end(&mut bytes)?;
     } else {
         (&file).read_to_end(&mut bytes)?;
+    }
+    let name = path.to_string_lossy();
+    let plain = name.trim_end_matches(".gz");
+    if plain.ends_with(".json") || plain.ends_with(".stix2") {
+        // Some are broken on purpose.
+        if let Ok(json) = serde_json::from_slice(&bytes) {
+            read_json(&json, seen);
+        }
+        return Ok(());
     }
     let mut reader = TextReader::new(Layout::of_name(&path.to_string_lossy()), None);
     let (mut items, mut complaints) = (Vec::new(), Vec::new());
@@ -282,7 +314,7 @@ fn tables(context: &Context, sources: &[Source], lists: &Lists) -> Result<Vec<Ta
             }
             let outcomes: Vec<String> = line.outcomes.iter().map(|(what, count)| format!("{} {what}", grouped(*count as u64))).collect();
             context.screen.line(&format!(
-                "{starter:<9} {:<12} {:>8} values: {}; {} may be enforced when their author is sure, {} are protected",
+                "{starter:<9} {:<22} {:>8} values: {}; {} may be enforced when their author is sure, {} are protected",
                 line.source,
                 grouped(line.values as u64),
                 outcomes.join(", "),
