@@ -125,7 +125,7 @@ fn each_held(local: &Local, wanted: &Wanted, mut take: impl FnMut(HeldLine, Reco
     for _page in 0..HELD_SCAN_MAX / HELD_PAGE {
         let places = local.ledger.held(from, HELD_PAGE)?;
         let Some(last) = places.last() else { return Ok(()) };
-        from = last.index.checked_add(1).map_or(Place { batch: last.batch + 1, index: 0 }, |index| Place { batch: last.batch, index });
+        from = last.next();
         for place in places {
             let Some(found) = reading.found(place)? else { continue };
             let assertion = reading.assertion(&found);

@@ -88,11 +88,6 @@ impl Disputes {
         found.filter(|(_, tlp, until)| *until > now && *tlp <= tlp_max).map(|(member, _, _)| member.clone()).collect()
     }
 
-    /// The sightings that dispute this.
-    pub fn sightings(&self, subject: &Subject) -> impl Iterator<Item = &str> {
-        self.of_subject.get(subject).into_iter().flat_map(|sightings| sightings.keys().map(String::as_str))
-    }
-
     /// Every sighting that disputes, by name.
     pub fn all(&self) -> impl Iterator<Item = (&str, &[Subject])> {
         self.of_sighting.iter().map(|(sighting, subjects)| (sighting.as_str(), subjects.as_slice()))

@@ -30,6 +30,16 @@ pub struct Place {
     pub index: u16,
 }
 
+impl Place {
+    /// The place behind this one, where a walk over places goes on.
+    pub fn next(self) -> Self {
+        match self.index.checked_add(1) {
+            Some(index) => Self { index, ..self },
+            None => Self { batch: self.batch + 1, index: 0 },
+        }
+    }
+}
+
 /// A row found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {

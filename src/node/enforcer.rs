@@ -541,9 +541,7 @@ impl Enforcer {
 
 /// Whether lists keep a line from being enforced, now: it is on one that protects, or would hit what is.
 fn protects(intake: &Intake, orders: &Orders, value: &Observable, below: bool, now: Timestamp) -> bool {
-    let protected = intake.lists.of(value).lists().any(|list| list.role.protects());
-    let above = below && value.text().is_some_and(|name| !intake.lists.below(name).is_empty());
-    (protected || above) && !orders.is_forced(value, now)
+    intake.lists.protecting(value, below).next().is_some() && !orders.is_forced(value, now)
 }
 
 fn hit_line(outlet: &str, file: String, number: Option<usize>, value: &Observable, line: &Line) -> HitLine {

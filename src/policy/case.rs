@@ -1,6 +1,6 @@
 //! Cases: what a policy may know of a record, in the words of the schema.
 
-use super::{ListRole, Listed};
+use super::Listed;
 use crate::{
     cbor::uint_enum,
     charter::MemberKind,
@@ -253,11 +253,6 @@ impl Case<'_> {
             ("origins".to_owned(), RestrictedExpression::new_long(i64::from(self.origins))),
         ]);
         Entity::new(uid, attributes, HashSet::new()).map_err(|error| error.to_string())
-    }
-
-    /// Whether its value is on a list that keeps it from being enforced.
-    pub fn protected(&self) -> bool {
-        self.listed.has(ListRole::Clears) || self.listed.has(ListRole::Own)
     }
 }
 

@@ -139,7 +139,8 @@ impl Reading<'_> {
     /// What `outlet` may do with a value.
     pub fn prospect(&self, intake: &Intake, assessed: &Assessment, outlet: &Outlet, orders: &Orders) -> Prospect {
         let value = &assessed.value;
-        let protected = protected_by(intake, assessed);
+        let below = value.kind() == ObservableType::Domain && assessed.supports.iter().any(|one| one.below);
+        let protected: Vec<String> = intake.lists.protecting(value, below).map(|list| list.name.clone()).collect();
         if !protected.is_empty() && !orders.is_forced(value, self.now) {
             return Prospect::Protected(protected);
         }
@@ -181,17 +182,6 @@ impl Reading<'_> {
             matter.case(&found.record, &defaults, support.ends, &disputed, assessed.origins, |case| intake.policy.enforces(case, name));
         asked.unwrap_or_else(|| Arc::new(Permission::refused("stranger", "its author is no member any more")))
     }
-}
-
-/// The lists that keep a value from being enforced: it is on them, or it would hit, with all below it, what is on them.
-fn protected_by(intake: &Intake, assessed: &Assessment) -> Vec<String> {
-    let value = &assessed.value;
-    let listed = intake.lists.of(value);
-    let below = match value.text() {
-        Some(name) if value.kind() == ObservableType::Domain && assessed.supports.iter().any(|one| one.below) => intake.lists.below(name),
-        _ => crate::policy::Listed::nowhere(&intake.lists),
-    };
-    listed.lists().filter(|list| list.role.protects()).chain(below.lists()).map(|list| list.name.clone()).collect()
 }
 
 fn usage_of(found: &Found) -> Use {

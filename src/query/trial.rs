@@ -185,7 +185,7 @@ fn compare_enforce(
     if (!accepted_now && !accepted_then) || shape(&indicator.value).is_err() {
         return Ok(());
     }
-    let protected = in_force.lists.of(&indicator.value).lists().any(|list| list.role.protects());
+    let protected = in_force.lists.protecting(&indicator.value, false).next().is_some();
     let mut origins = None;
     for outlet in outlets.iter().filter(|_| !protected) {
         if outlet.takes(&indicator.value, found.batch.head.tlp, usage(indicator, found)).is_err() {

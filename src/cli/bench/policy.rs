@@ -307,7 +307,7 @@ fn tables(context: &Context, sources: &[Source], lists: &Lists) -> Result<Vec<Ta
                 };
                 let judged = policy.judge(&case);
                 *line.outcomes.entry(format!("{} by {}", judged.verdict, judged.policies.join(", "))).or_default() += 1;
-                let protected = case.protected() || crate::enforce::shape(value).is_err();
+                let protected = lists.protecting(value, false).next().is_some() || crate::enforce::shape(value).is_err();
                 line.protected += usize::from(protected);
                 let sure = policy.enforces(&Case { confidence: 80, ..case }, outlet).permitted;
                 line.enforceable += usize::from(sure && !protected && judged.verdict == Verdict::Accept);

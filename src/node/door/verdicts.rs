@@ -41,7 +41,7 @@ impl Door {
         let records = self.names(&places)?;
         self.rejudge(&records, As::Now, None)?;
         // The place after the last one looked at.
-        self.rejudging = places.last().map(|last| after(*last));
+        self.rejudging = places.last().map(|last| last.next());
         Ok(self.writer.commit()?)
     }
 
@@ -104,7 +104,7 @@ impl Door {
         for _page in 0..HELD_PAGES_MAX {
             let places = ledger.held(from, HELD_CHUNK)?;
             let Some(last) = places.last() else { break };
-            from = after(*last);
+            from = last.next();
             // They stand in the order in which they came.
             let mut old = Vec::new();
             for place in &places {
@@ -124,14 +124,6 @@ impl Door {
             tracing::warn!(count, days, "records were held for so long that they are refused now");
         }
         Ok(())
-    }
-}
-
-/// The place behind `place`.
-fn after(place: Place) -> Place {
-    match place.index.checked_add(1) {
-        Some(index) => Place { batch: place.batch, index },
-        None => Place { batch: place.batch + 1, index: 0 },
     }
 }
 

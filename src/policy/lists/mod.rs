@@ -153,11 +153,6 @@ impl<'a> Listed<'a> {
         self.lists().map(|list| list.name.as_str())
     }
 
-    /// Whether one of them has this role.
-    pub fn has(&self, role: ListRole) -> bool {
-        self.lists().any(|list| list.role == role)
-    }
-
     /// On no list at all.
     pub fn is_empty(&self) -> bool {
         self.numbers.is_empty()
@@ -388,6 +383,15 @@ impl Lists {
             found.numbers.extend_from_slice(self.sets.get(sets.above));
         }
         found
+    }
+
+    /// The lists that keep `value` from being enforced: it is on them, or, blocked with everything `below` it, would take
+    /// what is on them along.
+    pub fn protecting(&self, value: &Observable, below: bool) -> impl Iterator<Item = &List> {
+        let above = value.text().filter(|_| below).map_or_else(|| Listed::nowhere(self), |name| self.below(name));
+        let on: Vec<&List> = self.of(value).lists().filter(|list| list.role.protects()).collect();
+        let above: Vec<&List> = above.lists().collect();
+        on.into_iter().chain(above)
     }
 
     fn collect_host(&self, value: &Observable, found: &mut Listed<'_>) {
