@@ -8,16 +8,19 @@
 //! Placed + body -root-> records -decode-> -resolve report-> -judge-> Admitted (journal it)
 //! ```
 //!
-//! Not here: sockets, disk, clock. Order within a feed is by seq: a batch is admitted when the one before it was, so a
-//! report always comes before its indicators, and a cursor is one number.
+//! Not here: sockets, disk, clock. Order within a feed is by seq, so that a report comes before its indicators; what may
+//! overtake (a removal, what was passed on alone, what follows batches that nobody may give us) leaves a hole, which is
+//! filled later ([`Spans`]). An indicator whose report is not here waits for it, unjudged.
 
 mod matter;
+mod spans;
 
 pub use matter::{Matter, value_of};
+pub use spans::{SPANS_MAX, Spans};
 
 use crate::{
     charter::{Roster, SpeakError},
-    envelope::{BodyError, Class, CoseError, Hash, Head, ProvedBatch, ProvedHead, SignedHead, Slot},
+    envelope::{BodyError, Class, CoseError, Hash, Head, ProvedBatch, ProvedHead, SignedHead, Slot, stored_slots},
     policy::{Judgement, Lists, Policy},
     record::{
         DAY_MS, Decoded, FeedId, HOUR_MS, Indicator, MINUTE_MS, MemberId, Observable, Record, RecordRef, Report, Role, SightingKind,
@@ -147,8 +150,12 @@ impl Defaults {
 pub trait Known {
     /// Seq and id of the last head admitted of a feed.
     fn position(&self, feed: &FeedId) -> Option<(u64, Hash)>;
+    /// Which batches of a feed were admitted.
+    fn spans(&self, feed: &FeedId) -> Spans;
     /// Id of the head admitted at a place.
     fn head_at(&self, feed: &FeedId, seq: u64) -> Option<Hash>;
+    /// What the head admitted at a place names as the one before it.
+    fn names_before(&self, feed: &FeedId, seq: u64) -> Option<Hash>;
     /// Whether a feed's author was caught saying two things, or its key was.
     fn quarantined(&self, feed: &FeedId) -> bool;
     /// What a report that we hold lends to its indicators.
@@ -164,6 +171,8 @@ pub enum Placed {
     Next(ProvedHead),
     /// Batches before it are missing; fetch from `from` on.
     Ahead { head: ProvedHead, from: u64 },
+    /// It belongs into a hole of what we hold, or before it.
+    Gap(ProvedHead),
     /// We have it.
     Known,
     /// The author signed another head for this place: proof of equivocation, together with the one we hold.
@@ -266,6 +275,10 @@ impl Intake {
             Some((last, _)) if seq == last + 1 => {
                 Err(Refusal::new(Blame::Reject, "wrong-prev", format!("{feed}#{seq} does not continue {feed}#{last}")))
             }
+            Some((last, _)) if seq <= last && !self.unreached(&feed, known) => match continues(&head, known) {
+                true => Ok(Placed::Gap(head)),
+                false => Err(Refusal::new(Blame::Reject, "wrong-prev", format!("{feed}#{seq} does not fit between what is here"))),
+            },
             Some((last, _)) if seq <= last => Err(Refusal::new(Blame::Ignore, "below-floor", format!("{feed}#{seq} was forgotten here"))),
             None if seq == 1 => Ok(Placed::Next(head)),
             position => {
@@ -279,24 +292,52 @@ impl Intake {
         }
     }
 
+    /// Whether a card pins a head of this feed that is not here: until it is, nothing of the feed is proved to be its branch.
+    fn unreached(&self, feed: &FeedId, known: &impl Known) -> bool {
+        self.roster.pin(feed).is_some_and(|pin| known.head_at(feed, pin.seq) != Some(pin.head))
+    }
+
     /// Opens a body under its head and judges every record in it.
     ///
-    /// The head must be the next of its feed. `begins` lets a feed of which we hold nothing begin elsewhere than at 1: at
-    /// its floor, or at the first head that a newcomer to its circle may read.
-    pub fn admit(&self, head: ProvedHead, body: Vec<u8>, now: Timestamp, known: &impl Known, begins: bool) -> Result<Admitted, Refusal> {
-        let feed = head.head().feed();
-        let expected = known.position(&feed);
-        let continues = match expected {
-            Some((last, id)) => head.head().seq == last + 1 && head.head().prev == Some(id),
-            None => begins || head.head().seq == 1,
-        };
-        if !continues {
-            let at = expected.map_or(0, |(last, _)| last);
-            return Err(Refusal::new(Blame::Later, "out-of-order", format!("{feed}#{} came, {feed}#{} is next", head.head().seq, at + 1)));
+    /// The head must be the next of its feed, or fill a hole. `beyond` lets it come behind a hole that it makes: a removal
+    /// overtakes, a feed begins where a newcomer to its circle may read, what nobody can give us is stepped over.
+    pub fn admit(&self, head: ProvedHead, body: Vec<u8>, now: Timestamp, known: &impl Known, beyond: bool) -> Result<Admitted, Refusal> {
+        let (feed, seq) = (head.head().feed(), head.head().seq);
+        let last = known.position(&feed).map_or(0, |(last, _)| last);
+        let order = |why: &str| Refusal::new(Blame::Later, "out-of-order", format!("{feed}#{seq} came, {feed}#{} is next{why}", last + 1));
+        let next = seq == last + 1;
+        if (seq <= last || (beyond && !next)) && self.unreached(&feed, known) {
+            return Err(order(", up to the head that its author's card pins"));
+        }
+        if seq > last && !next && !beyond {
+            return Err(order(""));
+        }
+        if !continues(&head, known) {
+            return Err(Refusal::new(Blame::Later, "out-of-order", format!("{feed}#{seq} does not fit to what is here")));
+        }
+        let mut spans = known.spans(&feed);
+        spans.insert(seq);
+        if spans.intervals().len() > SPANS_MAX {
+            return Err(order("; there are too many holes in it already"));
         }
         let batch = ProvedBatch::open(head, body)?;
         let outcomes = self.judge(&batch, now, known);
         Ok(Admitted { batch, outcomes, policy: self.policy.hash() })
+    }
+
+    /// Puts together what is here of a batch and what somebody else gave of it; `None` if that is nothing new. The second
+    /// part of the answer are the places that are new.
+    pub fn fill(&self, head: ProvedHead, held: &[u8], more: Vec<u8>, now: Timestamp, known: &impl Known) -> Result<Option<(Admitted, Vec<u16>)>, Refusal> {
+        let given = ProvedBatch::open(head.clone(), more)?;
+        let merged = given.with(held)?;
+        let had = stored_slots(held)?;
+        let new = (0u16..).zip(had.iter().zip(merged.slots())).filter(|(_, (had, has))| **had == Slot::Absent && **has != Slot::Absent);
+        let new: Vec<u16> = new.map(|(index, _)| index).collect();
+        if new.is_empty() {
+            return Ok(None);
+        }
+        let outcomes = self.judge(&merged, now, known);
+        Ok(Some((Admitted { batch: merged, outcomes, policy: self.policy.hash() }, new)))
     }
 
     /// The verdicts on a proved batch, as of `now`. Also for a second look after the policy changed.
@@ -312,6 +353,16 @@ impl Intake {
         };
         (0u16..).zip(batch.slots()).map(outcome).collect()
     }
+}
+
+/// Whether a head fits between its neighbours, as far as they are here, and into an empty place.
+fn continues(head: &ProvedHead, known: &impl Known) -> bool {
+    let (feed, seq) = (head.head().feed(), head.head().seq);
+    let before = seq.checked_sub(1).filter(|before| *before > 0).and_then(|before| known.head_at(&feed, before));
+    let after = known.names_before(&feed, seq + 1);
+    known.head_at(&feed, seq).is_none()
+        && before.is_none_or(|id| head.head().prev == Some(id))
+        && after.is_none_or(|named| named == head.id())
 }
 
 fn check_time(head: &Head, now: Timestamp, limits: Limits) -> Result<(), Refusal> {

@@ -56,5 +56,8 @@ pub mod node;
 // The local window.
 pub mod http;
 
+// A federation in one process.
+pub mod sim;
+
 // The command line.
 pub mod cli;

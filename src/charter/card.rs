@@ -3,7 +3,9 @@
 use super::{DOCUMENT_FORMAT, Member};
 use crate::{
     cbor::{self, CborError, int_map},
-    envelope::{Audience, CoseError, Domain, FederationId, Hash, KeyId, ProvedHead, PublicKey, Sealed, Signer},
+    envelope::{
+        Audience, CoseError, Domain, FederationId, HEAD_BYTES_MAX, Hash, Head, KeyId, ProvedHead, PublicKey, Sealed, SignedHead, Signer,
+    },
     record::{ChannelName, DAY_MS, FeedId, MemberId, NAME_BYTES_MAX, TEXT_BYTES_MAX, Timestamp},
 };
 use std::collections::BTreeSet;
@@ -16,6 +18,8 @@ pub const CARD_LIST_MAX: usize = 256;
 pub const WHEREABOUTS_DAYS_MAX: u64 = 7;
 /// Longest statement of whereabouts, in bytes.
 pub const WHEREABOUTS_BYTES_MAX: usize = 4 * 1024;
+/// Longest proof of equivocation, in bytes: two heads.
+pub const EQUIVOCATION_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX + 64;
 /// Most addresses that a node states.
 pub const ADDRESSES_MAX: usize = 16;
 
@@ -250,6 +254,13 @@ pub fn equivocation(one: &ProvedHead, other: &ProvedHead) -> Option<Equivocation
     }
     let (first, second) = if one.id() < other.id() { (one, other) } else { (other, one) };
     Some(Equivocation { one: first.bytes().to_vec().into(), other: second.bytes().to_vec().into() })
+}
+
+/// The two heads of a proof, taken apart; nothing is verified.
+pub fn equivocation_heads(bytes: &[u8]) -> Option<[Head; 2]> {
+    let proof: Equivocation = cbor::from_slice(bytes, EQUIVOCATION_BYTES_MAX).ok()?;
+    let head = |bytes: &[u8]| SignedHead::open(bytes, &FederationId([0; 32])).ok().map(|signed| signed.head().clone());
+    Some([head(&proof.one)?, head(&proof.other)?])
 }
 
 /// A node's own addresses, signed by its node key.

@@ -1,10 +1,11 @@
 //! The roster: charter, stamp and cards together, and the questions that the rest of huecry asks of them.
 
 use super::{
-    Agreement, BUILT_IN_CIRCLES, Card, CardError, Channel, CharterError, History, Member, MemberKind, NodeKey, Pin, PublishingKey,
-    STAMP_DAYS_MAX, SignedCard, SignedCharter, SignedStamp,
+    Agreement, BUILT_IN_CIRCLES, Card, CardError, Channel, CharterError, Circle, CircleMember, EQUIVOCATION_BYTES_MAX, Equivocation, History, Member, MemberKind, NodeKey, Pin, PublishingKey,
+    STAMP_DAYS_MAX, SignedCard, SignedCharter, SignedStamp, equivocation,
 };
 use crate::{
+    cbor,
     envelope::{Audience, Class, FederationId, Hash, Head, KeyId, PublicKey, Readers, SignedHead},
     record::{ChannelName, CircleName, DAY_MS, FeedId, Kind, MemberId, Timestamp},
 };
@@ -362,6 +363,24 @@ impl Roster {
         Ok(&publishing.key)
     }
 
+    /// What a proof proves, if it is one: that this feed's author signed two heads for this place, with a key of the lane.
+    /// It proves that also when the key was retired since.
+    pub fn equivocation(&self, bytes: &[u8]) -> Result<(FeedId, u64), String> {
+        let proof: Equivocation = cbor::from_slice(bytes, EQUIVOCATION_BYTES_MAX).map_err(|error| format!("it does not read: {error}"))?;
+        let prove = |bytes: &[u8]| {
+            let signed = SignedHead::open(bytes, &self.federation()).map_err(|error| format!("a head in it does not read: {error}"))?;
+            let (member, lane, id) = (signed.head().member.clone(), signed.head().lane, signed.key());
+            let named = self.card(&member).and_then(|card| card.publishing.iter().find(|one| one.key.id() == id && one.lane == lane));
+            let key = named.ok_or_else(|| format!("`{member}` has no key `{id}` for lane {lane} on its card here"))?.key;
+            signed.prove(&key).map_err(|error| format!("a head in it is not signed by that key: {error}"))
+        };
+        let (one, other) = (prove(&proof.one)?, prove(&proof.other)?);
+        if equivocation(&one, &other).is_none_or(|same| cbor::to_vec(&same) != bytes) {
+            return Err("its heads do not stand for one place, are the same, or are in the wrong order".to_owned());
+        }
+        Ok((one.head().feed(), one.head().seq))
+    }
+
     /// Where the card of a feed's author pins it, last of all if several keys wrote it. A pin at nothing is no place in it.
     pub fn pin(&self, feed: &FeedId) -> Option<&Pin> {
         let here = |pin: &&Pin| pin.seq > 0 && pin.channel == feed.channel && pin.lane == feed.lane && pin.epoch == feed.epoch;
@@ -420,26 +439,64 @@ impl Roster {
         }
     }
 
-    fn in_circle(&self, name: &CircleName, generation: u64, reader: &MemberId) -> bool {
-        if let Some((_, kind)) = BUILT_IN_CIRCLES.iter().find(|(built_in, _)| *built_in == name.as_str()) {
-            return self.member(reader).is_some_and(|member| member.kind == *kind);
+    /// Whether `reader` may ever have been among those whom `author` addressed by then: a circle's leavers too. Removals go
+    /// to them.
+    pub fn addressed_once(&self, audience: &Audience, author: &MemberId, reader: &MemberId) -> bool {
+        let Readers::Circle { name, generation, excluded } = &audience.readers else { return self.addresses(audience, author, reader) };
+        let left = |one: &CircleMember, circle: &Circle| {
+            *generation <= circle.generation && (one.since <= *generation || circle.history == History::Open)
+        };
+        author == reader
+            || self.addresses(audience, author, reader)
+            || (!excluded.contains(reader) && self.circle_entry(name, reader).is_some_and(|(circle, one)| left(one, circle)))
+    }
+
+    /// Whether a further audience (`federation`, `circle:NAME`, `member:ID`) has `reader` in it now; with `once`, or had.
+    pub fn names(&self, further: &str, reader: &MemberId, once: bool) -> bool {
+        match further.split_once(':') {
+            None => further == "federation" && self.member(reader).is_some(),
+            Some(("member", id)) => id == reader.as_str(),
+            Some(("circle", name)) => match built_in(name) {
+                Some(kind) => self.member(reader).is_some_and(|member| member.kind == kind),
+                None => {
+                    let name = name.parse::<CircleName>();
+                    let entry = name.ok().and_then(|name| self.circle_entry(&name, reader).map(|(_, one)| one.until));
+                    entry.is_some_and(|until| once || until.is_none())
+                }
+            },
+            Some(_) => false,
         }
-        let circle = self.charter.charter().circles.iter().find(|circle| circle.name == *name);
-        // A generation that we do not know yet: a newer charter decides, not a guess.
-        let Some(circle) = circle.filter(|circle| generation <= circle.generation) else { return false };
-        circle.members.iter().find(|one| one.id == *reader).is_some_and(|one| {
+    }
+
+    fn circle_entry(&self, name: &CircleName, reader: &MemberId) -> Option<(&Circle, &CircleMember)> {
+        let circle = self.charter.charter().circles.iter().find(|circle| circle.name == *name)?;
+        Some((circle, circle.members.iter().find(|one| one.id == *reader)?))
+    }
+
+    fn in_circle(&self, name: &CircleName, generation: u64, reader: &MemberId) -> bool {
+        if let Some(kind) = built_in(name.as_str()) {
+            return self.member(reader).is_some_and(|member| member.kind == kind);
+        }
+        self.circle_entry(name, reader).is_some_and(|(circle, one)| {
+            // A generation that we do not know yet: a newer charter decides, not a guess.
+            let known = generation <= circle.generation;
             let joined = one.since <= generation || circle.history == History::Open;
-            joined && one.until.is_none_or(|until| generation <= until)
+            known && joined && one.until.is_none_or(|until| generation <= until)
         })
     }
 
     /// The generation to write into heads for a circle now; built-in circles have one generation for ever.
     pub fn generation(&self, name: &CircleName) -> Option<u64> {
-        if BUILT_IN_CIRCLES.iter().any(|(built_in, _)| *built_in == name.as_str()) {
+        if built_in(name.as_str()).is_some() {
             return Some(1);
         }
         self.charter.charter().circles.iter().find(|circle| circle.name == *name).map(|circle| circle.generation)
     }
+}
+
+/// The kind of member that a built-in circle takes.
+fn built_in(name: &str) -> Option<MemberKind> {
+    BUILT_IN_CIRCLES.iter().find(|(built_in, _)| *built_in == name).map(|(_, kind)| *kind)
 }
 
 /// Whether a head under this key still counts. A key that is pinned vouches only for what chains to a pin of its card, so

@@ -11,6 +11,7 @@ use crate::{
     http::{PublishParameters, PublishReply},
     intake::Placed,
     node::{
+        door::Arrived,
         keys::{KeyStore, Purpose},
         membership::{self, INDICATORS},
         setup::{self, NewNode},
@@ -250,7 +251,7 @@ fn ingest(context: &Context, records: u64, keep: Option<PathBuf>) -> Result<(), 
         let intake = current.get();
         let placed = door.place(&intake, &head).map_err(Failure::environment)?;
         let Placed::Next(head) = placed else { return Err(Failure::environment("a batch was out of order")) };
-        door.batch(head, body, &[7; 32], false).map_err(Failure::environment)?;
+        door.batch(Arrived::in_turn(head, body, [7; 32])).map_err(Failure::environment)?;
         if number as usize % GROUP_BATCHES == GROUP_BATCHES - 1 {
             door.commit().map_err(Failure::environment)?;
         }

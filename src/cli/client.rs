@@ -96,6 +96,7 @@ impl Client {
         let (events, mut ignored) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
         tokio::spawn(async move { while ignored.recv().await.is_some() {} });
         let local = Local {
+            reach: crate::node::reach::Reach::default(),
             identity: opened.identity,
             current: opened.current,
             ledger: opened.ledger,
@@ -129,6 +130,16 @@ impl Client {
     /// Sends a stream of bytes, gets JSON.
     pub async fn stream<T: DeserializeOwned>(&self, path: &str, parameters: &impl Serialize, body: Body) -> Result<T, Failure> {
         self.call("POST", &with_query(path, parameters), body, Some("application/octet-stream")).await
+    }
+
+    /// Asks for bytes.
+    pub async fn bytes(&self, path: &str, parameters: &impl Serialize) -> Result<Vec<u8>, Failure> {
+        let (status, body) = self.send("GET", &with_query(path, parameters), Body::empty(), None).await?;
+        if !status.is_success() {
+            return self.answer::<serde_json::Value>(status, body).await.map(|_| Vec::new());
+        }
+        let limited = http_body_util::Limited::new(body, ANSWER_BYTES_MAX);
+        Ok(limited.collect().await.map_err(Failure::environment)?.to_bytes().to_vec())
     }
 
     /// Sends JSON, gets lines of JSON as they come.

@@ -14,6 +14,7 @@ mod demo;
 mod disputes;
 mod doctor;
 mod explain;
+mod follow;
 mod force;
 mod held;
 mod init;
@@ -26,11 +27,14 @@ mod print;
 mod publish;
 mod quarantine;
 mod query;
+mod receipts;
 mod run;
 mod status;
 mod stop_enforcing;
+mod sync;
 mod throttle;
 mod unblock;
+mod verify;
 mod withdraw;
 
 use clap::{Parser, Subcommand};
@@ -79,7 +83,11 @@ enum Verb {
     StopEnforcing(stop_enforcing::Arguments),
     Throttle(throttle::Arguments),
     Force(force::Arguments),
+    Follow(follow::Arguments),
+    Sync(sync::Arguments),
+    Receipts(receipts::Arguments),
     Quarantine(quarantine::Arguments),
+    Verify(verify::Arguments),
     Agreements(agreements::Arguments),
     Decisions(decisions::Arguments),
     Status(status::Arguments),
@@ -145,7 +153,11 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Init(arguments) => init::run(context, arguments),
         Verb::Charter(arguments) => charter::run(context, arguments),
         Verb::Card(arguments) => card::run(context, arguments),
+        Verb::Follow(arguments) => follow::run(context, arguments),
+        Verb::Sync(arguments) => sync::run(context, arguments),
+        Verb::Receipts(arguments) => receipts::run(context, arguments),
         Verb::Quarantine(arguments) => quarantine::run(context, arguments),
+        Verb::Verify(arguments) => verify::run(context, arguments),
         Verb::Key(arguments) => key::run(context, arguments),
         Verb::Admit(arguments) => admit::run(context, arguments),
         Verb::Join(arguments) => join::run(context, arguments),

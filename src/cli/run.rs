@@ -8,6 +8,7 @@ use crate::{
     node::{
         self, NodeError, Parts, Watch,
         door::{self, Request},
+        reach::Reach,
         setup,
     },
 };
@@ -114,7 +115,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
     let (events, door_events) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
     let keeper = opened.door;
     std::thread::spawn(move || door::run(keeper, queue, events));
-    let watch = Watch::default();
+    let (watch, reach) = (Watch::default(), Reach::default());
     let local = Local {
         identity: opened.identity.clone(),
         current: opened.current.clone(),
@@ -129,6 +130,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         own: opened.own.clone(),
         operators: http::Operators::of(&opened.config.operators),
         enforcer: opened.enforcer.clone(),
+        reach: reach.clone(),
     };
     let enforcer = opened.enforcer.clone();
     let enforcing = (!enforcer.is_idle()).then(|| std::thread::spawn(move || enforcer.run()));
@@ -150,6 +152,9 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         keys: opened.keys,
         own: opened.own,
         places: context.data.join("places.cbor"),
+        reach,
+        enforcer: opened.enforcer.clone(),
+        observer: None,
     };
     let ready = |addresses: Vec<String>| tracing::info!(addresses = addresses.join(" "), "ready");
     let stopping = async { drop(stop.wait_for(|stop| *stop).await) };

@@ -158,25 +158,100 @@ impl ProvedBatch {
         &self.slots
     }
 
+    /// The same batch with what another body of it, proved before, has besides. Two parts of one tree agree wherever both
+    /// say something, so nothing has to be weighed.
+    pub fn with(&self, other: &[u8]) -> Result<Self, BodyError> {
+        if self.is_whole() {
+            return Ok(self.clone());
+        }
+        let count = self.head.head().count;
+        let (mut ours, mut theirs) = (self.entries()?.into_iter().peekable(), entries_of(other, count)?.into_iter().peekable());
+        let mut out = Vec::new();
+        join(&mut ours, &mut theirs, usize::from(count), &mut out)?;
+        Self::open(self.head.clone(), encode_part(&out))
+    }
+
+    /// Whether every record is here.
+    pub fn is_whole(&self) -> bool {
+        self.slots.iter().all(|slot| *slot != Slot::Absent)
+    }
+
+    fn entries(&self) -> Result<Vec<Entry>, BodyError> {
+        entries_of(&self.body, self.head.head().count)
+    }
+
     /// The same batch with only those records that `keep` says, the rest as hashes, dead subtrees folded to one.
     pub fn part(&self, keep: impl Fn(u16) -> bool) -> Result<Vec<u8>, BodyError> {
-        let entries: Vec<Entry> = match self.body.get(1) {
-            Some(0) => {
-                let (_, seed, _): (u8, Seed, serde::de::IgnoredAny) = cbor::decode_stored(&self.body)?;
-                let of = |(index, slot): (u16, &Slot)| match slot {
-                    Slot::Present(record) => Entry::Record(merkle::nonce(&seed, index), record.clone()),
-                    // INVARIANT: a full body has no absent slots.
-                    Slot::Absent => Entry::Leaf(Hash([0; 32])),
-                };
-                (0u16..).zip(&self.slots).map(of).collect()
-            }
-            _ => cbor::decode_stored::<(u8, Vec<Entry>)>(&self.body)?.1,
-        };
-        let mut source = entries.into_iter().peekable();
-        let mut out = Vec::new();
-        withhold(&mut source, 0, usize::from(self.head.head().count), &keep, &mut out)?;
-        Ok(encode_part(&out))
+        part_of(&self.body, self.head.head().count, keep)
     }
+}
+
+/// Whether a body, whole or in part, is one of this head.
+pub fn fits(head: &Head, body: &[u8]) -> bool {
+    let opened = if body.get(1) == Some(&0) { open_full(head, body) } else { open_part(head, body) };
+    opened.is_ok()
+}
+
+/// How many records a body shows that nobody has proved yet; `None` if it is whole or not of our making.
+pub fn shown_in(body: &[u8]) -> Option<usize> {
+    if body.get(1) != Some(&1) || body.len() > PART_BYTES_MAX {
+        return None;
+    }
+    let (_, entries): (u8, Vec<Entry>) = cbor::from_slice(body, PART_BYTES_MAX).ok()?;
+    Some(entries.iter().filter(|entry| matches!(entry, Entry::Record(..))).count())
+}
+
+/// Of a body that was proved before it was stored, a part with only those records that `keep` says.
+pub fn part_of(body: &[u8], count: u16, keep: impl Fn(u16) -> bool) -> Result<Vec<u8>, BodyError> {
+    let mut source = entries_of(body, count)?.into_iter().peekable();
+    let mut out = Vec::new();
+    withhold(&mut source, 0, usize::from(count), &keep, &mut out)?;
+    Ok(encode_part(&out))
+}
+
+/// A stored body as the entries of a part.
+fn entries_of(body: &[u8], count: u16) -> Result<Vec<Entry>, BodyError> {
+    if body.get(1) != Some(&0) {
+        return Ok(cbor::decode_stored::<(u8, Vec<Entry>)>(body)?.1);
+    }
+    let (_, seed, records): (u8, Seed, Vec<ByteBuf>) = cbor::decode_stored(body)?;
+    if records.len() != usize::from(count) {
+        return Err(BodyError::Count { expected: usize::from(count), found: records.len() });
+    }
+    Ok((0u16..).zip(records).map(|(index, record)| Entry::Record(merkle::nonce(&seed, index), record.into_vec())).collect())
+}
+
+/// Copies the entries of one subtree into `out`, from whichever of two parts shows more of it.
+fn join(ours: &mut Entries, theirs: &mut Entries, count: usize, out: &mut Vec<Entry>) -> Result<(), BodyError> {
+    let folded = |part: &mut Entries| matches!(part.peek(), Some(Entry::Subtree(size, _)) if usize::from(*size) == count);
+    if count > 1 && folded(ours) {
+        ours.next();
+        return copy(theirs, count, out);
+    }
+    if count > 1 && folded(theirs) {
+        theirs.next();
+        return copy(ours, count, out);
+    }
+    if count > 1 {
+        let left = merkle::split(count);
+        join(ours, theirs, left, out)?;
+        return join(ours, theirs, count - left, out);
+    }
+    let (one, other) = (ours.next().ok_or(BodyError::Subtree)?, theirs.next().ok_or(BodyError::Subtree)?);
+    out.push(if matches!(one, Entry::Record(..)) { one } else { other });
+    Ok(())
+}
+
+/// Copies the entries of one subtree as they are.
+fn copy(part: &mut Entries, count: usize, out: &mut Vec<Entry>) -> Result<(), BodyError> {
+    let mut left = count;
+    while left > 0 {
+        let entry = part.next().ok_or(BodyError::Subtree)?;
+        let size = if let Entry::Subtree(size, _) = &entry { usize::from(*size) } else { 1 };
+        left = left.checked_sub(size).ok_or(BodyError::Subtree)?;
+        out.push(entry);
+    }
+    Ok(())
 }
 
 /// The places of a body that was proved before it was stored and whose storage has checked it since: takes it apart,
@@ -364,12 +439,18 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_part_of_a_part_still_proves_what_it_shows(count in 1usize..=256, first in proptest::collection::vec(proptest::bool::ANY, 256), second in proptest::collection::vec(proptest::bool::ANY, 256)) {
+        fn any_part_of_a_part_still_proves_what_it_shows_and_two_parts_join(count in 1usize..=256, first in proptest::collection::vec(proptest::bool::ANY, 256), second in proptest::collection::vec(proptest::bool::ANY, 256)) {
             let all = records(count);
             let (head, body) = batch(&all);
             let whole = ProvedBatch::open(head.clone(), body).unwrap();
             let part = ProvedBatch::open(head.clone(), whole.part(|index| first[index as usize]).unwrap()).unwrap();
             let smaller = ProvedBatch::open(head, part.part(|index| second[index as usize]).unwrap()).unwrap();
+            let other = whole.part(|index| second[index as usize]).unwrap();
+            let joined = part.with(&other).unwrap();
+            for index in 0..count {
+                let expected = if first[index] || second[index] { Slot::Present(all[index].clone()) } else { Slot::Absent };
+                proptest::prop_assert_eq!(&joined.slots()[index], &expected);
+            }
             for index in 0..count {
                 let expected = if first[index] && second[index] { Slot::Present(all[index].clone()) } else { Slot::Absent };
                 proptest::prop_assert_eq!(&smaller.slots()[index], &expected);

@@ -9,6 +9,8 @@
 //! GET  /v1/policy            POST /v1/policy/try, /v1/policy/reload, /v1/policy/rejudge
 //! GET  /v1/held              POST /v1/held
 //! GET  /v1/disputes, /v1/outlets, /v1/hits             POST /v1/order
+//! GET  /v1/sync, /v1/receipts, /v1/proof               POST /v1/verify
+//! GET  /v1/follow            POST /v1/follow
 //! ```
 //!
 //! The socket has mode 0660 in a directory of mode 0750, so the file system says who may ask; the peer's user id is logged
@@ -23,6 +25,7 @@ mod policy;
 mod publish;
 mod queue;
 mod roster;
+mod travel;
 
 use crate::{
     charter::{AgreementLine, Freshness, Stage},
@@ -34,6 +37,7 @@ use crate::{
         door::{DoorError, Request, TakeBack, shared_channel},
         enforcer::{Enforcer, HitLine, OutletLine},
         own_heads::{OwnHeads, Waiting},
+        reach::Reach,
     },
     query::{self, QueryError, Question},
     record::{MemberId, Reason, RecordRef, Timestamp, Tlp},
@@ -70,6 +74,7 @@ pub use policy::{ListLine, PolicyReply, RejudgeParameters, TryLine, TryParameter
 pub use publish::{ListHit, PublishParameters, PublishReply, ReachLine};
 pub use queue::{drain, queued};
 pub use roster::{DocumentParameters, RosterReply, decision_text};
+pub use travel::{CompletenessLine, FollowParameters, FollowReply, FollowedChannel, ReceiptLine, ReceiptsReply, SyncReply};
 
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "huecry.sock";
@@ -104,6 +109,8 @@ pub struct Local {
     pub operators: Operators,
     /// What our outlets may act on.
     pub enforcer: Enforcer,
+    /// How far others have applied what is ours.
+    pub reach: Reach,
 }
 
 /// An answer that is no success.
@@ -182,12 +189,18 @@ pub fn router(local: Local) -> Router {
         .route("/v1/disputes", get(held::disputes))
         .route("/v1/outlets", get(enforce::outlets))
         .route("/v1/hits", get(enforce::hits))
+        .route("/v1/sync", get(travel::sync))
+        .route("/v1/follow", get(travel::follows))
+        .route("/v1/receipts", get(travel::receipts))
+        .route("/v1/proof", get(travel::proof))
+        .route("/v1/verify", post(travel::verify).layer(json()))
         .route("/metrics", get(metrics::metrics))
         .route_layer(of(Role::Reads));
     let decides = Router::new()
         .route("/v1/quarantine", post(roster::decide).layer(json()))
         .route("/v1/held", post(held::decide).layer(json()))
         .route("/v1/order", post(enforce::order).layer(json()))
+        .route("/v1/follow", post(travel::follow).layer(json()))
         .route("/v1/policy/rejudge", post(policy::rejudge).layer(json()))
         .route_layer(of(Role::Decides));
     let publishes = Router::new()
@@ -270,7 +283,7 @@ async fn status(State(local): State<Local>) -> Json<Status> {
     feeds.iter().for_each(|(_, state)| counts.add(&state.counts));
     let line = |(feed, state): (crate::record::FeedId, crate::ledger::FeedState)| FeedLine {
         feed: feed.to_string(),
-        last: state.last,
+        last: state.last(),
         head: state.id.to_string(),
         time: state.time.to_string(),
         quarantined: state.aside.is_some(),
@@ -292,7 +305,7 @@ async fn status(State(local): State<Local>) -> Json<Status> {
         members: charter.members.len(),
         cards: intake.roster.cards().count(),
         policy: intake.policy.hash().to_string(),
-        alarms: local.current.alarms(),
+        alarms: local.current.alarms().into_iter().chain(local.watch.get().egress_alarm).collect(),
         outlets: local.enforcer.outlets(),
         lists: intake.lists.all().iter().map(|list| format!("{} ({})", list.name, list.role)).collect(),
         records: counts.total(),

@@ -10,7 +10,7 @@ use crate::{
     envelope::Hash,
     intake::{Admitted, Outcome},
     policy::{Judgement, Piece, Verdict},
-    record::{RecordRef, Timestamp},
+    record::{ChannelName, MemberId, ObservableType, RecordRef, Timestamp},
 };
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -27,6 +27,8 @@ pub enum Entry {
     /// An equivocation proof.
     Proof(Vec<u8>),
     Batch(BatchEntry),
+    /// A batch that is here already, with more of its records than before. The lines of those that were here stay.
+    Filled(BatchEntry),
     /// What was set aside of a feed, or let back in.
     Quarantine(QuarantineEntry),
     /// What is left of a batch whose body was rewritten out.
@@ -39,6 +41,26 @@ pub enum Entry {
     Judged(JudgedEntry),
     /// What operators ordered about what is enforced.
     Order(OrderEntry),
+    /// Which channels are followed from now on.
+    Follow(FollowEntry),
+}
+
+/// Which channels are followed, and who said so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowEntry {
+    pub at: Timestamp,
+    pub by: String,
+    pub everything: bool,
+    pub channels: Vec<FollowLine>,
+}
+
+/// One channel that is followed, and what of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowLine {
+    pub member: MemberId,
+    pub channel: ChannelName,
+    pub types: Vec<ObservableType>,
+    pub confidence_min: u8,
 }
 
 /// A policy that was put in force, whole, so that a later reader can see what decided.
@@ -115,6 +137,7 @@ impl ErasedEntry {
             policy: Hash([0; 32]),
             table: vec![OutcomeLine::Absent],
             runs: vec![(0, self.records)],
+            withheld: 0,
         }
     }
 
@@ -204,6 +227,9 @@ pub struct BatchEntry {
     pub table: Vec<OutcomeLine>,
     /// Runs of (line of the table, how many places).
     pub runs: Vec<(u16, u16)>,
+    /// Records that whoever served it kept from us.
+    #[serde(default)]
+    pub withheld: u16,
 }
 
 /// What became of a record, without the record.
@@ -270,7 +296,28 @@ impl BatchEntry {
             policy: admitted.policy(),
             table,
             runs,
+            withheld: 0,
         }
+    }
+
+    /// The same with the line of each place as `line_at` says; what it leaves alone stays.
+    pub fn with_lines(mut self, line_at: impl Fn(u16) -> Option<OutcomeLine>) -> Self {
+        let lines: Vec<OutcomeLine> = self.outcomes().cloned().collect();
+        (self.table, self.runs) = (Vec::new(), Vec::new());
+        for (index, line) in (0u16..).zip(lines) {
+            let line = line_at(index).unwrap_or(line);
+            let known = self.table.iter().position(|one| *one == line);
+            let number = known.unwrap_or_else(|| {
+                self.table.push(line);
+                self.table.len() - 1
+            });
+            let number = u16::try_from(number).unwrap_or(u16::MAX);
+            match self.runs.last_mut() {
+                Some((before, count)) if *before == number => *count += 1,
+                _ => self.runs.push((number, 1)),
+            }
+        }
+        self
     }
 
     /// The outcome of each place, in order.
@@ -314,6 +361,8 @@ const DECISION: u8 = 9;
 const POLICY: u8 = 10;
 const JUDGED: u8 = 11;
 const ORDER: u8 = 12;
+const FILLED: u8 = 13;
+const FOLLOW: u8 = 14;
 
 impl Entry {
     /// The entry as it stands in a frame.
@@ -326,12 +375,14 @@ impl Entry {
             Self::Card(bytes) => tagged(CARD, bytes),
             Self::Proof(bytes) => tagged(PROOF, bytes),
             Self::Batch(batch) => tagged(BATCH, &cbor::to_vec(batch)),
+            Self::Filled(batch) => tagged(FILLED, &cbor::to_vec(batch)),
             Self::Quarantine(entry) => tagged(QUARANTINE, &cbor::to_vec(entry)),
             Self::Erased(entry) => tagged(ERASED, &cbor::to_vec(entry)),
             Self::Decision(entry) => tagged(DECISION, &cbor::to_vec(entry)),
             Self::Policy(entry) => tagged(POLICY, &cbor::to_vec(entry)),
             Self::Judged(entry) => tagged(JUDGED, &cbor::to_vec(entry)),
             Self::Order(entry) => tagged(ORDER, &cbor::to_vec(entry)),
+            Self::Follow(entry) => tagged(FOLLOW, &cbor::to_vec(entry)),
         }
     }
 
@@ -348,12 +399,14 @@ impl Entry {
             CARD => Ok(Self::Card(bytes.to_vec())),
             PROOF => Ok(Self::Proof(bytes.to_vec())),
             BATCH => read(bytes, "a batch entry").map(Self::Batch),
+            FILLED => read(bytes, "a filled batch entry").map(Self::Filled),
             QUARANTINE => read(bytes, "a quarantine entry").map(Self::Quarantine),
             ERASED => read(bytes, "an erased entry").map(Self::Erased),
             DECISION => read(bytes, "a decision").map(Self::Decision),
             POLICY => read(bytes, "a policy").map(Self::Policy),
             JUDGED => read(bytes, "a later verdict").map(Self::Judged),
             ORDER => read(bytes, "an order").map(Self::Order),
+            FOLLOW => read(bytes, "what is followed").map(Self::Follow),
             other => Err(LedgerError::Damaged(format!("journal entry kind {other} needs a newer huecry"))),
         }
     }

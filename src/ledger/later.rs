@@ -74,6 +74,21 @@ impl Ledger {
         self.state(|state| state.held(from, limit))
     }
 
+    /// Batches of a feed of which records are withheld from us, at most `limit`.
+    pub fn withheld(&self, feed: &FeedId, limit: usize) -> Result<Vec<u64>, LedgerError> {
+        self.state(|state| state.withheld(feed, limit))
+    }
+
+    /// Removal batches of a feed, from `first` on, at most `limit`.
+    pub fn removals(&self, feed: &FeedId, first: u64, limit: usize) -> Result<Vec<u64>, LedgerError> {
+        self.state(|state| state.removals(feed, first, limit))
+    }
+
+    /// Indicators that wait for a report, at most `limit`.
+    pub fn waiting_for(&self, report: &RecordRef, limit: usize) -> Result<Vec<Place>, LedgerError> {
+        self.state(|state| state.waiting_for(report, limit))
+    }
+
     /// A policy that judged once.
     pub fn policy(&self, hash: Hash) -> Result<Option<PolicyEntry>, LedgerError> {
         self.policy_at(DocumentKey::Policy(hash))
@@ -175,6 +190,9 @@ impl Writer {
             let (place, was) = (Place { batch: batch.number, index: *index }, batch.outcome(*index));
             count(&mut before, &was);
             count(&mut after, line);
+            if let Some(report) = was.waits_for() {
+                self.changes.wait(&report, place, false);
+            }
             let mut verdicts = batch.later.get(index).cloned().unwrap_or_default();
             verdicts.push(LaterVerdict { at: entry.at, by: entry.by.clone(), policy: entry.policy, line: (*line).clone() });
             verdicts.drain(..verdicts.len().saturating_sub(LATER_VERDICTS_MAX));

@@ -29,7 +29,7 @@ pub use state::*;
 use crate::{
     charter::{Card, Roster, SignedCharter, card_member},
     envelope::{FederationId, Hash, Head, Slot, stored_slots},
-    intake::{Admitted, Defaults, Known, Outcome, value_of},
+    intake::{Admitted, Defaults, Known, Outcome, Spans, value_of},
     policy::Verdict,
     record::{Decoded, FeedId, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp, Tlp},
 };
@@ -220,8 +220,8 @@ impl Ledger {
     /// A batch by its number.
     pub fn batch(&self, number: u64) -> Result<Option<StoredBatch>, LedgerError> {
         let Some(info) = self.state(|state| state.batch(number))? else { return Ok(None) };
-        let (entry, slots) = match Entry::decode(&self.shared.journal.read(info.position)?)? {
-            Entry::Batch(entry) => {
+        let (entry, slots) = match Entry::decode(&self.shared.journal.read(info.newest())?)? {
+            Entry::Batch(entry) | Entry::Filled(entry) => {
                 let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(format!("batch {number}: {error}")))?;
                 (entry, slots)
             }
@@ -295,6 +295,27 @@ impl Ledger {
         Ok(Some(roster))
     }
 
+    /// The proofs of equivocation that are here, each with its feed.
+    pub fn proofs(&self) -> Result<Vec<(FeedId, Vec<u8>)>, LedgerError> {
+        let mut found = Vec::new();
+        for position in self.state(State::proofs)? {
+            if let Entry::Proof(bytes) = Entry::decode(&self.shared.journal.read(position)?)? {
+                let heads = crate::charter::equivocation_heads(&bytes);
+                found.extend(heads.map(|[one, _]| (one.feed(), bytes)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Which channels are followed, if that was ever said.
+    pub fn followed(&self) -> Result<Option<FollowEntry>, LedgerError> {
+        let Some(position) = self.state(|state| state.document(DocumentKey::Follow))? else { return Ok(None) };
+        match Entry::decode(&self.shared.journal.read(position)?)? {
+            Entry::Follow(entry) => Ok(Some(entry)),
+            _ => Err(LedgerError::Damaged("what is followed points at something else".to_owned())),
+        }
+    }
+
     fn document(&self, key: DocumentKey<'_>) -> Result<Option<Vec<u8>>, LedgerError> {
         let Some(position) = self.state(|state| state.document(key))? else { return Ok(None) };
         match Entry::decode(&self.shared.journal.read(position)?)? {
@@ -324,7 +345,18 @@ impl Ledger {
 /// Facts for the door. An unreadable store answers "unknown", which at worst has something asked for again.
 impl Known for Ledger {
     fn position(&self, feed: &FeedId) -> Option<(u64, Hash)> {
-        self.state(|state| state.feeds.get(feed).map(|state| (state.last, state.id)))
+        self.state(|state| state.feeds.get(feed).map(|state| (state.last(), state.id)))
+    }
+
+    fn spans(&self, feed: &FeedId) -> Spans {
+        self.state(|state| state.feeds.get(feed).map(|state| state.spans.clone()).unwrap_or_default())
+    }
+
+    fn names_before(&self, feed: &FeedId, seq: u64) -> Option<Hash> {
+        if !self.state(|state| state.feeds.get(feed).is_some_and(|state| state.spans.contains(seq))) {
+            return None;
+        }
+        self.batch_at(feed, seq).ok()??.head.prev
     }
 
     fn head_at(&self, feed: &FeedId, seq: u64) -> Option<Hash> {
@@ -333,7 +365,10 @@ impl Known for Ledger {
     }
 
     fn quarantined(&self, feed: &FeedId) -> bool {
-        self.state(|state| state.feeds.get(feed).is_some_and(|state| state.aside == Some(Aside::Forked)))
+        self.state(|state| {
+            let proved = || state.document(DocumentKey::Proof(feed)).is_ok_and(|position| position.is_some());
+            state.feeds.get(feed).map_or_else(proved, |state| state.aside == Some(Aside::Forked))
+        })
     }
 
     fn defaults(&self, report: &RecordRef) -> Option<Arc<Defaults>> {
@@ -355,11 +390,22 @@ impl Known for Ledger {
 /// As the ledger's own, with what this writer has taken in since the last commit.
 impl Known for Writer {
     fn position(&self, feed: &FeedId) -> Option<(u64, Hash)> {
-        self.changes.feeds.get(feed).map(|state| (state.last, state.id)).or_else(|| self.ledger.position(feed))
+        self.changes.feeds.get(feed).map(|state| (state.last(), state.id)).or_else(|| self.ledger.position(feed))
+    }
+
+    fn spans(&self, feed: &FeedId) -> Spans {
+        self.changes.feeds.get(feed).map(|state| state.spans.clone()).unwrap_or_else(|| self.ledger.spans(feed))
     }
 
     fn head_at(&self, feed: &FeedId, seq: u64) -> Option<Hash> {
-        self.changes.seqs.get(&(feed.clone(), seq)).copied().or_else(|| self.ledger.head_at(feed, seq))
+        self.changes.seqs.get(&(feed.clone(), seq)).map(|(id, _)| *id).or_else(|| self.ledger.head_at(feed, seq))
+    }
+
+    fn names_before(&self, feed: &FeedId, seq: u64) -> Option<Hash> {
+        match self.changes.seqs.get(&(feed.clone(), seq)) {
+            Some((_, before)) => *before,
+            None => self.ledger.names_before(feed, seq),
+        }
     }
 
     fn quarantined(&self, feed: &FeedId) -> bool {
@@ -397,9 +443,10 @@ impl Writer {
         &self.ledger
     }
 
-    /// Takes in a batch that passed the door. Durable after the next [`Self::commit`].
-    pub fn keep(&mut self, admitted: &Admitted, received: Timestamp, from: &[u8]) -> Result<(), LedgerError> {
-        let entry = BatchEntry::of(admitted, received, from);
+    /// Takes in a batch that passed the door, of which whoever served it says that it kept `withheld` records back.
+    /// Durable after the next [`Self::commit`].
+    pub fn keep(&mut self, admitted: &Admitted, received: Timestamp, from: &[u8], withheld: u16) -> Result<(), LedgerError> {
+        let entry = BatchEntry { withheld, ..BatchEntry::of(admitted, received, from) };
         let frame = Entry::Batch(entry.clone()).encode();
         let position = self.journal.append(&frame)?;
         let records = admitted.outcomes().iter().map(|outcome| match outcome {
@@ -407,6 +454,48 @@ impl Writer {
             _ => None,
         });
         self.note_batch(position, admitted.batch().head().head(), &entry, records);
+        Ok(())
+    }
+
+    /// Takes in more of a batch that is here: its `new` places. What was taken in before is committed first.
+    pub fn fill(&mut self, admitted: &Admitted, new: &[u16], received: Timestamp, from: &[u8], withheld: u16) -> Result<(), LedgerError> {
+        self.commit()?;
+        let head = admitted.batch().head().head();
+        let Some(before) = self.ledger.batch_at(&head.feed(), head.seq)? else { return Ok(()) };
+        let lines = |index: u16| (!new.contains(&index)).then(|| before.first_outcome(index));
+        let entry = BatchEntry { withheld, ..BatchEntry::of(admitted, received, from) }.with_lines(lines);
+        let position = self.journal.append(&Entry::Filled(entry.clone()).encode())?;
+        self.note_filled(position, head, &entry, &before)
+    }
+
+    /// What more of a batch changes in state and index.
+    fn note_filled(&mut self, position: Position, head: &Head, entry: &BatchEntry, before: &StoredBatch) -> Result<(), LedgerError> {
+        let feed = head.feed();
+        let Some(mut info) = self.ledger.state(|state| state.batch(before.number))? else { return Ok(()) };
+        // When only the index is behind, the state knows this copy already.
+        if !info.fills.contains(&position) {
+            info.fills.push(position);
+        }
+        let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
+        let mut counts = Counts::default();
+        for ((index, slot), line) in (0u16..).zip(&slots).zip(entry.outcomes()) {
+            if before.slots.get(usize::from(index)) == Some(&Slot::Absent)
+                && let Slot::Present(bytes) = slot
+            {
+                let record = match Record::decode(bytes) {
+                    Ok(Decoded::Record(record)) => Some(record),
+                    _ => None,
+                };
+                self.note_place(head, Place { batch: before.number, index }, record.as_ref(), line, &mut counts);
+            }
+        }
+        self.changes.info(before.number, &info);
+        let Some(mut state) = self.changes.feeds.get(&feed).cloned().or_else(|| self.ledger.feed(&feed)) else { return Ok(()) };
+        state.counts.absent = state.counts.absent.saturating_sub(counts.total());
+        state.counts.add(&counts);
+        state.withheld = state.withheld.saturating_sub(u64::from(before.entry.withheld)) + u64::from(entry.withheld);
+        self.changes.withhold(&feed, head.seq, entry.withheld > 0);
+        self.changes.feeds.insert(feed, state);
         Ok(())
     }
 
@@ -438,6 +527,13 @@ impl Writer {
         Ok(())
     }
 
+    /// Notes which channels are followed from now on.
+    pub fn keep_follow(&mut self, entry: FollowEntry) -> Result<(), LedgerError> {
+        let position = self.journal.append(&Entry::Follow(entry).encode())?;
+        self.changes.document(DocumentKey::Follow, position);
+        Ok(())
+    }
+
     /// Takes in a card.
     pub fn keep_card(&mut self, card: &Card, bytes: &[u8]) -> Result<(), LedgerError> {
         let position = self.journal.append(&Entry::Card(bytes.to_vec()).encode())?;
@@ -447,7 +543,8 @@ impl Writer {
 
     /// Takes in a proof that a feed's author said two things, and quarantines the feed.
     pub fn keep_proof(&mut self, feed: &FeedId, bytes: &[u8]) -> Result<(), LedgerError> {
-        self.journal.append(&Entry::Proof(bytes.to_vec()).encode())?;
+        let position = self.journal.append(&Entry::Proof(bytes.to_vec()).encode())?;
+        self.changes.document(DocumentKey::Proof(feed), position);
         self.touch(|touched| touched.feed(feed));
         self.set_feed_aside(feed, Some(Aside::Forked));
         Ok(())
@@ -498,26 +595,33 @@ impl Writer {
         self.next_batch += 1;
         let mut counts = Counts::default();
         for ((index, record), line) in (0u16..).zip(records).zip(entry.outcomes()) {
-            count(&mut counts, line);
-            let place = Place { batch: number, index };
-            if line.verdict() == Some(Verdict::Hold) {
-                self.changes.hold(place);
-            }
-            let (Some(record), OutcomeLine::Judged { ends, judgement }) = (record, line) else { continue };
-            let reference = || RecordRef { feed: feed.clone(), seq: head.seq, index };
-            self.note_record(record, &reference, head);
-            if judgement.verdict == Verdict::Accept {
-                self.note_dispute(record, &reference, head, *ends);
-            }
-            if let Some(value) = value_of(record) {
-                self.rows.push(row(value, place, ends.day(), line.verdict()));
-                self.touch(|touched| touched.value(value));
-            }
+            self.note_place(head, Place { batch: number, index }, record, line, &mut counts);
         }
         let before = self.changes.feeds.get(&feed).cloned().or_else(|| self.ledger.feed(&feed));
-        let info = BatchInfo { position, feed: feed.to_string(), seq: head.seq, id: entry.id, aside: None };
-        self.changes.batch(number, &info, &feed);
+        let info = BatchInfo { position, feed: feed.to_string(), seq: head.seq, id: entry.id, aside: None, fills: Vec::new() };
+        self.changes.batch(number, &info, head);
         self.changes.advance(before.as_ref(), head, entry, &counts);
+    }
+
+    /// What one record of a batch changes, when it is new here.
+    fn note_place(&mut self, head: &Head, place: Place, record: Option<&Record>, line: &OutcomeLine, counts: &mut Counts) {
+        count(counts, line);
+        if line.verdict() == Some(Verdict::Hold) {
+            self.changes.hold(place);
+        }
+        if let Some(report) = line.waits_for() {
+            self.changes.wait(&report, place, true);
+        }
+        let (Some(record), OutcomeLine::Judged { ends, judgement }) = (record, line) else { return };
+        let reference = || RecordRef { feed: head.feed(), seq: head.seq, index: place.index };
+        self.note_record(record, &reference, head);
+        if judgement.verdict == Verdict::Accept {
+            self.note_dispute(record, &reference, head, *ends);
+        }
+        if let Some(value) = value_of(record) {
+            self.rows.push(row(value, place, ends.day(), line.verdict()));
+            self.touch(|touched| touched.value(value));
+        }
     }
 
     fn note_record(&mut self, record: &Record, reference: &impl Fn() -> RecordRef, head: &Head) {
@@ -598,6 +702,22 @@ impl Writer {
         Ok(replayed)
     }
 
+    fn is_copy(&self, entry: &ErasedEntry, position: Position) -> Result<bool, LedgerError> {
+        let head = stored_head(&entry.head)?;
+        let Some(number) = self.ledger.batch_number(&head.feed(), head.seq)? else { return Ok(false) };
+        Ok(self.ledger.state(|state| state.batch(number))?.is_some_and(|info| info.position < position))
+    }
+
+    /// A batch as it was before the copy at `position` came.
+    fn before_fill(&self, head: &Head, position: Position) -> Result<Option<StoredBatch>, LedgerError> {
+        let Some(number) = self.ledger.batch_number(&head.feed(), head.seq)? else { return Ok(None) };
+        let Some(info) = self.ledger.state(|state| state.batch(number))? else { return Ok(None) };
+        let Some(at) = info.positions().take_while(|one| *one < position).last() else { return Ok(None) };
+        let (Entry::Batch(entry) | Entry::Filled(entry)) = Entry::decode(&self.ledger.shared.journal.read(at)?)? else { return Ok(None) };
+        let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
+        Ok(Some(StoredBatch { number, head: head.clone(), entry, slots, aside: info.aside, later: BTreeMap::new() }))
+    }
+
     /// The number of the first batch at or behind `position`. Numbers rise with positions.
     fn number_at(&self, position: Position) -> Result<u64, LedgerError> {
         let (mut low, mut high) = (0, self.next_batch);
@@ -626,15 +746,27 @@ impl Writer {
             Entry::Proof(bytes) => {
                 let proof: crate::charter::Equivocation =
                     crate::cbor::decode_stored(&bytes).map_err(|error| LedgerError::Damaged(format!("a proof: {error}")))?;
-                self.set_feed_aside(&stored_head(&proof.one)?.feed(), Some(Aside::Forked));
+                let feed = stored_head(&proof.one)?.feed();
+                self.changes.document(DocumentKey::Proof(&feed), position);
+                self.set_feed_aside(&feed, Some(Aside::Forked));
             }
             Entry::Quarantine(entry) => self.note_quarantine(&entry)?,
             Entry::Policy(entry) => self.note_policy(&entry, position),
             Entry::Judged(entry) => self.note_judged(&entry)?,
             Entry::Order(_) => self.changes.order(position),
+            Entry::Follow(_) => self.changes.document(DocumentKey::Follow, position),
+            // A further copy of a batch that was rewritten out changes nothing; the first one keeps its number.
+            Entry::Erased(entry) if self.is_copy(&entry, position)? => (),
             Entry::Erased(entry) => {
                 let records = std::iter::repeat_n(None, usize::from(entry.records));
                 self.note_batch(position, &stored_head(&entry.head)?, &entry.as_batch(), records);
+            }
+            Entry::Filled(batch) => {
+                let head = stored_head(&batch.head)?;
+                // As it was before this copy: what the copies up to here show.
+                if let Some(before) = self.before_fill(&head, position)? {
+                    self.note_filled(position, &head, &batch, &before)?;
+                }
             }
             Entry::Batch(batch) => {
                 let head = stored_head(&batch.head)?;

@@ -40,9 +40,9 @@ impl Ledger {
             // What an agreement's end purged is told by `agreements`.
             if let Some(aside) = state.aside.filter(|aside| !matches!(aside, Aside::Purged | Aside::Erased)) {
                 let records = state.counts.total();
-                let (first, last) = (state.first, state.last);
+                let (first, last) = (state.first(), state.last());
                 let (feed, why) = (feed.to_string(), aside.sentence().to_owned());
-                lines.push(AsideLine { feed, first, last, batches: last - first + 1, records, why, dropped: false });
+                lines.push(AsideLine { feed, first, last, batches: state.spans.count(), records, why, dropped: false });
             }
         }
         for number in self.state(|state| state.all_aside(LIST_BATCHES_MAX))? {
@@ -81,10 +81,10 @@ impl Writer {
         self.write_index()?;
         let Some(state) = self.ledger.feed(feed) else { return Ok(()) };
         let mut numbers: Vec<u64> = self.ledger.state(|state| state.aside(feed))?.into_iter().map(|(_, number)| number).collect();
-        for seq in state.first..=state.last {
+        for seq in state.spans.iter() {
             numbers.extend(self.ledger.state(|state| state.batch_at(feed, seq))?);
         }
-        let (mut frames, mut records) = (BTreeMap::new(), 0u64);
+        let (mut frames, mut records, mut batches) = (BTreeMap::new(), 0u64, 0u64);
         for number in &numbers {
             let (Some(info), Some(batch)) = (self.ledger.state(|state| state.batch(*number))?, self.ledger.batch(*number)?) else {
                 continue;
@@ -98,13 +98,16 @@ impl Writer {
                 batch.record(index).and_then(|record| value_of(&record).map(|value| row(value, place, 0, None).0))
             });
             self.ledger.shared.index.remove(keys)?;
-            let length = self.ledger.shared.journal.read(info.position)?.len();
-            let erased = ErasedEntry::of(&batch.entry, batch.head.count).encode_padded(length);
-            frames.insert(info.position, erased.ok_or_else(|| LedgerError::Damaged("an erased batch is longer than it was".to_owned()))?);
+            for position in info.positions() {
+                let length = self.ledger.shared.journal.read(position)?.len();
+                let erased = ErasedEntry::of(&batch.entry, batch.head.count).encode_padded(length);
+                frames.insert(position, erased.ok_or_else(|| LedgerError::Damaged("an erased batch is longer than it was".to_owned()))?);
+            }
+            batches += 1;
             records += u64::from(batch.head.count);
         }
         self.journal.rewrite(&frames)?;
-        self.quarantine(feed, QuarantineStep::Erase { batches: frames.len() as u64, records }, at, None)?;
+        self.quarantine(feed, QuarantineStep::Erase { batches, records }, at, None)?;
         self.commit()
     }
 
@@ -149,21 +152,24 @@ impl Writer {
     fn detach(&mut self, feed: &FeedId, from: u64) -> Result<(), LedgerError> {
         let Some(state) = self.ledger.feed(feed) else { return Ok(()) };
         let mut counts = state.counts;
-        for seq in from.max(state.first)..=state.last {
+        let (mut withheld, mut spans) = (state.withheld, state.spans.clone());
+        for seq in state.spans.iter().rev().take_while(|seq| *seq >= from) {
             let Some(number) = self.ledger.state(|state| state.batch_at(feed, seq))? else { continue };
             let Some(info) = self.ledger.state(|state| state.batch(number))? else { continue };
             if let Some(batch) = self.ledger.batch(number)? {
                 self.undo(&batch)?;
                 subtract(&mut counts, &batch);
+                withheld = withheld.saturating_sub(u64::from(batch.entry.withheld));
             }
             self.changes.detach(number, &BatchInfo { aside: Some(Aside::PinnedAway), ..info }, feed);
             self.changes.seqs.remove(&(feed.clone(), seq));
         }
-        let before = if from > state.first { self.ledger.batch_at(feed, from - 1)? } else { None };
+        spans.remove_span(from, u64::MAX);
+        let before = spans.last().map(|last| self.ledger.batch_at(feed, last)).transpose()?.flatten();
         match before {
             Some(batch) => {
-                let (last, id, head, time) = (from - 1, batch.entry.id, batch.entry.head, batch.head.time);
-                self.changes.feeds.insert(feed.clone(), FeedState { first: state.first, last, id, head, time, counts, aside: None });
+                let (id, head, time) = (batch.entry.id, batch.entry.head, batch.head.time);
+                self.changes.feeds.insert(feed.clone(), FeedState { spans, withheld, id, head, time, counts, aside: None });
             }
             None => self.changes.ended.push(feed.clone()),
         }

@@ -7,7 +7,8 @@
 use super::{Aside, Dispute, Disputes, LaterVerdict, LedgerError, Place, Position, entry::BatchEntry};
 use crate::{
     cbor,
-    envelope::{Hash, Head, SignedHead},
+    envelope::{Class, Hash, Head, SignedHead},
+    intake::Spans,
     record::{FeedId, MemberId, Reason, RecordRef, Timestamp},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -33,6 +34,9 @@ mod table {
     pub const DECISION: u8 = b'J';
     pub const VERDICT: u8 = b'V';
     pub const ORDER: u8 = b'O';
+    pub const WITHHELD: u8 = b'L';
+    pub const REMOVAL: u8 = b'R';
+    pub const WAITING: u8 = b'T';
 }
 
 /// How many records of a feed met which end.
@@ -80,9 +84,11 @@ impl Counts {
 /// How far a feed has been judged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedState {
-    /// The first batch that we hold.
-    pub first: u64,
-    pub last: u64,
+    /// The batches that we hold; one at least.
+    pub spans: Spans,
+    /// Records of them that were withheld by whoever served us, and may be had elsewhere.
+    #[serde(default)]
+    pub withheld: u64,
     /// Id of the last head.
     pub id: Hash,
     /// The last head itself, for its audience.
@@ -91,6 +97,18 @@ pub struct FeedState {
     pub counts: Counts,
     /// Why nothing of the feed counts, if so.
     pub aside: Option<Aside>,
+}
+
+impl FeedState {
+    /// The first batch that we hold.
+    pub fn first(&self) -> u64 {
+        self.spans.first().unwrap_or_default()
+    }
+
+    /// The last one.
+    pub fn last(&self) -> u64 {
+        self.spans.last().unwrap_or_default()
+    }
 }
 
 /// Where a batch is and what it was.
@@ -103,6 +121,21 @@ pub struct BatchInfo {
     /// Why this batch does not count, if so.
     #[serde(default)]
     pub aside: Option<Aside>,
+    /// Where it stands again, with more of its records each time.
+    #[serde(default)]
+    pub fills: Vec<Position>,
+}
+
+impl BatchInfo {
+    /// Where the fullest copy stands.
+    pub fn newest(&self) -> Position {
+        self.fills.last().copied().unwrap_or(self.position)
+    }
+
+    /// Everywhere that it stands.
+    pub fn positions(&self) -> impl Iterator<Item = Position> {
+        std::iter::once(self.position).chain(self.fills.iter().copied())
+    }
 }
 
 /// That a record was taken back.
@@ -133,6 +166,10 @@ pub enum DocumentKey<'a> {
     Policy(Hash),
     /// The newest policy that was in force.
     PolicyInForce,
+    /// The proof that a feed's author said two things.
+    Proof(&'a FeedId),
+    /// Which channels are followed.
+    Follow,
 }
 
 /// Changes that are applied together.
@@ -141,7 +178,8 @@ pub struct Changes {
     batch: sled::Batch,
     /// Feeds as they are after the changes.
     pub feeds: BTreeMap<FeedId, FeedState>,
-    pub seqs: HashMap<(FeedId, u64), Hash>,
+    /// Id of each head taken in, and of the one that it names as before it.
+    pub seqs: HashMap<(FeedId, u64), (Hash, Option<Hash>)>,
     /// Feeds of which nothing is left.
     pub ended: Vec<FeedId>,
     /// Disputes that come (`Ok`) or end (`Err`, the sighting), in order.
@@ -354,6 +392,42 @@ impl State {
         Ok(found)
     }
 
+    /// Batches of a feed of which records are withheld from us: their seq, at most `limit`.
+    pub fn withheld(&self, feed: &FeedId, limit: usize) -> Result<Vec<u64>, LedgerError> {
+        self.seqs_in(table::WITHHELD, feed, 0, limit)
+    }
+
+    /// Removal batches of a feed, from `first` on, at most `limit`.
+    pub fn removals(&self, feed: &FeedId, first: u64, limit: usize) -> Result<Vec<u64>, LedgerError> {
+        self.seqs_in(table::REMOVAL, feed, first, limit)
+    }
+
+    fn seqs_in(&self, table: u8, feed: &FeedId, first: u64, limit: usize) -> Result<Vec<u64>, LedgerError> {
+        let key = feed_key(feed);
+        let (from, to) = (keyed(table, &[&key, &first.to_be_bytes()]), keyed(table, &[&key, &[0xff; 9]]));
+        let mut found = Vec::new();
+        for row in self.tree.range(from..to).take(limit) {
+            found.extend(row.map_err(broken)?.0.last_chunk::<8>().map(|seq| u64::from_be_bytes(*seq)));
+        }
+        Ok(found)
+    }
+
+    /// Indicators that wait for a report.
+    pub fn waiting_for(&self, report: &RecordRef, limit: usize) -> Result<Vec<Place>, LedgerError> {
+        let mut places = Vec::new();
+        for row in self.tree.scan_prefix(keyed(table::WAITING, &[&record_key(report)])).take(limit) {
+            let (key, _) = row.map_err(broken)?;
+            places.extend(key.last_chunk::<10>().and_then(|place| place_of(&[&[0], &place[..]].concat())));
+        }
+        Ok(places)
+    }
+
+    /// Where every proof of equivocation stands.
+    pub fn proofs(&self) -> Result<Vec<Position>, LedgerError> {
+        let rows = self.tree.scan_prefix(keyed(table::DOCUMENT, &[b"e"]));
+        rows.map(|row| read(&row.map_err(broken)?.1)).collect()
+    }
+
     /// Where in the journal a document stands.
     pub fn document(&self, key: DocumentKey<'_>) -> Result<Option<Position>, LedgerError> {
         self.get(table::DOCUMENT, &document_key(key))
@@ -368,6 +442,8 @@ fn document_key(key: DocumentKey<'_>) -> Vec<u8> {
         DocumentKey::Card(member) => [b"k", member.as_str().as_bytes()].concat(),
         DocumentKey::Policy(hash) => [&b"p"[..], &hash.0].concat(),
         DocumentKey::PolicyInForce => b"P".to_vec(),
+        DocumentKey::Proof(feed) => [b"e", &feed_key(feed)[..]].concat(),
+        DocumentKey::Follow => b"f".to_vec(),
     }
 }
 
@@ -385,12 +461,33 @@ impl Changes {
         self.batch.insert(keyed(table::DOCUMENT, &[&document_key(key)]), cbor::to_vec(&position));
     }
 
-    /// Notes a batch.
-    pub fn batch(&mut self, number: u64, info: &BatchInfo, feed: &FeedId) {
-        self.batch.insert(keyed(table::BATCH, &[&number.to_be_bytes()]), cbor::to_vec(info));
-        self.batch.insert(keyed(table::SEQ, &[&feed_key(feed), &info.seq.to_be_bytes()]), cbor::to_vec(&number));
-        self.seqs.insert((feed.clone(), info.seq), info.id);
+    /// Notes a batch and what its head names as the one before.
+    pub fn batch(&mut self, number: u64, info: &BatchInfo, head: &Head) {
+        let feed = head.feed();
+        self.info(number, info);
+        self.batch.insert(keyed(table::SEQ, &[&feed_key(&feed), &info.seq.to_be_bytes()]), cbor::to_vec(&number));
+        if head.class == Class::Removal {
+            self.batch.insert(keyed(table::REMOVAL, &[&feed_key(&feed), &info.seq.to_be_bytes()]), &[]);
+        }
+        self.seqs.insert((feed, info.seq), (info.id, head.prev));
         self.next_batch = Some(number + 1);
+    }
+
+    /// Notes where a batch is.
+    pub fn info(&mut self, number: u64, info: &BatchInfo) {
+        self.batch.insert(keyed(table::BATCH, &[&number.to_be_bytes()]), cbor::to_vec(info));
+    }
+
+    /// Notes whether records of a batch are withheld from us.
+    pub fn withhold(&mut self, feed: &FeedId, seq: u64, withheld: bool) {
+        let key = keyed(table::WITHHELD, &[&feed_key(feed), &seq.to_be_bytes()]);
+        if withheld { self.batch.insert(key, &[]) } else { self.batch.remove(key) }
+    }
+
+    /// Notes that an indicator waits for a report, or does no more.
+    pub fn wait(&mut self, report: &RecordRef, place: Place, waits: bool) {
+        let key = keyed(table::WAITING, &[&record_key(report), &place_key(place)]);
+        if waits { self.batch.insert(key, &[]) } else { self.batch.remove(key) }
     }
 
     /// Notes that a record waits for a person.
@@ -427,14 +524,16 @@ impl Changes {
 
     /// Takes a batch out of its feed and keeps it aside.
     pub fn detach(&mut self, number: u64, info: &BatchInfo, feed: &FeedId) {
-        self.batch.insert(keyed(table::BATCH, &[&number.to_be_bytes()]), cbor::to_vec(info));
+        self.info(number, info);
+        self.withhold(feed, info.seq, false);
+        self.batch.remove(keyed(table::REMOVAL, &[&feed_key(feed), &info.seq.to_be_bytes()]));
         self.batch.remove(keyed(table::SEQ, &[&feed_key(feed), &info.seq.to_be_bytes()]));
         self.batch.insert(keyed(table::ASIDE, &[&feed_key(feed), &info.seq.to_be_bytes(), &number.to_be_bytes()]), &[]);
     }
 
     /// Changes why a batch that is aside does not count; with `None` it counts again.
     pub fn set_aside(&mut self, number: u64, info: &BatchInfo, feed: &FeedId) {
-        self.batch.insert(keyed(table::BATCH, &[&number.to_be_bytes()]), cbor::to_vec(info));
+        self.info(number, info);
         if info.aside.is_none() {
             self.batch.remove(keyed(table::ASIDE, &[&feed_key(feed), &info.seq.to_be_bytes(), &number.to_be_bytes()]));
         }
@@ -455,22 +554,28 @@ impl Changes {
         self.disputes.push(Ok(dispute));
     }
 
-    /// Moves a feed forward by one batch.
+    /// Adds a batch to its feed.
     pub fn advance(&mut self, before: Option<&FeedState>, head: &Head, entry: &BatchEntry, counts: &Counts) {
         let mut after = before.cloned().unwrap_or(FeedState {
-            first: head.seq,
-            last: head.seq,
+            spans: Spans::default(),
+            withheld: 0,
             id: entry.id,
             head: entry.head.clone(),
             time: head.time,
             counts: Counts::default(),
             aside: None,
         });
-        after.last = head.seq;
-        after.id = entry.id;
-        after.head = entry.head.clone();
-        after.time = head.time;
+        if head.seq >= after.last() {
+            after.id = entry.id;
+            after.head = entry.head.clone();
+            after.time = head.time;
+        }
+        after.spans.insert(head.seq);
         after.counts.add(counts);
+        after.withheld += u64::from(entry.withheld);
+        if entry.withheld > 0 {
+            self.withhold(&head.feed(), head.seq, true);
+        }
         self.feeds.insert(head.feed(), after);
     }
 }

@@ -138,7 +138,7 @@ async fn fetching(
                     && let Ok(Some(message)) = Message::decode(&bytes)
                     && let Some(answer) = haul.take(message)
                 {
-                    outlets.get(&peer).map(|outlet: &streams::Outlet| outlet.try_send(answer.encode()));
+                    outlets.get(&peer).map(|outlet: &streams::Outlet| outlet.try_send(&answer, None));
                 }
                 if haul.complete() {
                     return Ok(Some(haul));
@@ -148,8 +148,8 @@ async fn fetching(
         };
         // The first to answer is asked for everything.
         if let Some(key) = keys.get(&peer).filter(|_| outlets.is_empty()) {
-            let outlet = streams::start(*key, 1, stream, incoming.clone());
-            outlet.try_send(Message::Hello(nothing_yet()).encode());
+            let outlet = streams::start(*key, None, 1, stream, incoming.clone());
+            outlet.try_send(&Message::Hello(nothing_yet()), None);
             outlets.insert(*key, outlet);
         }
     }

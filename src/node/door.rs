@@ -21,9 +21,9 @@ use crate::{
     clock::Clock,
     enforce::{Order, OrderEntry},
     envelope::{Audience, Class, Hash, Head, KeyId, ProvedHead, PublicKey, SecretKey, SignedHead, Signer},
-    intake::{Blame, Intake, Known as _, Placed, Refusal},
-    ledger::{Aside, Counts, DecisionEntry, Ledger, LedgerError, Place, QuarantineStep, Touched, Writer},
-    policy::{Judgement, Verdict, may_send},
+    intake::{Admitted, Blame, Intake, Known as _, Outcome, Placed, Refusal},
+    ledger::{Aside, Counts, DecisionEntry, FollowEntry, Ledger, LedgerError, Place, QuarantineStep, Touched, Writer},
+    policy::{Judgement, Verdict, Way, may_send},
     publish::{Draft, Lane, PublishError, Publisher},
     query::As,
     record::{ChannelName, FeedId, Kind, MemberId, Reason, Record, RecordRef, Report, Timestamp, Tlp, UnknownName, WireRef, Withdrawal},
@@ -42,6 +42,8 @@ pub const QUEUE_MAX: usize = 1_024;
 const GROUP_MAX: usize = 256;
 /// Longest that committed records may be unfindable by value. Half a second would still be "within a second".
 const INDEX_DELAY: Duration = Duration::from_millis(300);
+/// Most indicators that are judged when their report comes at last; a report has as many at most that anybody reads.
+const WAITING_MAX: usize = 1_000_000;
 /// Most targets of one withdrawal request.
 pub const WITHDRAW_MAX: usize = 65_536;
 
@@ -136,13 +138,34 @@ pub struct TakeBack {
 
 type Reply<T> = oneshot::Sender<Result<T, DoorError>>;
 
+/// A batch that a peer served.
+pub struct Arrived {
+    pub head: Box<ProvedHead>,
+    pub body: Vec<u8>,
+    /// Records that the peer says it keeps from us.
+    pub withheld: u16,
+    pub from: PeerKey,
+    /// It may come behind a hole that it makes.
+    pub beyond: bool,
+}
+
+impl Arrived {
+    /// A whole batch in its turn.
+    pub fn in_turn(head: ProvedHead, body: Vec<u8>, from: PeerKey) -> Self {
+        Self { head: Box::new(head), body, withheld: 0, from, beyond: false }
+    }
+}
+
 /// Something for the door.
 pub enum Request {
-    Batch {
-        head: Box<ProvedHead>,
+    Batch(Arrived),
+    /// More of a batch that is here in part.
+    Fill {
+        feed: FeedId,
+        seq: u64,
         body: Vec<u8>,
+        withheld: u16,
         from: PeerKey,
-        begins: bool,
     },
     /// A second head for one place.
     Fork {
@@ -191,6 +214,11 @@ pub enum Request {
         by: String,
         reply: Reply<usize>,
     },
+    /// Which channels are followed from now on.
+    Follow {
+        entry: Box<FollowEntry>,
+        reply: Reply<()>,
+    },
     /// What an operator ordered about enforcement.
     Order {
         order: Order,
@@ -212,6 +240,12 @@ pub enum Event {
         head: Vec<u8>,
         from: Option<PeerKey>,
     },
+    /// More of a batch is durable.
+    Filled {
+        feed: FeedId,
+        seq: u64,
+        from: PeerKey,
+    },
     Refused {
         feed: FeedId,
         seq: u64,
@@ -227,6 +261,10 @@ pub enum Event {
         document: u64,
         bytes: Vec<u8>,
     },
+    /// What is followed has changed.
+    Followed,
+    /// Policies have changed, so that something may be servable that was not.
+    Rules,
     /// The journal failed; nothing more is acknowledged.
     Fatal(String),
 }
@@ -256,6 +294,8 @@ pub struct Door {
     touched: Touched,
     /// Where judging again what is held goes on, while it does.
     rejudging: Option<Place>,
+    /// Reports that came after some of their indicators.
+    late_reports: Vec<RecordRef>,
 }
 
 fn random(buffer: &mut [u8]) -> Result<(), String> {
@@ -285,6 +325,7 @@ impl Door {
             enforcer: None,
             touched: Touched::default(),
             rejudging: None,
+            late_reports: Vec::new(),
         }
     }
 
@@ -312,6 +353,9 @@ impl Door {
             Touched { records, feeds, ..Touched::default() }
         };
         enforcer.touch(now);
+        if findable {
+            enforcer.told(self.ledger().batches());
+        }
     }
 
     /// Members, cards or agreements changed.
@@ -333,7 +377,8 @@ impl Door {
     }
 
     /// Takes in a batch that a peer served. Durable after [`Self::commit`].
-    pub fn batch(&mut self, head: ProvedHead, body: Vec<u8>, from: &[u8], begins: bool) -> Result<(), DoorError> {
+    pub fn batch(&mut self, arrived: Arrived) -> Result<(), DoorError> {
+        let Arrived { head, body, withheld, from, beyond } = arrived;
         let now = self.clock.now();
         let (feed, seq) = (head.head().feed(), head.head().seq);
         let intake = self.current.get();
@@ -345,8 +390,12 @@ impl Door {
                 return Err(Refusal { blame: Blame::Later, code: "quota", text }.into());
             }
         }
-        let admitted = intake.admit(head, body, now, &self.writer, begins)?;
-        self.writer.keep(&admitted, now, from)?;
+        let admitted = intake.admit(*head, body, now, &self.writer, beyond)?;
+        self.writer.keep(&admitted, now, &from, withheld)?;
+        let last = self.writer.position(&feed).map_or(0, |(last, _)| last);
+        if seq < last {
+            self.note_reports(&admitted, &feed, seq);
+        }
         // Behind its pin a feed counts only once it has reached it: whoever serves us first may serve a thief's branch.
         if let (Some(pin), Some(state)) = (intake.roster.pin(&feed), self.writer.feed(&feed)) {
             if seq < pin.seq && state.aside.is_none() {
@@ -356,6 +405,42 @@ impl Door {
             }
         }
         Ok(())
+    }
+
+    /// Takes in more of a batch that is here in part. Answers whether anything was new.
+    pub fn fill(&mut self, feed: &FeedId, seq: u64, body: Vec<u8>, withheld: u16, from: &[u8]) -> Result<bool, DoorError> {
+        self.writer.commit()?;
+        let (now, intake) = (self.clock.now(), self.current.get());
+        let Some(held) = self.ledger().batch_at(feed, seq)?.filter(|held| !held.entry.body.is_empty()) else { return Ok(false) };
+        let head = SignedHead::open(&held.entry.head, &intake.roster.federation()).map_err(Refusal::from)?;
+        let key = *intake.roster.speaker(&head, now).map_err(Refusal::from)?;
+        let head = head.prove(&key).map_err(Refusal::from)?;
+        let Some((admitted, new)) = intake.fill(head, &held.entry.body, body, now, &self.writer)? else { return Ok(false) };
+        // What we lack in all: no more than is still absent, nor than was withheld from us before.
+        let absent = admitted.batch().slots().iter().filter(|slot| **slot == crate::envelope::Slot::Absent).count();
+        let absent = u16::try_from(absent).unwrap_or(u16::MAX);
+        let withheld = withheld.min(absent).min(held.entry.withheld);
+        self.writer.fill(&admitted, &new, now, from, withheld)?;
+        self.note_reports(&admitted, feed, seq);
+        Ok(true)
+    }
+
+    /// Reports that came after some of their indicators.
+    fn note_reports(&mut self, admitted: &Admitted, feed: &FeedId, seq: u64) {
+        let waiting = self.writer.feed(feed).is_some_and(|state| state.counts.waiting > 0);
+        let is_report = |outcome: &Outcome| matches!(outcome, Outcome::Judged(one) if one.record.kind() == Kind::Report);
+        let reports = (0u16..).zip(admitted.outcomes()).filter(|(_, outcome)| waiting && is_report(outcome));
+        self.late_reports.extend(reports.map(|(index, _)| RecordRef { feed: feed.clone(), seq, index }));
+    }
+
+    /// Judges what waited for a report that has come. After a commit.
+    fn judge_waiting(&mut self) -> Result<(), DoorError> {
+        for report in std::mem::take(&mut self.late_reports) {
+            let places = self.ledger().waiting_for(&report, WAITING_MAX)?;
+            let records = self.names(&places)?;
+            self.rejudge(&records, As::Then, None)?;
+        }
+        Ok(self.writer.commit()?)
     }
 
     /// Sets aside what a member's card says does not count, and lets count what it says does.
@@ -368,14 +453,14 @@ impl Door {
                 Ok(SignedHead::open(&batch.entry.head, &roster.federation()).ok().map(|head| head.key()))
             };
             let step = match roster.pin(&feed) {
-                Some(pin) if state.last < pin.seq => (state.aside != Some(Aside::AwaitsPin)).then_some(QuarantineStep::Await),
-                Some(pin) if ledger.head_at(&feed, pin.seq) != Some(pin.head) => Some(QuarantineStep::Detach { from: state.first }),
-                Some(pin) if state.last > pin.seq && key_at(pin.seq + 1)? == Some(pin.key) => {
+                Some(pin) if state.last() < pin.seq => (state.aside != Some(Aside::AwaitsPin)).then_some(QuarantineStep::Await),
+                Some(pin) if ledger.head_at(&feed, pin.seq) != Some(pin.head) => Some(QuarantineStep::Detach { from: state.first() }),
+                Some(pin) if state.last() > pin.seq && key_at(pin.seq + 1)? == Some(pin.key) => {
                     Some(QuarantineStep::Detach { from: pin.seq + 1 })
                 }
                 Some(_) => state.aside.map(|_| QuarantineStep::Clear),
-                None if key_at(state.last)?.is_some_and(|key| roster.pinned_key(member, key)) => {
-                    Some(QuarantineStep::Detach { from: state.first })
+                None if key_at(state.last())?.is_some_and(|key| roster.pinned_key(member, key)) => {
+                    Some(QuarantineStep::Detach { from: state.first() })
                 }
                 None => None,
             };
@@ -420,8 +505,8 @@ impl Door {
         let (Some(state), Some(seq)) = (self.writer.feed(feed), self.current.get().roster.pin(feed).map(|pin| pin.seq)) else {
             return Ok(());
         };
-        if state.last < seq {
-            self.writer.quarantine(feed, QuarantineStep::Detach { from: state.first }, self.clock.now(), None)?;
+        if state.last() < seq {
+            self.writer.quarantine(feed, QuarantineStep::Detach { from: state.first() }, self.clock.now(), None)?;
             self.writer.commit()?;
             events.push(Event::Detached { feed: feed.clone() });
         }
@@ -515,7 +600,7 @@ impl Door {
         };
         let (feed, seq, bytes) = (head.head().feed(), head.head().seq, head.bytes().to_vec());
         let admitted = intake.admit(head, draft.body, now, &self.writer, false)?;
-        self.writer.keep(&admitted, now, &[])?;
+        self.writer.keep(&admitted, now, &[], 0)?;
         for outcome in admitted.outcomes() {
             match outcome {
                 crate::intake::Outcome::Judged(one) => match one.judgement.verdict {
@@ -577,6 +662,7 @@ impl Door {
         let mut roster = (*self.current.get().roster).clone();
         match document {
             document::CHARTER => self.charter(&mut roster, bytes)?,
+            document::PROOF => return self.take_proof(&roster, bytes),
             document::STAMP if !roster.take_stamp(bytes)? => return Ok(false),
             document::STAMP => self.writer.keep_stamp(bytes)?,
             document::CARD => {
@@ -646,6 +732,20 @@ impl Door {
         let bytes = crate::cbor::to_vec(&proof);
         self.writer.keep_proof(&feed, &bytes)?;
         Ok(Some(bytes))
+    }
+
+    /// Takes a proof that somebody else made: checked like our own, then kept, and the feed quarantined. One that a card has
+    /// settled since, or that says nothing new, is not taken.
+    fn take_proof(&mut self, roster: &Roster, bytes: &[u8]) -> Result<bool, DoorError> {
+        let refused = |text| Refusal { blame: Blame::Reject, code: "no-proof", text };
+        let (feed, seq) = roster.equivocation(bytes).map_err(refused)?;
+        if roster.pin(&feed).is_some_and(|pin| seq <= pin.seq) || self.writer.quarantined(&feed) {
+            return Ok(false);
+        }
+        tracing::error!(%feed, seq, "a feed's author signed two heads for one place; the feed is quarantined");
+        self.writer.keep_proof(&feed, bytes)?;
+        self.writer.commit()?;
+        Ok(true)
     }
 
     /// Takes a step in a feed's quarantine.
@@ -747,7 +847,7 @@ pub fn reach(
         root: Hash([0; 32]),
     };
     let others = intake.roster.charter().charter().members.iter().filter(|other| other.id != *member);
-    let verdict = |id: &MemberId| may_send(&intake.roster, &head, id, now).err().map(|why| why.to_string());
+    let verdict = |id: &MemberId| may_send(&intake.roster, &head, id, now, Way::Published).err().map(|why| why.to_string());
     Ok(others.map(|other| (other.id.clone(), verdict(&other.id))).collect())
 }
 
@@ -773,7 +873,7 @@ pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::syn
             }
             take(&mut door, request, &mut out, &mut replies);
         }
-        if let Err(error) = door.commit() {
+        if let Err(error) = door.commit().and_then(|()| if door.late_reports.is_empty() { Ok(()) } else { door.judge_waiting() }) {
             tracing::error!(%error, "the journal failed; the node stops");
             let _receiver_gone = events.blocking_send(Event::Fatal(error.to_string()));
             return;
@@ -810,14 +910,21 @@ fn close(door: Door, reply: Option<oneshot::Sender<Result<(), LedgerError>>>) {
 
 fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut Vec<Box<dyn FnOnce()>>) {
     match request {
-        Request::Batch { head, body, from, begins } => {
-            let (feed, seq, bytes) = (head.head().feed(), head.head().seq, head.bytes().to_vec());
-            out.push(match door.batch(*head, body, &from, begins) {
+        Request::Batch(arrived) => {
+            let (feed, seq, from) = (arrived.head.head().feed(), arrived.head.head().seq, arrived.from);
+            let bytes = arrived.head.bytes().to_vec();
+            out.push(match door.batch(arrived) {
                 Ok(()) => Event::Kept { feed, seq, head: bytes, from: Some(from) },
                 Err(DoorError::Refused(refusal)) => Event::Refused { feed, seq, from, refusal },
                 Err(error) => Event::Fatal(error.to_string()),
             });
         }
+        Request::Fill { feed, seq, body, withheld, from } => match door.fill(&feed, seq, body, withheld, &from) {
+            Ok(true) => out.push(Event::Filled { feed, seq, from }),
+            Ok(false) => (),
+            Err(DoorError::Refused(refusal)) => out.push(Event::Refused { feed, seq, from, refusal }),
+            Err(error) => out.push(Event::Fatal(error.to_string())),
+        },
         Request::Fork { head } => match door.fork(&head) {
             Ok(Some(bytes)) => out.push(Event::Document { document: document::PROOF, bytes }),
             Ok(None) => (),
@@ -856,6 +963,7 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
         }
         Request::Rules { rules, reply } => {
             let done = door.take_rules(*rules);
+            out.push(Event::Rules);
             replies.push(Box::new(move || drop(reply.send(done))));
         }
         Request::Judge { records, verdict, reason, by, reply } => {
@@ -864,6 +972,13 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
         }
         Request::Rejudge { records, by, reply } => {
             let done = door.rejudge(&records, As::Then, Some(by));
+            replies.push(Box::new(move || drop(reply.send(done))));
+        }
+        Request::Follow { entry, reply } => {
+            let done = door.writer.keep_follow(*entry).map_err(DoorError::from);
+            if done.is_ok() {
+                out.push(Event::Followed);
+            }
             replies.push(Box::new(move || drop(reply.send(done))));
         }
         Request::Order { order, by, reply } => {

@@ -26,7 +26,10 @@ use std::{
     fs::File,
     io::{BufRead as _, BufReader, BufWriter, Write as _},
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -63,6 +66,7 @@ struct Shared {
     directory: PathBuf,
     desk: Mutex<Desk>,
     waiting: Mutex<Waiting>,
+    through: AtomicU64,
     woken: Condvar,
 }
 
@@ -98,6 +102,8 @@ enum Reasons {
 #[derive(Default)]
 struct Waiting {
     touched: Touched,
+    /// All batches with lower numbers have been told.
+    upto: u64,
     stop: bool,
 }
 
@@ -205,7 +211,7 @@ impl Enforcer {
             }
         };
         let desk = Desk { orders, outlets: outlets.into_iter().map(kept).collect() };
-        let shared = Shared { ledger, current, clock, directory, desk: Mutex::new(desk), waiting: Mutex::default(), woken: Condvar::new() };
+        let shared = Shared { ledger, current, clock, directory, desk: Mutex::new(desk), waiting: Mutex::default(), through: AtomicU64::new(0), woken: Condvar::new() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -230,6 +236,16 @@ impl Enforcer {
             held(&self.shared.waiting).touched.add(touched);
             self.shared.woken.notify_one();
         }
+    }
+
+    /// Says that whatever the batches with lower numbers change has been told.
+    pub fn told(&self, upto: u64) {
+        held(&self.shared.waiting).upto = upto;
+    }
+
+    /// Exports are rebuilt with every batch that has a lower number.
+    pub fn through(&self) -> u64 {
+        self.shared.through.load(Ordering::Relaxed)
     }
 
     /// Policies, lists or the roster changed: everything is looked at.
@@ -332,7 +348,7 @@ impl Enforcer {
         self.look_at_everything();
         loop {
             let idle = pending.is_empty() && sweep.is_none();
-            let Some(mut touched) = self.wait(if idle { WRITE_DELAY } else { Duration::ZERO }) else { break };
+            let Some((mut touched, upto)) = self.wait(if idle { WRITE_DELAY } else { Duration::ZERO }) else { break };
             let urgent = !touched.records.is_empty() || !touched.feeds.is_empty();
             let result = (|| {
                 for chunk in self.concerned(&touched)?.chunks(URGENT_CHUNK) {
@@ -384,6 +400,9 @@ impl Enforcer {
             if (pending.is_empty() && sweep.is_none()) || written.elapsed() >= WRITE_DELAY {
                 self.write();
                 written = Instant::now();
+                if pending.is_empty() && sweep.is_none() {
+                    self.shared.through.store(upto, Ordering::Relaxed);
+                }
             }
         }
         held(&self.shared.desk).outlets.iter_mut().for_each(|kept| kept.reasons = Reasons::Urgent);
@@ -391,13 +410,13 @@ impl Enforcer {
     }
 
     /// What changed since the last time, waiting a moment for it; `None` when it is time to stop.
-    fn wait(&self, long: Duration) -> Option<Touched> {
+    fn wait(&self, long: Duration) -> Option<(Touched, u64)> {
         let mut waiting = held(&self.shared.waiting);
         if waiting.touched.is_empty() && !waiting.stop && !long.is_zero() {
             let (after, _timed_out) = self.shared.woken.wait_timeout(waiting, long).unwrap_or_else(PoisonError::into_inner);
             waiting = after;
         }
-        (!waiting.stop).then(|| std::mem::take(&mut waiting.touched))
+        (!waiting.stop).then(|| (std::mem::take(&mut waiting.touched), waiting.upto))
     }
 
     /// Values of lines that lists protect now: found without the ledger, a million of them in half a second.

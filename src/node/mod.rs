@@ -14,12 +14,15 @@
 
 pub mod bootstrap;
 pub mod door;
+pub mod egress;
 pub mod enforcer;
 pub mod keys;
 pub mod membership;
 pub mod own_heads;
 pub mod proxy;
+pub mod reach;
 pub mod rules;
+pub mod serving;
 pub mod setup;
 pub mod streams;
 pub mod swarm;
@@ -30,17 +33,19 @@ use crate::{
     },
     clock::Clock,
     config::Proxy,
-    envelope::{PublicKey, SecretKey, SignedHead},
-    intake::{Blame, Intake, Known as _, Placed},
-    ledger::Ledger,
-    policy::{Lists, Policy, may_gossip, may_send},
+    envelope::{Class, Head, PublicKey, SecretKey, SignedHead},
+    intake::{Blame, Intake, Known as _, Placed, Spans},
+    ledger::{FollowEntry, FollowLine, Ledger},
+    policy::{Lists, Policy, Way, may_gossip, may_send},
     record::{DAY_MS, FeedId, HOUR_MS, MemberId, Timestamp},
     replica::{
-        Announce, Ask, Body, CURSORS_PER_MESSAGE_MAX, CardSerial, Cursor, Cursors, Digest, Effect, End, Hello, Message, PROTOCOL_VERSION,
-        PeerKey, RangeHead, Replica, digest_of, document_messages, number,
+        Announce, Ask, CURSORS_PER_MESSAGE_MAX, CardSerial, Cursor, Cursors, Digest, Effect, Filter, Hello, Message, PROTOCOL_VERSION, PeerKey,
+        Receipt, Receipts, Replica, Wanted, digest_of, document_messages, number,
     },
 };
-use door::{Event, Request, document};
+use door::{Arrived, Event, Request, document};
+use egress::Egress;
+use enforcer::Enforcer;
 use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
@@ -53,6 +58,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
     time::{Duration, Instant},
 };
+use reach::Reach;
+use serving::{Reader, Serving, Wish};
 use streams::{Incoming, Outlet};
 use swarm::{Behaviour, BehaviourEvent, Topics};
 
@@ -66,12 +73,20 @@ const DIAL_INTERVAL_MS: u64 = 2_000;
 const CLOCK_STEP_MS: u64 = crate::intake::CLOCK_SKEW_MS;
 /// How often ended agreements are looked for.
 const AGREEMENTS_INTERVAL_MS: u64 = 5_000;
+/// How often what is lacking in batches that are here is asked for.
+const RECOVER_INTERVAL_MS: u64 = 2_000;
+/// How often authors are told how far we are, if anything has changed.
+const RECEIPTS_INTERVAL_MS: u64 = 1_000;
+/// Batches of one feed whose rest is asked for in one go.
+const RECOVER_BATCHES_MAX: usize = 32;
 /// A stamp is renewed when it is older than this.
 const STAMP_RENEW_MS: u64 = 6 * HOUR_MS;
 /// Longest document put together from pieces.
 const DOCUMENT_BYTES_MAX: usize = crate::charter::CHARTER_BYTES_MAX;
 /// Longest file of remembered whereabouts: some thousands of nodes.
 const PLACES_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Receipts in one message: with 256 intervals each it stays within a frame.
+const RECEIPTS_PER_MESSAGE_MAX: usize = 16;
 /// Refusals remembered for `status`, by code.
 const REFUSAL_CODES_MAX: usize = 64;
 
@@ -138,6 +153,13 @@ pub struct NetworkStatus {
     pub refusals: BTreeMap<String, u64>,
     /// What is wrong with the local clock, if something is.
     pub clock_alarm: Option<String>,
+    /// What the egress guard had to stop, if it ever had to.
+    pub egress_alarm: Option<String>,
+    pub egress_refused: u64,
+    /// How many batches connected peers have and this node lacks, by feed.
+    pub behind: BTreeMap<String, u64>,
+    /// Who was asked for what is lacking of a feed, by feed.
+    pub asked: BTreeMap<String, Vec<String>>,
 }
 
 /// One connected node.
@@ -185,6 +207,10 @@ struct Connected {
     member: MemberId,
     node: String,
     outlet: Outlet,
+    /// What it follows.
+    wanted: Wanted,
+    /// What it was told of our progress with its own feeds.
+    receipted: BTreeMap<FeedId, Receipt>,
     software: String,
     /// A document that is being put together.
     partial: Option<(u64, Vec<u8>)>,
@@ -229,7 +255,21 @@ pub struct Shell {
     told: BTreeSet<PeerKey>,
     /// Where nodes' whereabouts are remembered over a restart.
     places: PathBuf,
+    serving: Serving,
+    egress: Egress,
+    reach: Reach,
+    /// What we follow.
+    wanted: Wanted,
+    /// Rises when something may be servable that was not before.
+    revision: u64,
+    recovered_at: Timestamp,
+    receipted_at: Timestamp,
+    enforcer: Enforcer,
+    observer: Option<Observer>,
 }
+
+/// Told of everything that becomes durable: a rehearsal measures by it.
+pub type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// What a shell is made of.
 pub struct Parts {
@@ -247,6 +287,18 @@ pub struct Parts {
     pub own: own_heads::OwnHeads,
     /// The file in which nodes' whereabouts are remembered.
     pub places: PathBuf,
+    pub reach: Reach,
+    pub enforcer: Enforcer,
+    pub observer: Option<Observer>,
+}
+
+/// What operators follow, as replication takes it.
+pub fn wanted_of(entry: FollowEntry) -> Wanted {
+    let line = |one: FollowLine| {
+        let filter = Filter { types: one.types.into_iter().collect(), confidence_min: one.confidence_min };
+        ((one.member, one.channel), filter)
+    };
+    Wanted { everything: entry.everything, channels: entry.channels.into_iter().map(line).collect() }
 }
 
 /// The alarm of a wall clock that shows `now` where the steady one expects `expected`.
@@ -297,6 +349,8 @@ pub async fn run(
     let (incoming, mut frames) = tokio::sync::mpsc::channel(streams::IN_FRAMES_MAX);
     let (opened, mut ours) = tokio::sync::mpsc::channel(64);
     let started = parts.clock.now();
+    let serving = Serving { ledger: parts.ledger.clone(), current: parts.current.clone(), clock: parts.clock.clone() };
+    let egress = Egress::new(parts.current.clone(), parts.ledger.clone(), parts.clock.clone());
     let mut shell = Shell {
         identity: parts.identity,
         current: parts.current,
@@ -329,7 +383,17 @@ pub async fn run(
         own: parts.own,
         told: BTreeSet::new(),
         places: parts.places,
+        serving,
+        egress,
+        reach: parts.reach,
+        wanted: Wanted::default(),
+        revision: started.ms(),
+        recovered_at: Timestamp::default(),
+        receipted_at: Timestamp::default(),
+        enforcer: parts.enforcer,
+        observer: parts.observer,
     };
+    shell.wanted = shell.read_wanted();
     shell.open_gate();
     shell.recall_places();
     shell.housekeeping();
@@ -363,9 +427,19 @@ impl Shell {
         self.identity.node.public().to_bytes()
     }
 
-    fn position(&self) -> impl Fn(&FeedId) -> Option<u64> + use<> {
+    fn held(&self) -> impl Fn(&FeedId) -> Spans + use<> {
         let ledger = self.ledger.clone();
-        move |feed| ledger.position(feed).map(|(last, _)| last)
+        move |feed| ledger.spans(feed)
+    }
+
+    fn read_wanted(&self) -> Wanted {
+        match self.ledger.followed() {
+            Ok(entry) => entry.map(wanted_of).unwrap_or_default(),
+            Err(error) => {
+                tracing::error!(%error, "what is followed does not read; everything is");
+                Wanted::default()
+            }
+        }
     }
 
     /// Lets in exactly the nodes on current cards; connections of others close at once.
@@ -394,6 +468,9 @@ impl Shell {
 
     fn on_door(&mut self, event: Event) -> Result<(), NodeError> {
         let now = self.clock.now();
+        if let Some(observer) = &self.observer {
+            observer(&event);
+        }
         match event {
             Event::Kept { feed, seq, head, from } => {
                 let own = from.is_none();
@@ -403,20 +480,30 @@ impl Shell {
                     self.gossip(head);
                 }
                 // Gossip forwards what it brought; our own and what it may not carry goes by stream.
-                let effects = self.replica.kept(&feed, seq, from, own || !gossiped, now);
+                let effects = self.replica.kept(&feed, seq, from, own || !gossiped, &self.ledger.spans(&feed), now);
                 self.carry_out(effects);
             }
+            Event::Filled { feed, seq, from } => {
+                tracing::debug!(%feed, seq, peer = %hex::encode(from.get(..4).unwrap_or_default()), "more of a batch came");
+                self.revision = self.revision.max(now.ms());
+            }
+            Event::Rules => self.revision = self.revision.max(now.ms()),
+            Event::Followed => self.follow_anew(now),
             Event::Refused { feed, seq, from, refusal } => {
                 self.count_refusal(refusal.code);
                 tracing::debug!(%feed, seq, code = refusal.code, text = %refusal.text, "batch refused");
-                self.replica.refused(&feed, from, refusal.blame == Blame::Reject);
+                let held = self.ledger.spans(&feed);
+                let effects = self.replica.refused(&feed, seq, from, refusal.blame == Blame::Reject, &held, now);
+                self.carry_out(effects);
             }
             Event::Detached { feed } => {
                 self.count_refusal("detached");
                 self.replica.restart(&feed);
             }
+            Event::Document { document: document::PROOF, bytes } => self.spread_proof(&bytes),
             Event::Document { document, bytes } => {
                 self.open_gate();
+                self.revision = self.revision.max(now.ms());
                 if document == document::CHARTER {
                     self.agreements_at = Timestamp::default();
                     self.renew_stamp();
@@ -431,6 +518,38 @@ impl Shell {
             Event::Fatal(why) => return Err(NodeError::Fatal(why)),
         }
         Ok(())
+    }
+
+    /// A proof goes to everyone who may know of its feed, ahead of everything else.
+    fn spread_proof(&mut self, bytes: &[u8]) {
+        let Some([head, _]) = crate::charter::equivocation_heads(bytes) else { return };
+        self.replica.restart(&head.feed());
+        if may_gossip(&head) {
+            self.gossip_document(document::PROOF, bytes);
+        }
+        let peers: Vec<PeerKey> = self.connected.keys().copied().collect();
+        peers.into_iter().for_each(|peer| self.send_proof(&peer, &head, bytes));
+    }
+
+    fn send_proof(&mut self, to: &PeerKey, head: &Head, bytes: &[u8]) {
+        let (roster, now) = (Arc::clone(&self.current.get().roster), self.clock.now());
+        let as_removal = Head { class: Class::Removal, ..head.clone() };
+        let may = self.connected.get(to).is_some_and(|one| may_send(&roster, &as_removal, &one.member, now, Way::Published).is_ok());
+        if may {
+            document_messages(document::PROOF, bytes).iter().for_each(|message| self.send(to, message));
+        }
+    }
+
+    /// Operators follow other channels than before: peers are told, and cursors compared anew.
+    fn follow_anew(&mut self, now: Timestamp) {
+        self.wanted = self.read_wanted();
+        let message = Message::Follow(self.wanted.message(&self.identity.member));
+        let peers: Vec<PeerKey> = self.connected.keys().copied().collect();
+        for peer in peers {
+            self.send(&peer, &message);
+            self.compare_cursors(&peer);
+        }
+        tracing::info!(at = %now, "what is followed has changed");
     }
 
     fn gossip(&mut self, head: Vec<u8>) {
@@ -449,8 +568,16 @@ impl Shell {
 
     fn on_tick(&mut self) {
         let now = self.clock.now();
-        let effects = self.replica.tick(self.position(), now);
+        let effects = self.replica.tick(self.held(), now);
         self.carry_out(effects);
+        if now.ms_since(self.recovered_at) >= RECOVER_INTERVAL_MS {
+            self.recovered_at = now;
+            self.recover(now);
+        }
+        if now.ms_since(self.receipted_at) >= RECEIPTS_INTERVAL_MS {
+            self.receipted_at = now;
+            self.send_receipts();
+        }
         self.learn_own_heads();
         self.watch_clock(now);
         if now.ms_since(self.dialled_at) >= DIAL_INTERVAL_MS {
@@ -496,7 +623,8 @@ impl Shell {
         if self.own.waiting().is_none() {
             return;
         }
-        let position = self.position();
+        let held = self.held();
+        let position = |feed: &FeedId| held(feed).last();
         let ours = |feed: &FeedId| feed.member == self.identity.member && feed.lane == self.identity.lane;
         for (key, connected) in self.connected.iter().filter(|(key, _)| self.told.contains(*key)) {
             if connected.member != self.identity.member && !self.replica.ahead(key, |feed, last| ours(feed) && position(feed) < Some(last))
@@ -642,7 +770,7 @@ impl Shell {
         }
         let Some((kind, bytes)) = message.data.split_first() else { return MessageAcceptance::Reject };
         let document = u64::from(*kind);
-        if matches!(document, document::STAMP | document::CARD) {
+        if matches!(document, document::STAMP | document::CARD | document::PROOF) {
             self.offer(document, bytes.to_vec());
         }
         // The door passes on what it took, in its own name; forwarding before that would spread what nobody checked.
@@ -654,7 +782,7 @@ impl Shell {
         let now = self.clock.now();
         let placed = self.current.get().place(bytes, now, &self.ledger);
         match placed {
-            Ok(Placed::Next(head) | Placed::Ahead { head, .. }) => {
+            Ok(Placed::Next(head) | Placed::Ahead { head, .. } | Placed::Gap(head)) => {
                 if gossiped && !may_gossip(head.head()) {
                     self.count_refusal("restricted-gossip");
                     return MessageAcceptance::Reject;
@@ -662,9 +790,13 @@ impl Shell {
                 if !self.addressed_to_us(head.head()) {
                     return MessageAcceptance::Ignore;
                 }
-                let position = self.position()(&head.head().feed());
-                let effects = self.replica.heard(head, from, position, now);
-                self.carry_out(effects);
+                let feed = head.head().feed();
+                // What we do not follow is passed on, for the mesh's sake, and not fetched.
+                if self.wanted.of(&feed).is_some() || feed.member == self.identity.member {
+                    let held = self.ledger.spans(&feed);
+                    let effects = self.replica.heard(head, from, &held, now);
+                    self.carry_out(effects);
+                }
                 MessageAcceptance::Accept
             }
             Ok(Placed::Known) => MessageAcceptance::Ignore,
@@ -736,15 +868,33 @@ impl Shell {
         let now = self.clock.now();
         let Some(identity) = self.current.get().roster.node(&key, now).cloned() else { return };
         self.streams_opened += 1;
-        let outlet = streams::start(key, self.streams_opened, stream, self.incoming.clone());
-        let connected = Connected { member: identity.member, node: identity.node, outlet, software: String::new(), partial: None };
+        let member = identity.member.clone();
+        let outlet = streams::start(key, Some((self.egress.clone(), member.clone())), self.streams_opened, stream, self.incoming.clone());
+        self.reach.connected(key, &member, &identity.node, now);
+        let connected = Connected {
+            member: identity.member,
+            node: identity.node,
+            outlet,
+            wanted: Wanted::default(),
+            receipted: BTreeMap::new(),
+            software: String::new(),
+            partial: None,
+        };
         self.connected.insert(key, connected);
         self.send(&key, &Message::Hello(self.hello()));
+        if self.wanted != Wanted::default() {
+            self.send(&key, &Message::Follow(self.wanted.message(&self.identity.member)));
+        }
+        for (_, bytes) in self.ledger.proofs().unwrap_or_default() {
+            if let Some([head, _]) = crate::charter::equivocation_heads(&bytes) {
+                self.send_proof(&key, &head, &bytes);
+            }
+        }
         let places: Vec<Vec<u8>> = self.whereabouts.values().map(|(_, bytes)| bytes.clone()).collect();
         for bytes in places {
             document_messages(document::WHEREABOUTS, &bytes).iter().for_each(|message| self.send(&key, message));
         }
-        let effects = self.replica.connected(key, now);
+        let effects = self.replica.connected(key, member, now);
         self.carry_out(effects);
         self.publish_status();
     }
@@ -754,6 +904,7 @@ impl Shell {
         self.told.remove(key);
         if self.connected.remove(key).is_some() {
             self.replica.gone(key);
+            self.reach.gone(key, self.clock.now());
             self.publish_status();
         }
     }
@@ -768,7 +919,7 @@ impl Shell {
     }
 
     fn send(&mut self, to: &PeerKey, message: &Message) {
-        let sent = self.connected.get(to).is_none_or(|connected| connected.outlet.try_send(message.encode()));
+        let sent = self.connected.get(to).is_none_or(|connected| connected.outlet.try_send(message, None));
         if !sent {
             self.cut(to, "does-not-read");
         }
@@ -821,15 +972,17 @@ impl Shell {
 
     fn on_message(&mut self, from: PeerKey, message: Message) {
         let now = self.clock.now();
-        let position = self.position();
+        let held = self.held();
         let effects = match message {
             Message::Hello(hello) => return self.on_hello(from, hello),
             Message::Ask(ask) => return self.on_ask(&from, &ask),
             Message::Document(part) => return self.on_document(from, part),
             Message::Digest(theirs) => {
                 let ours = self.cursors_for(&from);
+                self.replica.digest(from, theirs.revision.unwrap_or(0));
                 if digest_of(&ours) == theirs.hash {
                     self.told.insert(from);
+                    self.replica.same(from, &ours);
                 } else {
                     self.send_cursors(&from, ours);
                 }
@@ -839,7 +992,7 @@ impl Shell {
                 if !theirs.more {
                     self.told.insert(from);
                 }
-                self.replica.cursors(from, theirs.cursors, position, now)
+                self.replica.cursors(from, self.of_interest(theirs.cursors), held, now)
             }
             Message::Announce(announce) => {
                 if self.on_head(from, &announce.head, false) == MessageAcceptance::Reject {
@@ -848,13 +1001,20 @@ impl Shell {
                 return;
             }
             Message::Pull(pull) => {
-                let held = position(&pull.feed.clone().into()).is_some_and(|last| pull.seq <= last);
+                let held = held(&pull.feed.clone().into()).contains(pull.seq);
                 self.replica.pulled(from, pull, held)
             }
             Message::Range(range) => self.replica.ranged(from, range),
             Message::RangeHead(part) => {
                 match self.current.get().place(&part.head, now, &self.ledger) {
-                    Ok(Placed::Next(head) | Placed::Ahead { head, .. }) => self.replica.range_head(from, part.request, head),
+                    Ok(Placed::Next(head) | Placed::Ahead { head, .. } | Placed::Gap(head)) => {
+                        self.replica.range_head(from, part.request, head);
+                    }
+                    Ok(Placed::Fork(head)) => {
+                        self.count_refusal("fork");
+                        self.ask_door(Request::Fork { head: Box::new(head) });
+                        self.replica.range_failed(from, part.request);
+                    }
                     Ok(Placed::OtherBranch(head)) => {
                         self.ask_door(Request::OtherBranch { feed: head.head().feed() });
                         self.replica.range_failed(from, part.request);
@@ -868,8 +1028,20 @@ impl Shell {
                 }
                 return;
             }
-            Message::Body(body) => self.replica.body(from, body, position),
-            Message::End(end) => self.replica.ended(from, &end, position, now),
+            Message::Body(body) => self.replica.body(from, body, held, now),
+            Message::End(end) => self.replica.ended(from, &end, held, now),
+            Message::Follow(follow) => {
+                if let Some(connected) = self.connected.get_mut(&from) {
+                    connected.wanted = Wanted::from_message(follow);
+                }
+                return;
+            }
+            Message::Receipts(receipts) => {
+                for receipt in receipts.receipts.into_iter().filter(|one| one.feed.member == self.identity.member) {
+                    self.reach.told(&from, receipt, now);
+                }
+                return;
+            }
         };
         self.carry_out(effects);
     }
@@ -921,7 +1093,7 @@ impl Shell {
         messages.extend(wanted.flat_map(|card| document_messages(document::CARD, card.bytes())));
         // Through a blocking thread: a chain of charters may be longer than the queue.
         if let Some(outlet) = self.connected.get(from).map(|connected| connected.outlet.clone()) {
-            tokio::task::spawn_blocking(move || messages.iter().all(|message| outlet.blocking_send(message.encode())));
+            tokio::task::spawn_blocking(move || messages.iter().all(|message| outlet.blocking_send(message, None)));
         }
     }
 
@@ -940,7 +1112,7 @@ impl Shell {
             return;
         }
         match part.document {
-            document::CHARTER | document::STAMP | document::CARD => self.offer(part.document, whole),
+            document::CHARTER | document::STAMP | document::CARD | document::PROOF => self.offer(part.document, whole),
             document::WHEREABOUTS => self.on_whereabouts(&whole),
             _ => (),
         }
@@ -971,20 +1143,62 @@ impl Shell {
     /// The cursors that a peer may know of: feeds whose readers it is among.
     fn cursors_for(&self, peer: &PeerKey) -> Vec<Cursor> {
         let Some(connected) = self.connected.get(peer) else { return Vec::new() };
-        let now = self.clock.now();
-        let roster = Arc::clone(&self.current.get().roster);
-        let may_know = |state: &crate::ledger::FeedState| {
-            crate::ledger::stored_head(&state.head).is_ok_and(|head| may_send(&roster, &head, &connected.member, now).is_ok())
+        self.serving.cursors(&connected.member, &connected.wanted, &self.wanted)
+    }
+
+    /// Of what a peer says that it has, what we follow, and all that it says of our own lane.
+    fn of_interest(&self, mut cursors: Vec<Cursor>) -> Vec<Cursor> {
+        cursors.retain(|cursor| cursor.feed.member == self.identity.member || self.wanted.of(&cursor.feed.clone().into()).is_some());
+        cursors
+    }
+
+    fn compare_cursors(&mut self, with: &PeerKey) {
+        let hash = digest_of(&self.cursors_for(with));
+        self.send(with, &Message::Digest(Digest { kind: number::DIGEST, hash, revision: Some(self.revision) }));
+    }
+
+    /// Asks for the rest of batches that are here in part.
+    fn recover(&mut self, now: Timestamp) {
+        let feeds = self.ledger.feeds().into_iter().filter(|(feed, state)| state.withheld > 0 && self.wanted.of(feed).is_some());
+        let seqs = |feed: FeedId| {
+            let seqs = self.ledger.withheld(&feed, RECOVER_BATCHES_MAX).unwrap_or_default();
+            (feed, seqs)
         };
-        let feeds = self.ledger.feeds().into_iter().filter(|(_, state)| state.aside.is_none() && may_know(state));
-        let cursor = |(feed, state): (FeedId, crate::ledger::FeedState)| Cursor {
-            feed: (&feed).into(),
-            intervals: vec![(state.first, state.last)],
-            head: state.id,
-            incomplete: Some(state.counts.absent).filter(|absent| *absent > 0),
-            revision: None,
-        };
-        feeds.map(cursor).collect()
+        let lacking: Vec<(FeedId, Vec<u64>)> = feeds.map(|(feed, _)| seqs(feed)).collect();
+        let effects = self.replica.recover(lacking, now);
+        self.carry_out(effects);
+    }
+
+    /// Tells authors how far we are with what is theirs, where that has changed.
+    fn send_receipts(&mut self) {
+        let through = self.enforcer.through();
+        let mut due: Vec<(PeerKey, Vec<Receipt>)> = Vec::new();
+        for (feed, state) in self.ledger.feeds() {
+            let rebuilt = self.ledger.batch_number(&feed, state.last()).ok().flatten().is_some_and(|number| number < through);
+            for (key, author) in self.connected.iter_mut().filter(|(_, one)| one.member == feed.member) {
+                let before = author.receipted.get(&feed);
+                let exported = rebuilt.then(|| state.last()).or_else(|| before.and_then(|one| one.exported));
+                let receipt = Receipt {
+                    feed: (&feed).into(),
+                    intervals: state.spans.intervals().to_vec(),
+                    exported: exported.filter(|_| !self.enforcer.is_idle()),
+                    withheld: Some(state.withheld).filter(|count| *count > 0),
+                };
+                if before == Some(&receipt) || author.receipted.len() >= crate::replica::FEEDS_MAX {
+                    continue;
+                }
+                author.receipted.insert(feed.clone(), receipt.clone());
+                match due.iter_mut().find(|(one, _)| one == key) {
+                    Some((_, receipts)) => receipts.push(receipt),
+                    None => due.push((*key, vec![receipt])),
+                }
+            }
+        }
+        for (key, receipts) in due {
+            for receipts in receipts.chunks(RECEIPTS_PER_MESSAGE_MAX) {
+                self.send(&key, &Message::Receipts(Receipts { kind: number::RECEIPTS, receipts: receipts.to_vec() }));
+            }
+        }
     }
 
     fn send_cursors(&mut self, to: &PeerKey, cursors: Vec<Cursor>) {
@@ -999,23 +1213,25 @@ impl Shell {
         for effect in effects {
             match effect {
                 Effect::Send { to, message } => self.send(&to, &message),
-                Effect::Submit { head, body, from, begins } => {
-                    let feed = head.head().feed();
-                    if !self.ask_door(Request::Batch { head, body, from, begins }) {
-                        self.replica.refused(&feed, from, false);
+                Effect::Submit { head, body, withheld, from, beyond } => {
+                    let (feed, seq) = (head.head().feed(), head.head().seq);
+                    if !self.ask_door(Request::Batch(Arrived { head, body, withheld, from, beyond })) {
+                        let (held, now) = (self.ledger.spans(&feed), self.clock.now());
+                        // What it asks for instead comes with the next tick: the door is full now.
+                        let _later = self.replica.refused(&feed, seq, from, false, &held, now);
                     }
                 }
-                Effect::ServeBody { to, request, feed, seq } => {
-                    self.serve(to, request, feed, seq, seq, u64::MAX, false);
+                Effect::Fill { feed, seq, body, withheld, from } => {
+                    self.ask_door(Request::Fill { feed, seq, body, withheld, from });
                 }
-                Effect::ServeRange { to, request, feed, first, last, bytes_max } => {
-                    self.serve(to, request, feed, first, last, bytes_max, true);
+                Effect::ServeBody { to, request, feed, seq } => {
+                    self.serve(&to, Wish { request, feed, first: seq, last: seq, bytes_max: u64::MAX, removals: false, with_heads: false });
+                }
+                Effect::ServeRange { to, request, feed, first, last, bytes_max, removals } => {
+                    self.serve(&to, Wish { request, feed, first, last, bytes_max, removals, with_heads: true });
                 }
                 Effect::Announce { feed, seq, except } => self.announce(&feed, seq, except),
-                Effect::SendDigest { to } => {
-                    let hash = digest_of(&self.cursors_for(&to));
-                    self.send(&to, &Message::Digest(Digest { kind: number::DIGEST, hash }));
-                }
+                Effect::SendDigest { to } => self.compare_cursors(&to),
             }
         }
     }
@@ -1026,46 +1242,29 @@ impl Shell {
         let now = self.clock.now();
         let roster = Arc::clone(&self.current.get().roster);
         let message = Message::Announce(Announce { kind: number::ANNOUNCE, head: batch.entry.head.clone() });
-        let may = |member: &MemberId| may_send(&roster, &batch.head, member, now).is_ok();
-        let peers = self.connected.iter().filter(|(key, one)| Some(**key) != except && may(&one.member));
+        let may = |member: &MemberId| may_send(&roster, &batch.head, member, now, Way::Published).is_ok();
+        let wants = |one: &Connected| one.wanted.of(feed).is_some();
+        let peers = self.connected.iter().filter(|(key, one)| Some(**key) != except && wants(one) && may(&one.member));
         let peers: Vec<PeerKey> = peers.map(|(key, _)| *key).collect();
         peers.iter().for_each(|peer| self.send(peer, &message));
     }
 
-    /// Sends batches to a peer, each only after `may_send` has said so at that moment. What may not be sent and what does
-    /// not exist look the same.
-    #[expect(clippy::too_many_arguments, reason = "they are the request's own fields")]
-    fn serve(&self, to: PeerKey, request: u64, feed: FeedId, first: u64, last: u64, bytes_max: u64, with_heads: bool) {
-        let Some(connected) = self.connected.get(&to) else { return };
-        let (outlet, reader) = (connected.outlet.clone(), connected.member.clone());
-        let (ledger, current, clock) = (self.ledger.clone(), self.current.clone(), self.clock.clone());
-        tokio::task::spawn_blocking(move || {
-            let mut sent = 0u64;
-            let held = ledger.feed(&feed);
-            let first = held.as_ref().map_or(first, |state| first.max(state.first));
-            let last = held.map_or(0, |state| last.min(state.last));
-            let mut more = false;
-            for seq in first..=last {
-                let Ok(Some(batch)) = ledger.batch_at(&feed, seq) else { break };
-                // What does not count here is not passed on.
-                if batch.aside.is_some() || may_send(&current.get().roster, &batch.head, &reader, clock.now()).is_err() {
-                    break;
-                }
-                let body = Message::Body(Body { kind: number::BODY, request, body: batch.entry.body.clone() }).encode();
-                sent += body.len() as u64;
-                let head = Message::RangeHead(RangeHead { kind: number::RANGE_HEAD, request, head: batch.entry.head.clone() });
-                if (with_heads && !outlet.blocking_send(head.encode())) || !outlet.blocking_send(body) {
-                    return;
-                }
-                if sent >= bytes_max && seq < last {
-                    more = true;
-                    break;
-                }
-            }
-            if with_heads || sent == 0 {
-                outlet.blocking_send(Message::End(End { kind: number::END, request, more }).encode());
-            }
-        });
+    fn serve(&self, to: &PeerKey, wish: Wish) {
+        let Some(connected) = self.connected.get(to) else { return };
+        let reader = Reader { member: connected.member.clone(), wanted: connected.wanted.clone(), outlet: connected.outlet.clone() };
+        let serving = self.serving.clone();
+        tokio::task::spawn_blocking(move || serving.serve(&reader, &wish));
+    }
+
+    /// Which members were asked for what is lacking, by feed.
+    fn asked(&self) -> BTreeMap<String, Vec<String>> {
+        let lacking = self.ledger.feeds().into_iter().filter(|(_, state)| state.withheld > 0);
+        let members = |feed: &FeedId| {
+            let keys = self.replica.asked_for_rest(feed).into_iter();
+            let members: BTreeSet<String> = keys.filter_map(|key| Some(self.connected.get(&key)?.member.to_string())).collect();
+            members.into_iter().collect()
+        };
+        lacking.map(|(feed, _)| (feed.to_string(), members(&feed))).collect()
     }
 
     fn publish_status(&self) {
@@ -1076,6 +1275,10 @@ impl Shell {
             feeds_under_way: self.replica.feeds_under_way(),
             refusals: self.refusals.clone(),
             clock_alarm: self.clock_alarm.clone(),
+            egress_alarm: self.egress.alarm(),
+            egress_refused: self.egress.refused(),
+            behind: self.replica.behind(self.held()).into_iter().map(|(feed, count)| (feed.to_string(), count)).collect(),
+            asked: self.asked(),
         });
     }
 }

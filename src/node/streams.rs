@@ -3,7 +3,12 @@
 //! The node with the smaller key opens it, so that two do not cross. A peer whose queue stays full does not read: it is
 //! cut off, and its connection with it. Not here: what the frames say (`replica::message`).
 
-use crate::replica::{FRAME_BYTES_MAX, PeerKey};
+use super::egress::Egress;
+use crate::{
+    envelope::Head,
+    record::MemberId,
+    replica::{FRAME_BYTES_MAX, Message, PeerKey},
+};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::{Stream, StreamProtocol};
 use std::{io, time::Duration};
@@ -25,18 +30,27 @@ pub enum Incoming {
     Closed { peer: PeerKey, stream: u64, why: String },
 }
 
-/// The writing side of an open stream.
-#[derive(Clone, Debug)]
+/// The writing side of an open stream. Nothing gets into it but past the guard.
+#[derive(Clone)]
 pub struct Outlet {
     pub stream: u64,
+    guard: Option<(Egress, MemberId)>,
     frames: mpsc::Sender<Vec<u8>>,
     tasks: AbortHandle,
 }
 
 impl Outlet {
-    /// Queues a frame; `false` when the peer does not keep up.
-    pub fn try_send(&self, frame: Vec<u8>) -> bool {
-        self.frames.try_send(frame).is_ok()
+    /// Queues a message; a body with the head that it belongs to. `false` when the peer does not keep up.
+    pub fn try_send(&self, message: &Message, under: Option<&Head>) -> bool {
+        !self.lets_out(message, under) || self.frames.try_send(message.encode()).is_ok()
+    }
+
+    /// Who is only joining has nothing to give, and needs no guard to say so.
+    fn lets_out(&self, message: &Message, under: Option<&Head>) -> bool {
+        match &self.guard {
+            Some((egress, reader)) => egress.lets_out(reader, message, under),
+            None => matches!(message, Message::Hello(_) | Message::Ask(_)),
+        }
     }
 
     /// Ends the stream at once; frames that wait are never sent.
@@ -44,14 +58,22 @@ impl Outlet {
         self.tasks.abort();
     }
 
-    /// Queues a frame from a blocking thread, waiting for room; `false` when the stream is gone.
-    pub fn blocking_send(&self, frame: Vec<u8>) -> bool {
-        self.frames.blocking_send(frame).is_ok()
+    /// As [`Self::try_send`] from a blocking thread, waiting for room; `false` when the stream is gone.
+    pub fn blocking_send(&self, message: &Message, under: Option<&Head>) -> bool {
+        !self.lets_out(message, under) || self.frames.blocking_send(message.encode()).is_ok()
     }
 }
 
 /// Starts reading and writing an open stream.
-pub fn start(peer: PeerKey, number: u64, stream: Stream, incoming: mpsc::Sender<Incoming>) -> Outlet {
+///
+/// `guard` looks at everything that leaves for this member; without one nothing but a greeting does.
+pub fn start(
+    peer: PeerKey,
+    guard: Option<(Egress, MemberId)>,
+    number: u64,
+    stream: Stream,
+    incoming: mpsc::Sender<Incoming>,
+) -> Outlet {
     let (frames, queue) = mpsc::channel(OUT_FRAMES_MAX);
     let (read, write) = stream.split();
     let closed = incoming.clone();
@@ -64,7 +86,7 @@ pub fn start(peer: PeerKey, number: u64, stream: Stream, incoming: mpsc::Sender<
         let _loop_gone = closed.send(Incoming::Closed { peer, stream: number, why }).await;
     })
     .abort_handle();
-    Outlet { stream: number, frames, tasks }
+    Outlet { stream: number, guard, frames, tasks }
 }
 
 async fn reading(

@@ -9,6 +9,7 @@
 //! record + author + lists -> Case -memo or Cedar-> Judgement
 //! all that is asserted of a value -sources-> how many stand behind it
 //! head + reader + roster -> may_send -> yes, or why not
+//! head + reader + charter -> releases -> the same, found another way: asked of all that leaves
 //! ```
 //!
 //! Charter and audience (`charter`, [`may_send`]) come first and no policy widens them.
@@ -16,6 +17,7 @@
 //! Language: Cedar 4, <https://docs.cedarpolicy.com>; schema in `node-config/policy.cedarschema`.
 
 mod case;
+mod egress;
 mod judge;
 mod lists;
 mod send;
@@ -27,6 +29,7 @@ mod trust;
 mod verdict;
 
 pub use case::{CONFIDENCE_UNSAID, Case, OutletKind, OutletName, Party};
+pub use egress::releases;
 pub use judge::{MEMO_ENTRIES_MAX, Policy};
 pub use lists::*;
 pub use send::*;

@@ -223,7 +223,9 @@ impl Reading<'_> {
     pub fn judge_again(&self, intake: &Intake, found: &Found, at: As) -> Option<OutcomeLine> {
         // What a person decided about a record is not undone by a policy.
         let judged = matches!(&found.outcome, OutcomeLine::Judged { judgement, .. } if !judgement.by_operator());
-        if !judged || found.withdrawn.is_some() || found.batch.aside.is_some() {
+        // An indicator that waited for its report is judged when that is here.
+        let waited = found.outcome.waits_for().is_some_and(|report| crate::intake::Known::defaults(self.ledger, &report).is_some());
+        if !(judged || waited) || found.withdrawn.is_some() || found.batch.aside.is_some() {
             return None;
         }
         let defaults = found.lent();

@@ -6,7 +6,7 @@ use crate::{
     envelope::Hash,
     intake::{Intake, Matter, value_of},
     ledger::{Ledger, LedgerError, OutcomeLine},
-    policy::{Confidence, Party, policy_texts},
+    policy::{Confidence, Party, Way, may_send, policy_texts},
     record::{Observable, RecordRef, Timestamp, Tlp},
 };
 use serde::Serialize;
@@ -198,7 +198,7 @@ impl Teller<'_> {
         for member in roster.charter().charter().members.iter().filter(|member| member.id != head.member) {
             let standing = roster.standing(&member.id, self.now);
             let reader = Party { id: &member.id, kind: member.kind, country: member.country.as_deref(), standing: standing.name() };
-            let why = match crate::policy::may_send(roster, head, &member.id, self.now) {
+            let why = match may_send(roster, head, &member.id, self.now, Way::Published) {
                 Err(why) => Some(why.to_string()),
                 Ok(()) => matter
                     .case(&found.record, &defaults, ends, &nobody, 0, |case| self.intake.policy.shares(case, &reader))

@@ -4,7 +4,7 @@
 use crate::{
     cbor::{self, CborError, int_map},
     envelope::Hash,
-    record::{ChannelName, FeedId, MemberId, Timestamp},
+    record::{ChannelName, FeedId, MemberId, ObservableType, Timestamp},
 };
 use serde_bytes::ByteBuf;
 
@@ -95,10 +95,8 @@ int_map! {
         many 1 intervals: (u64, u64),
         /// Id of the last head.
         req 2 head: Hash,
-        /// Records withheld from this node in these batches.
+        /// Records withheld from the sender in these batches.
         opt 3 incomplete: u64,
-        /// Raised when something incomplete became servable.
-        opt 4 revision: u64,
     }
 }
 
@@ -107,6 +105,8 @@ int_map! {
     pub struct Digest {
         req 0 kind: u64,
         req 1 hash: Hash,
+        /// Rises when the sender can give something that it could not before.
+        opt 2 revision: u64,
     }
 }
 
@@ -147,6 +147,8 @@ int_map! {
         req 3 first: u64,
         req 4 last: u64,
         req 5 bytes_max: u64,
+        /// Of them only the removals.
+        opt 6 removals: bool,
     }
 }
 
@@ -165,6 +167,50 @@ int_map! {
         req 0 kind: u64,
         req 1 request: u64,
         req 2 body: ByteBuf,
+        /// How many records the sender has not, or keeps back, that the reader would follow.
+        opt 3 withheld: u64,
+    }
+}
+
+int_map! {
+    /// What of a channel its follower wants.
+    pub struct Followed {
+        req 0 member: MemberId,
+        req 1 channel: ChannelName,
+        /// Only indicators of these types; of all, if none is named.
+        many 2 types: ObservableType,
+        /// Only indicators of at least this confidence.
+        opt 3 confidence_min: u8,
+    }
+}
+
+int_map! {
+    /// What the sender wants to be told of from now on: everything, or these channels.
+    pub struct Follow {
+        req 0 kind: u64,
+        req 1 everything: bool,
+        many 2 channels: Followed,
+    }
+}
+
+int_map! {
+    /// How far the sender has applied a feed.
+    pub struct Receipt {
+        req 0 feed: WireFeed,
+        /// What of it is judged; inclusive, ascending, disjoint.
+        many 1 intervals: (u64, u64),
+        /// Its exports were rebuilt since it had judged up to here; absent where it has none.
+        opt 2 exported: u64,
+        /// Records that were withheld from it.
+        opt 3 withheld: u64,
+    }
+}
+
+int_map! {
+    /// To the author of these feeds, and nobody else.
+    pub struct Receipts {
+        req 0 kind: u64,
+        many 1 receipts: Receipt,
     }
 }
 
@@ -192,6 +238,8 @@ pub enum Message {
     RangeHead(RangeHead),
     Body(Body),
     End(End),
+    Follow(Follow),
+    Receipts(Receipts),
 }
 
 /// Numbers of the messages, under key 0.
@@ -207,9 +255,30 @@ pub mod number {
     pub const RANGE_HEAD: u64 = 8;
     pub const BODY: u64 = 9;
     pub const END: u64 = 10;
+    pub const FOLLOW: u64 = 11;
+    pub const RECEIPTS: u64 = 12;
 }
 
 impl Message {
+    /// What kind of message it is, for logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::Ask(_) => "ask",
+            Self::Document(_) => "document",
+            Self::Digest(_) => "digest",
+            Self::Cursors(_) => "cursors",
+            Self::Announce(_) => "announce",
+            Self::Pull(_) => "pull",
+            Self::Range(_) => "range",
+            Self::RangeHead(_) => "range head",
+            Self::Body(_) => "body",
+            Self::End(_) => "end",
+            Self::Follow(_) => "follow",
+            Self::Receipts(_) => "receipts",
+        }
+    }
+
     /// The message as CBOR, without its length.
     pub fn encode(&self) -> Vec<u8> {
         match self {
@@ -224,6 +293,8 @@ impl Message {
             Self::RangeHead(one) => cbor::to_vec(one),
             Self::Body(one) => cbor::to_vec(one),
             Self::End(one) => cbor::to_vec(one),
+            Self::Follow(one) => cbor::to_vec(one),
+            Self::Receipts(one) => cbor::to_vec(one),
         }
     }
 
@@ -246,6 +317,8 @@ impl Message {
             number::RANGE_HEAD => Self::RangeHead(cbor::decode_checked(bytes)?),
             number::BODY => Self::Body(cbor::decode_checked(bytes)?),
             number::END => Self::End(cbor::decode_checked(bytes)?),
+            number::FOLLOW => Self::Follow(cbor::decode_checked(bytes)?),
+            number::RECEIPTS => Self::Receipts(cbor::decode_checked(bytes)?),
             _ => return Ok(None),
         }))
     }
@@ -266,7 +339,7 @@ pub fn digest_of(cursors: &[Cursor]) -> Hash {
     let mut sorted = cursors.to_vec();
     sorted.sort_by_key(|cursor| FeedId::from(cursor.feed.clone()));
     // What is incomplete here is no news for a peer that is complete.
-    let plain: Vec<_> = sorted.iter().map(|cursor| (&cursor.feed, &cursor.head)).collect();
+    let plain: Vec<_> = sorted.iter().map(|cursor| (&cursor.feed, &cursor.intervals, &cursor.head)).collect();
     Hash::of(&cbor::to_vec(&plain))
 }
 

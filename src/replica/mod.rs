@@ -3,30 +3,45 @@
 //! In: heads that were proved and placed, messages, ticks, word from the ledger; the time. Out: [`Effect`]s for the shell.
 //!
 //! ```text
-//! head heard -> ask its announcer for the body -250 ms-> ask another -> ... -> Submit in order of seq
-//! cursors -> what a peer has and we lack -> Range -> heads and bodies -> Submit in order of seq
+//! head heard -> ask its announcer for the body -250 ms-> ask another, the author, ... -> Submit
+//! cursors -> what peers have and we lack -> Ranges from several peers at once -> Submit
 //! kept -> serve whoever parked a request; announce it where gossip may not
+//! part of a batch kept -> ask others for the rest, and again whose revision has risen -> Fill
 //! ```
 //!
 //! Gossip is lossy by nature, and here nothing depends on it: cursors are compared on every new connection and every ten
-//! seconds. Not here: proofs (`intake`), entitlement (`policy::may_send`, asked by the shell for every byte it serves).
+//! seconds. Submitted is in order of seq, but removals overtake, and what nobody connected can give is stepped over and
+//! filled later. Not here: proofs (`intake`), entitlement (`policy::may_send`, asked by the shell for every byte it serves).
 
+mod fetch;
+mod follow;
 mod message;
 
+pub use follow::*;
 pub use message::*;
 
 use crate::{
-    envelope::{Hash, ProvedHead},
-    record::{FeedId, SECOND_MS, Timestamp},
+    envelope::{ProvedHead, shown_in},
+    intake::Spans,
+    record::{FeedId, MemberId, SECOND_MS, Timestamp},
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use fetch::{Fetching, Pending, RangeUnderWay};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A node, by its public key.
 pub type PeerKey = [u8; 32];
 
 /// After this long without an answer another peer is asked for a body.
 pub const HEDGE_MS: u64 = 250;
-/// After this long a range request is given up, and another peer asked.
+/// Peers asked for one body before one that shows nothing of it is taken, and before a pause.
+pub const ASKED_MAX: usize = 8;
+/// After a round of asking that brought nothing, the next begins after this.
+pub const ROUND_MS: u64 = 2 * SECOND_MS;
+/// A head whose body nobody gave for so long is forgotten; cursors bring it again.
+pub const PENDING_MS_MAX: u64 = 60 * SECOND_MS;
+/// A range that has brought nothing for this long is asked for elsewhere, if anybody else has it.
+pub const RANGE_HEDGE_MS: u64 = SECOND_MS;
+/// A range that has brought nothing for this long is given up.
 pub const RANGE_TIMEOUT_MS: u64 = 10 * SECOND_MS;
 /// How often cursors are compared with every peer.
 pub const CURSOR_INTERVAL_MS: u64 = 10 * SECOND_MS;
@@ -34,14 +49,22 @@ pub const CURSOR_INTERVAL_MS: u64 = 10 * SECOND_MS;
 pub const RANGE_BATCHES_MAX: u64 = 256;
 /// About how many bytes one range may take.
 pub const RANGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Most ranges under way at once, each of another feed.
-pub const RANGES_MAX: usize = 4;
+/// Most ranges under way at once: 32 MiB of bodies that wait for their turn.
+pub const RANGES_MAX: usize = 8;
+/// Most ranges of one feed under way at once, each from another peer if there are several.
+pub const RANGES_PER_FEED_MAX: usize = 3;
 /// Most heads without bodies that are remembered of one feed; what is beyond comes by range.
 pub const PENDING_PER_FEED_MAX: usize = 64;
-/// Most feeds for which anything is under way.
+/// Most bodies of one feed that wait for those before them: what its ranges may bring.
+pub const WAITING_PER_FEED_MAX: usize = RANGES_PER_FEED_MAX * 256;
+/// Most batches that are with the door at once: less than its queue takes.
+pub const SUBMITTED_MAX: usize = 512;
+/// Most feeds for which anything is under way, and most that a peer's cursors are remembered of.
 pub const FEEDS_MAX: usize = 4_096;
 /// Most requests that one peer may park here.
 pub const PARKED_PER_PEER_MAX: usize = 64;
+/// Most requests under way for what is lacking in batches that are here.
+pub const RECOVERIES_MAX: usize = 64;
 
 /// What the shell is to do.
 #[derive(Clone, Debug)]
@@ -54,8 +77,17 @@ pub enum Effect {
     Submit {
         head: Box<ProvedHead>,
         body: Vec<u8>,
+        withheld: u16,
         from: PeerKey,
-        begins: bool,
+        beyond: bool,
+    },
+    /// More of a batch that is here, through the same door.
+    Fill {
+        feed: FeedId,
+        seq: u64,
+        body: Vec<u8>,
+        withheld: u16,
+        from: PeerKey,
     },
     /// Answer with this body, if the peer may have it.
     ServeBody {
@@ -72,6 +104,7 @@ pub enum Effect {
         first: u64,
         last: u64,
         bytes_max: u64,
+        removals: bool,
     },
     /// Tell every connected peer that may know.
     Announce {
@@ -85,39 +118,32 @@ pub enum Effect {
     },
 }
 
-struct Pending {
-    head: ProvedHead,
-    body: Option<Vec<u8>>,
-    from: PeerKey,
-    announcers: Vec<PeerKey>,
-    asked: BTreeSet<PeerKey>,
-    request: u64,
-    asked_at: Timestamp,
+/// Which end of what we lack comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing waits for its report.
+    #[default]
+    OldestFirst,
+    /// What attacks now, before what attacked last month.
+    NewestFirst,
 }
 
-struct RangeUnderWay {
-    peer: PeerKey,
-    request: u64,
-    since: Timestamp,
-    /// A head whose body comes next.
-    head: Option<ProvedHead>,
-    got: u64,
-    over: Option<bool>,
-}
-
-#[derive(Default)]
-struct Fetching {
-    pending: BTreeMap<u64, Pending>,
-    range: Option<RangeUnderWay>,
-    /// Highest seq handed to the door and not answered yet.
-    submitted: Option<u64>,
-}
-
-#[derive(Default)]
 struct Peer {
-    /// First and last batch of each feed that it has judged.
-    cursors: HashMap<FeedId, (u64, u64, Hash)>,
+    member: MemberId,
+    /// What it says it has and may give us.
+    cursors: BTreeMap<FeedId, Spans>,
     digest_at: Timestamp,
+    /// Rises when it can give something that it could not before.
+    revision: u64,
+}
+
+impl Peer {
+    fn cursor(&mut self, feed: &FeedId) -> Option<&mut Spans> {
+        if self.cursors.len() >= FEEDS_MAX && !self.cursors.contains_key(feed) {
+            return None;
+        }
+        Some(self.cursors.entry(feed.clone()).or_default())
+    }
 }
 
 /// What waits for a body that we are fetching ourselves.
@@ -128,33 +154,52 @@ struct Parked {
     seq: u64,
 }
 
-/// The state of replication. `position` below is always the ledger's: the last batch of a feed that is durable.
+/// A request for what is lacking in a batch that is here.
+struct Recovery {
+    peer: PeerKey,
+    feed: FeedId,
+    seq: u64,
+    since: Timestamp,
+}
+
+/// The state of replication. `held` below is always the ledger's answer: the batches of a feed that are durable.
 #[derive(Default)]
 pub struct Replica {
     peers: BTreeMap<PeerKey, Peer>,
-    feeds: HashMap<FeedId, Fetching>,
+    feeds: BTreeMap<FeedId, Fetching>,
+    ranges: BTreeMap<u64, RangeUnderWay>,
+    pulls: BTreeMap<u64, (FeedId, u64)>,
+    recoveries: BTreeMap<u64, Recovery>,
+    /// Who was asked, at which revision, for what is lacking of a batch. As many as the shell names as lacking.
+    asked_for_rest: BTreeMap<(FeedId, u64), BTreeMap<PeerKey, u64>>,
     parked: Vec<Parked>,
     next_request: u64,
+    submitted: usize,
+    order: Order,
 }
 
 impl Replica {
+    /// From now on fetches from this end.
+    pub fn set_order(&mut self, order: Order) {
+        self.order = order;
+    }
+
     /// A peer's stream is open.
-    pub fn connected(&mut self, peer: PeerKey, now: Timestamp) -> Vec<Effect> {
-        self.peers.insert(peer, Peer { digest_at: now, ..Peer::default() });
+    pub fn connected(&mut self, peer: PeerKey, member: MemberId, now: Timestamp) -> Vec<Effect> {
+        self.peers.insert(peer, Peer { member, cursors: BTreeMap::new(), digest_at: now, revision: 0 });
         vec![Effect::SendDigest { to: peer }]
     }
 
-    /// A peer's stream is gone: what it was asked for is asked elsewhere at the next tick.
+    /// A peer's stream is gone: what it was asked for is asked elsewhere.
     pub fn gone(&mut self, peer: &PeerKey) {
         self.peers.remove(peer);
         self.parked.retain(|parked| parked.peer != *peer);
+        self.recoveries.retain(|_, recovery| recovery.peer != *peer);
+        self.asked_for_rest.values_mut().for_each(|asked| asked.retain(|one, _| one != peer));
+        self.ranges.retain(|_, range| range.peer != *peer);
         for fetching in self.feeds.values_mut() {
-            fetching.range.take_if(|range| range.peer == *peer);
             for pending in fetching.pending.values_mut() {
-                pending.announcers.retain(|one| one != peer);
-                if pending.asked.remove(peer) {
-                    pending.asked_at = Timestamp::default();
-                }
+                pending.forget(peer);
             }
         }
     }
@@ -170,40 +215,42 @@ impl Replica {
     }
 
     /// A head was proved that we do not hold. Its announcer is asked for the body at once.
-    pub fn heard(&mut self, head: ProvedHead, from: PeerKey, position: Option<u64>, now: Timestamp) -> Vec<Effect> {
+    pub fn heard(&mut self, head: ProvedHead, from: PeerKey, held: &Spans, now: Timestamp) -> Vec<Effect> {
         let (feed, seq) = (head.head().feed(), head.head().seq);
-        if position.is_some_and(|last| seq <= last) || (self.feeds.len() >= FEEDS_MAX && !self.feeds.contains_key(&feed)) {
+        if held.contains(seq) || (self.feeds.len() >= FEEDS_MAX && !self.feeds.contains_key(&feed)) {
             return Vec::new();
         }
-        let request = self.request();
+        // Whoever announces a batch has those before it, or soon will.
+        if let Some(cursor) = self.peers.get_mut(&from).and_then(|peer| peer.cursor(&feed)) {
+            cursor.insert_span(held.last().map_or(1, |last| last + 1).min(seq), seq);
+        }
         let fetching = self.feeds.entry(feed.clone()).or_default();
-        if fetching.submitted.is_some_and(|submitted| seq <= submitted) {
-            return Vec::new();
-        }
         if let Some(pending) = fetching.pending.get_mut(&seq) {
-            if !pending.announcers.contains(&from) {
-                pending.announcers.push(from);
-            }
+            pending.announced(from);
             return Vec::new();
         }
-        if fetching.pending.len() >= PENDING_PER_FEED_MAX {
+        if fetching.submitted.contains(&seq) || fetching.bodiless() >= PENDING_PER_FEED_MAX {
             return Vec::new();
         }
-        let asked = BTreeSet::from([from]);
-        let pending = Pending { head, body: None, from, announcers: vec![from], asked, request, asked_at: now };
-        fetching.pending.insert(seq, pending);
-        let message = Message::Pull(Pull { kind: number::PULL, request, feed: (&feed).into(), seq });
-        let mut effects = vec![Effect::Send { to: from, message }];
-        effects.extend(self.fill_gap(&feed, position, now));
+        let mut effects = self.pull(head, from, now);
+        effects.extend(self.go_on(&feed, held, now));
         effects
+    }
+
+    /// Remembers a head and asks for its body.
+    fn pull(&mut self, head: ProvedHead, from: PeerKey, now: Timestamp) -> Vec<Effect> {
+        let (feed, seq, request) = (head.head().feed(), head.head().seq, self.request());
+        self.pulls.insert(request, (feed.clone(), seq));
+        let fetching = self.feeds.entry(feed.clone()).or_default();
+        fetching.pending.insert(seq, Pending::asking(head, from, request, now));
+        vec![Effect::Send { to: from, message: Message::Pull(Pull { kind: number::PULL, request, feed: (&feed).into(), seq }) }]
     }
 
     /// A peer wants a body: now, parked until we have it, or never.
     pub fn pulled(&mut self, from: PeerKey, pull: Pull, held: bool) -> Vec<Effect> {
         let feed = FeedId::from(pull.feed);
-        let fetching = self.feeds.get(&feed).is_some_and(|fetching| {
-            fetching.pending.contains_key(&pull.seq) || fetching.submitted.is_some_and(|submitted| pull.seq <= submitted)
-        });
+        let coming = |fetching: &Fetching| fetching.pending.contains_key(&pull.seq) || fetching.submitted.contains(&pull.seq);
+        let fetching = self.feeds.get(&feed).is_some_and(coming);
         let parked = self.parked.iter().filter(|parked| parked.peer == from).count();
         if !held && fetching && parked < PARKED_PER_PEER_MAX {
             self.parked.push(Parked { peer: from, request: pull.request, feed, seq: pull.seq });
@@ -214,120 +261,143 @@ impl Replica {
 
     /// A peer wants a range.
     pub fn ranged(&mut self, from: PeerKey, range: Range) -> Vec<Effect> {
-        let last = range.last.min(range.first.saturating_add(RANGE_BATCHES_MAX - 1));
+        let removals = range.removals == Some(true);
+        // Removals are few, so their range may be long.
+        let last = if removals { range.last } else { range.last.min(range.first.saturating_add(RANGE_BATCHES_MAX - 1)) };
         let bytes_max = range.bytes_max.min(RANGE_BYTES_MAX);
         let (request, feed) = (range.request, FeedId::from(range.feed));
-        vec![Effect::ServeRange { to: from, request, feed, first: range.first, last, bytes_max }]
+        vec![Effect::ServeRange { to: from, request, feed, first: range.first, last, bytes_max, removals }]
     }
 
     /// A proved head that a peer sent as part of a range.
     pub fn range_head(&mut self, from: PeerKey, request: u64, head: ProvedHead) {
-        let feed = head.head().feed();
-        if let Some(range) = self.range_of(&feed, from, request) {
+        let (feed, seq) = (head.head().feed(), head.head().seq);
+        let mine = |range: &&mut RangeUnderWay| range.peer == from && range.feed == feed && (range.next..=range.last).contains(&seq);
+        if let Some(range) = self.ranges.get_mut(&request).filter(mine) {
             range.head = Some(head);
         }
     }
 
-    fn range_of(&mut self, feed: &FeedId, peer: PeerKey, request: u64) -> Option<&mut RangeUnderWay> {
-        self.feeds.get_mut(feed)?.range.as_mut().filter(|range| range.peer == peer && range.request == request)
-    }
-
-    /// A range is of no use: its peer sent something that did not prove.
+    /// A range is of no use: its peer sent something that did not prove. What its cursors promised is not believed until
+    /// it says it again.
     pub fn range_failed(&mut self, from: PeerKey, request: u64) {
-        for fetching in self.feeds.values_mut() {
-            fetching.range.take_if(|range| range.peer == from && range.request == request);
-        }
-        // What its cursors promised is not believed until it says it again.
-        if let Some(peer) = self.peers.get_mut(&from) {
-            peer.cursors.clear();
+        if self.ranges.get(&request).is_some_and(|range| range.peer == from) {
+            self.ranges.remove(&request);
+            if let Some(peer) = self.peers.get_mut(&from) {
+                peer.cursors.clear();
+            }
         }
     }
 
-    /// A body came, for a pull or as part of a range.
-    pub fn body(&mut self, from: PeerKey, answer: Body, position: impl Fn(&FeedId) -> Option<u64>) -> Vec<Effect> {
-        let mut ready = None;
-        for (feed, fetching) in &mut self.feeds {
-            if let Some(range) = fetching.range.as_mut().filter(|range| range.peer == from && range.request == answer.request) {
-                let Some(head) = range.head.take() else { break };
-                range.got += 1;
-                let seq = head.head().seq;
-                let fresh = position(feed).is_none_or(|last| seq > last) && fetching.submitted.is_none_or(|last| seq > last);
-                if fresh {
-                    let (announcers, asked) = (vec![from], BTreeSet::from([from]));
-                    let body = Some(answer.body.to_vec());
-                    let asked_at = Timestamp::default();
-                    let pending = Pending { head, body, from, announcers, asked, request: answer.request, asked_at };
-                    fetching.pending.insert(seq, pending);
-                }
-                ready = Some(feed.clone());
-                break;
-            }
-            let mine =
-                |pending: &&mut Pending| pending.request == answer.request && pending.asked.contains(&from) && pending.body.is_none();
-            if let Some(pending) = fetching.pending.values_mut().find(mine) {
-                pending.body = Some(answer.body.to_vec());
-                pending.from = from;
-                ready = Some(feed.clone());
-                break;
-            }
+    /// A body came: for a pull, as part of a range, or with what was lacking.
+    pub fn body(&mut self, from: PeerKey, answer: Body, held: impl Fn(&FeedId) -> Spans, now: Timestamp) -> Vec<Effect> {
+        let withheld = u16::try_from(answer.withheld.unwrap_or(0)).unwrap_or(u16::MAX);
+        let body = answer.body.into_vec();
+        if let Some(Recovery { feed, seq, .. }) = self.recoveries.remove(&answer.request).filter(|recovery| recovery.peer == from) {
+            return vec![Effect::Fill { feed, seq, body, withheld, from }];
         }
-        match ready {
-            Some(feed) => self.submit(&feed, position(&feed)),
-            None => Vec::new(),
+        if let Some((feed, seq)) = self.pulls.get(&answer.request).cloned() {
+            let pending = self.feeds.get_mut(&feed).and_then(|fetching| fetching.pending.get_mut(&seq));
+            let Some(pending) = pending.filter(|pending| pending.body.is_none() && pending.asked.contains(&from)) else { return Vec::new() };
+            pending.take(from, body, withheld);
+            return self.took(&feed, seq, &held(&feed), now);
         }
+        let Some(range) = self.ranges.get_mut(&answer.request).filter(|range| range.peer == from) else { return Vec::new() };
+        range.since = now;
+        let Some(head) = range.head.take() else { return Vec::new() };
+        let (feed, seq) = (range.feed.clone(), head.head().seq);
+        range.next = seq + 1;
+        range.brought = true;
+        let spans = held(&feed);
+        let fetching = self.feeds.entry(feed.clone()).or_default();
+        let known = fetching.submitted.contains(&seq) || fetching.pending.get(&seq).is_some_and(|pending| pending.body.is_some());
+        if known || spans.contains(seq) {
+            return Vec::new();
+        }
+        let pending = match fetching.pending.remove(&seq) {
+            Some(pending) => pending,
+            None => {
+                let request = self.request();
+                self.pulls.insert(request, (feed.clone(), seq));
+                Pending::asking(head, from, request, now)
+            }
+        };
+        let fetching = self.feeds.entry(feed.clone()).or_default();
+        fetching.pending.entry(seq).or_insert(pending).take(from, body, withheld);
+        self.took(&feed, seq, &spans, now)
     }
 
-    /// Hands to the door whatever continues the feed without a gap.
-    fn submit(&mut self, feed: &FeedId, position: Option<u64>) -> Vec<Effect> {
-        let Some(fetching) = self.feeds.get_mut(feed) else { return Vec::new() };
+    /// After a body: one that shows nothing is a miss, as long as somebody else may be asked.
+    fn took(&mut self, feed: &FeedId, seq: u64, held: &Spans, now: Timestamp) -> Vec<Effect> {
+        let bodiless = self.feeds.get(feed).and_then(|fetching| fetching.pending.get(&seq)).is_some_and(|pending| pending.body.is_none());
         let mut effects = Vec::new();
-        let mut next = fetching.submitted.or(position).map(|last| last + 1);
-        while let Some(entry) = fetching.pending.first_entry() {
-            let seq = *entry.key();
-            if next.is_some_and(|next| seq < next) {
-                entry.remove();
-                continue;
-            }
-            // A feed of which we hold nothing begins at 1, or where a range from its beginning began.
-            let begins = next.is_none() && fetching.range.is_some();
-            if entry.get().body.is_none() || !(next == Some(seq) || (next.is_none() && (seq == 1 || begins))) {
-                break;
-            }
-            let pending = entry.remove();
-            fetching.submitted = Some(seq);
-            next = Some(seq + 1);
-            let body = pending.body.unwrap_or_default();
-            effects.push(Effect::Submit { head: Box::new(pending.head), body, from: pending.from, begins });
+        if bodiless {
+            effects.extend(self.ask_next(feed, seq, now));
         }
+        effects.extend(self.go_on(feed, held, now));
         effects
     }
 
+    /// Asks the next peer for a body: another announcer, the author, whoever says that it has the batch. When there is
+    /// none, an answer that showed nothing is taken for what it is.
+    fn ask_next(&mut self, feed: &FeedId, seq: u64, now: Timestamp) -> Option<Effect> {
+        let peers = &self.peers;
+        let pending = self.feeds.get_mut(feed)?.pending.get_mut(&seq)?;
+        let unasked = |key: &&PeerKey| !pending.asked.contains(*key) && peers.contains_key(*key);
+        let author = || peers.iter().filter(|(_, peer)| peer.member == feed.member).map(|(key, _)| key);
+        let having = || peers.iter().filter(|(_, peer)| peer.cursors.get(feed).is_some_and(|has| has.contains(seq))).map(|(key, _)| key);
+        let next = pending.announcers.iter().chain(author()).chain(having()).find(unasked).copied();
+        match next.filter(|_| pending.asked.len() < ASKED_MAX) {
+            Some(to) => {
+                pending.asked.insert(to);
+                pending.asked_at = now;
+                let pull = Pull { kind: number::PULL, request: pending.request, feed: feed.into(), seq };
+                Some(Effect::Send { to, message: Message::Pull(pull) })
+            }
+            None => {
+                if let Some((from, body, withheld)) = pending.fallback.take() {
+                    (pending.from, pending.body) = (from, Some((body, withheld)));
+                } else {
+                    // Everyone was asked: begin again after a pause.
+                    pending.asked.clear();
+                    pending.asked_at = now.plus_ms(ROUND_MS - HEDGE_MS);
+                }
+                None
+            }
+        }
+    }
+
     /// A request is over.
-    pub fn ended(&mut self, from: PeerKey, end: &End, position: impl Fn(&FeedId) -> Option<u64>, now: Timestamp) -> Vec<Effect> {
-        let mut of = None;
-        for (feed, fetching) in &mut self.feeds {
-            if let Some(range) = fetching.range.as_mut().filter(|range| range.peer == from && range.request == end.request) {
-                range.over = Some(end.more);
-                of = Some((feed.clone(), range.got == 0));
-                break;
-            }
-            // A pull that ended without a body: a miss, ask another at once.
-            if let Some(pending) = fetching.pending.values_mut().find(|one| one.request == end.request && one.body.is_none()) {
-                pending.asked_at = Timestamp::default();
-                break;
-            }
+    pub fn ended(&mut self, from: PeerKey, end: &End, held: impl Fn(&FeedId) -> Spans, now: Timestamp) -> Vec<Effect> {
+        self.recoveries.remove(&end.request);
+        if let Some((feed, seq)) = self.pulls.get(&end.request).cloned() {
+            // A pull that ended without a body: a miss.
+            let waits = |pending: &&Pending| pending.body.is_none() && pending.asked.contains(&from);
+            let pending = self.feeds.get(&feed).and_then(|fetching| fetching.pending.get(&seq));
+            return if pending.filter(waits).is_some() { self.took(&feed, seq, &held(&feed), now) } else { Vec::new() };
         }
-        let Some((feed, empty)) = of else { return Vec::new() };
-        if empty && let Some(peer) = self.peers.get_mut(&from) {
-            peer.cursors.remove(&feed);
+        let Some(range) = self.ranges.get(&end.request).filter(|range| range.peer == from) else { return Vec::new() };
+        // What it did not bring up to here, it has not for us. One that brought nothing and says there is more, lies.
+        let last = if end.more && range.brought { range.next - 1 } else { range.last };
+        let (feed, first, removals) = (range.feed.clone(), range.first, range.removals);
+        self.ranges.remove(&end.request);
+        if !removals {
+            self.disclaim(&from, &feed, first, last);
         }
-        self.go_on(&feed, position(&feed), now)
+        self.go_on(&feed, &held(&feed), now)
+    }
+
+    /// A peer does not have these after all, or not for us; cursors may say otherwise later.
+    fn disclaim(&mut self, peer: &PeerKey, feed: &FeedId, first: u64, last: u64) {
+        if let Some(cursor) = self.peers.get_mut(peer).and_then(|peer| peer.cursors.get_mut(feed)) {
+            cursor.remove_span(first, last);
+        }
     }
 
     /// A batch is durable here. Whoever waits for it is served, whoever may know is told, the next range is asked for.
-    pub fn kept(&mut self, feed: &FeedId, seq: u64, from: Option<PeerKey>, announce: bool, now: Timestamp) -> Vec<Effect> {
+    pub fn kept(&mut self, feed: &FeedId, seq: u64, from: Option<PeerKey>, announce: bool, held: &Spans, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let (due, rest): (Vec<_>, Vec<_>) = self.parked.drain(..).partition(|parked| parked.feed == *feed && parked.seq <= seq);
+        let (due, rest): (Vec<_>, Vec<_>) = self.parked.drain(..).partition(|parked| parked.feed == *feed && parked.seq == seq);
         self.parked = rest;
         for Parked { peer, request, feed, seq } in due {
             effects.push(Effect::ServeBody { to: peer, request, feed, seq });
@@ -335,100 +405,126 @@ impl Replica {
         if announce {
             effects.push(Effect::Announce { feed: feed.clone(), seq, except: from });
         }
-        if let Some(fetching) = self.feeds.get_mut(feed) {
-            fetching.submitted.take_if(|submitted| *submitted <= seq);
-        }
-        effects.extend(self.go_on(feed, Some(seq), now));
+        self.answered(feed, seq);
+        effects.extend(self.go_on(feed, held, now));
         effects
+    }
+
+    /// The door has answered for a batch.
+    fn answered(&mut self, feed: &FeedId, seq: u64) {
+        if self.feeds.get_mut(feed).is_some_and(|fetching| fetching.submitted.remove(&seq)) {
+            self.submitted = self.submitted.saturating_sub(1);
+        }
     }
 
     /// Whether a peer has said that it has something which `lacking`, given a feed and its last seq there, says we lack.
     pub fn ahead(&self, peer: &PeerKey, lacking: impl Fn(&FeedId, u64) -> bool) -> bool {
-        self.peers.get(peer).is_some_and(|peer| peer.cursors.iter().any(|(feed, (_, last, _))| lacking(feed, *last)))
+        let lacks = |(feed, spans): (&FeedId, &Spans)| spans.last().is_some_and(|last| lacking(feed, last));
+        self.peers.get(peer).is_some_and(|peer| peer.cursors.iter().any(lacks))
     }
 
     /// A feed begins again from where the ledger now is.
     pub fn restart(&mut self, feed: &FeedId) {
-        self.feeds.remove(feed);
+        if let Some(fetching) = self.feeds.remove(feed) {
+            self.submitted = self.submitted.saturating_sub(fetching.submitted.len());
+            fetching.pending.values().for_each(|pending| drop(self.pulls.remove(&pending.request)));
+        }
+        self.ranges.retain(|_, range| range.feed != *feed);
+        self.parked.retain(|parked| parked.feed != *feed);
     }
 
-    /// The door refused a batch. Everything under way for its feed starts again from the ledger's position; a peer that
-    /// is to blame has its cursors forgotten.
-    pub fn refused(&mut self, feed: &FeedId, from: PeerKey, blame: bool) {
-        self.feeds.remove(feed);
+    /// The door refused a batch: it is asked for elsewhere, or again when cursors are compared. A peer that is to blame is
+    /// not believed until then.
+    pub fn refused(&mut self, feed: &FeedId, seq: u64, from: PeerKey, blame: bool, held: &Spans, now: Timestamp) -> Vec<Effect> {
+        self.answered(feed, seq);
+        self.disclaim(&from, feed, seq, seq);
         if blame && let Some(peer) = self.peers.get_mut(&from) {
             peer.cursors.clear();
         }
+        self.go_on(feed, held, now)
     }
 
-    /// When a range has been worked off: the next one, or the end of it.
-    fn go_on(&mut self, feed: &FeedId, position: Option<u64>, now: Timestamp) -> Vec<Effect> {
-        let mut effects = self.submit(feed, position);
-        let Some(fetching) = self.feeds.get_mut(feed) else { return effects };
-        if fetching.submitted.is_none() {
-            fetching.range.take_if(|range| range.over.is_some());
-            effects.extend(self.fill_gap(feed, position, now));
+    /// When something of a feed has been worked off: what is ready goes to the door, what is lacking is asked for.
+    fn go_on(&mut self, feed: &FeedId, held: &Spans, now: Timestamp) -> Vec<Effect> {
+        let mut effects = self.submit(feed, held);
+        effects.extend(self.want(feed, held, now));
+        // A hole that no range fills any more may now be stepped over.
+        effects.extend(self.submit(feed, held));
+        let idle = |fetching: &Fetching| fetching.pending.is_empty() && fetching.submitted.is_empty();
+        if self.feeds.get(feed).is_some_and(idle) && !self.ranges.values().any(|range| range.feed == *feed) {
+            self.feeds.remove(feed);
         }
-        self.feeds.retain(|_, fetching| !fetching.pending.is_empty() || fetching.range.is_some() || fetching.submitted.is_some());
         effects
     }
 
     /// What a peer says it has. Whatever we lack is asked for.
-    pub fn cursors(
-        &mut self,
-        from: PeerKey,
-        cursors: Vec<Cursor>,
-        position: impl Fn(&FeedId) -> Option<u64>,
-        now: Timestamp,
-    ) -> Vec<Effect> {
+    pub fn cursors(&mut self, from: PeerKey, cursors: Vec<Cursor>, held: impl Fn(&FeedId) -> Spans, now: Timestamp) -> Vec<Effect> {
         let Some(peer) = self.peers.get_mut(&from) else { return Vec::new() };
         let mut lacking = Vec::new();
         for cursor in cursors {
             let feed = FeedId::from(cursor.feed);
-            let (Some((first, _)), Some((_, last))) = (cursor.intervals.first(), cursor.intervals.last()) else { continue };
-            if peer.cursors.len() < FEEDS_MAX || peer.cursors.contains_key(&feed) {
-                peer.cursors.insert(feed.clone(), (*first, *last, cursor.head));
+            let Some(spans) = Spans::of(cursor.intervals) else { continue };
+            let Some(known) = peer.cursor(&feed) else { continue };
+            let spans_held = held(&feed);
+            if !spans_held.lacks(&spans).is_empty() {
+                lacking.push((feed, spans_held));
             }
-            if position(&feed).is_none_or(|ours| ours < *last) {
-                lacking.push(feed);
-            }
+            *known = spans;
         }
-        lacking.into_iter().flat_map(|feed| self.fill_gap(&feed, position(&feed), now)).collect()
+        lacking.into_iter().flat_map(|(feed, spans)| self.go_on(&feed, &spans, now)).collect()
     }
 
-    /// Asks for the batches right behind our position, if a peer has them and nothing else brings them.
-    fn fill_gap(&mut self, feed: &FeedId, position: Option<u64>, now: Timestamp) -> Vec<Effect> {
-        let under_way = self.feeds.values().filter(|fetching| fetching.range.is_some()).count();
-        let next = position.map_or(1, |last| last + 1);
-        let fetching = self.feeds.get(feed);
-        let blocked = fetching.is_some_and(|fetching| fetching.range.is_some() || fetching.submitted.is_some());
-        // The next batch is already on its way as a pull.
-        let coming = fetching.is_some_and(|fetching| fetching.pending.contains_key(&next));
-        if blocked || coming || under_way >= RANGES_MAX || (self.feeds.len() >= FEEDS_MAX && fetching.is_none()) {
-            return Vec::new();
+    /// A peer's digest came. Its revision has risen when it can give what it could not before.
+    pub fn digest(&mut self, from: PeerKey, revision: u64) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.revision = revision;
         }
-        let first_pending = fetching.and_then(|fetching| fetching.pending.keys().next().copied());
-        let has =
-            |(key, peer): (&PeerKey, &Peer)| peer.cursors.get(feed).filter(|(_, last, _)| *last >= next).map(|(_, last, _)| (*last, *key));
-        let by_cursor = self.peers.iter().filter_map(has).max();
-        let by_head = || {
-            let pending = fetching?.pending.values().next()?;
-            pending.announcers.iter().find(|key| self.peers.contains_key(*key)).map(|key| (pending.head.head().seq - 1, *key))
-        };
-        let Some((last, peer)) = by_cursor.or_else(by_head) else { return Vec::new() };
-        let last = first_pending.map_or(last, |pending| last.min(pending - 1)).min(next.saturating_add(RANGE_BATCHES_MAX - 1));
-        if last < next {
-            return Vec::new();
+    }
+
+    /// A peer's digest equals ours: it has exactly what our cursors for it say.
+    pub fn same(&mut self, from: PeerKey, ours: &[Cursor]) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        for cursor in ours {
+            if let (Some(known), Some(spans)) = (peer.cursor(&FeedId::from(cursor.feed.clone())), Spans::of(cursor.intervals.clone())) {
+                *known = spans;
+            }
         }
-        let request = self.request();
-        let range = RangeUnderWay { peer, request, since: now, head: None, got: 0, over: None };
-        self.feeds.entry(feed.clone()).or_default().range = Some(range);
-        let wire = Range { kind: number::RANGE, request, feed: feed.into(), first: next, last, bytes_max: RANGE_BYTES_MAX };
-        vec![Effect::Send { to: peer, message: Message::Range(wire) }]
+    }
+
+    /// Asks for the rest of batches that are here in part: one peer after another, the author first, each once as long as
+    /// its revision stays.
+    pub fn recover(&mut self, lacking: Vec<(FeedId, Vec<u64>)>, now: Timestamp) -> Vec<Effect> {
+        self.recoveries.retain(|_, recovery| now.ms_since(recovery.since) < RANGE_TIMEOUT_MS);
+        let named: BTreeSet<(FeedId, u64)> = lacking.iter().flat_map(|(feed, seqs)| seqs.iter().map(|seq| (feed.clone(), *seq))).collect();
+        self.asked_for_rest.retain(|place, _| named.contains(place));
+        let mut effects = Vec::new();
+        for (feed, seq) in named {
+            let under_way = self.recoveries.values().any(|recovery| recovery.feed == feed && recovery.seq == seq);
+            if under_way || self.recoveries.len() >= RECOVERIES_MAX {
+                continue;
+            }
+            let asked = self.asked_for_rest.entry((feed.clone(), seq)).or_default();
+            let fresh = |(key, peer): &(&PeerKey, &Peer)| asked.get(*key).is_none_or(|at| *at < peer.revision);
+            let knows = |peer: &Peer| peer.member == feed.member || peer.cursors.get(&feed).is_some_and(|has| has.contains(seq));
+            let candidates = self.peers.iter().filter(|(_, peer)| knows(peer)).filter(fresh);
+            let Some((to, peer)) = candidates.min_by_key(|(_, peer)| peer.member != feed.member) else { continue };
+            let to = *to;
+            asked.insert(to, peer.revision);
+            let request = self.request();
+            let pull = Pull { kind: number::PULL, request, feed: (&feed).into(), seq };
+            self.recoveries.insert(request, Recovery { peer: to, feed, seq, since: now });
+            effects.push(Effect::Send { to, message: Message::Pull(pull) });
+        }
+        effects
+    }
+
+    /// Which peers were asked for what is lacking of a feed.
+    pub fn asked_for_rest(&self, feed: &FeedId) -> BTreeSet<PeerKey> {
+        self.asked_for_rest.iter().filter(|((of, _), _)| of == feed).flat_map(|(_, asked)| asked.keys().copied()).collect()
     }
 
     /// Time passes: slow answers are asked for elsewhere, cursors compared.
-    pub fn tick(&mut self, position: impl Fn(&FeedId) -> Option<u64>, now: Timestamp) -> Vec<Effect> {
+    pub fn tick(&mut self, held: impl Fn(&FeedId) -> Spans, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         for (key, peer) in &mut self.peers {
             if now.ms_since(peer.digest_at) >= CURSOR_INTERVAL_MS {
@@ -436,35 +532,21 @@ impl Replica {
                 effects.push(Effect::SendDigest { to: *key });
             }
         }
-        let connected: Vec<PeerKey> = self.peers.keys().copied().collect();
+        self.give_up_slow_ranges(now);
         let feeds: Vec<FeedId> = self.feeds.keys().cloned().collect();
         for feed in &feeds {
             let Some(fetching) = self.feeds.get_mut(feed) else { continue };
-            let slow = |range: &mut RangeUnderWay| range.over.is_none() && now.ms_since(range.since) > RANGE_TIMEOUT_MS;
-            if let Some(range) = fetching.range.take_if(slow)
-                && let Some(peer) = self.peers.get_mut(&range.peer)
-            {
-                peer.cursors.remove(feed);
+            let over = |pending: &Pending| pending.body.is_none() && now.ms_since(pending.since) > PENDING_MS_MAX;
+            fetching.pending.retain(|_, pending| !over(pending));
+            let slow = |(_, pending): &(&u64, &Pending)| pending.body.is_none() && now.ms_since(pending.asked_at) >= HEDGE_MS;
+            let slow: Vec<u64> = fetching.pending.iter().filter(slow).map(|(seq, _)| *seq).collect();
+            for seq in slow {
+                effects.extend(self.ask_next(feed, seq, now));
             }
-            for (seq, pending) in &mut fetching.pending {
-                if pending.body.is_some() || now.ms_since(pending.asked_at) < HEDGE_MS {
-                    continue;
-                }
-                let unasked = |key: &&PeerKey| !pending.asked.contains(*key) && connected.contains(key);
-                let other = pending.announcers.iter().find(unasked).or_else(|| connected.iter().find(unasked)).copied();
-                pending.asked_at = now;
-                match other {
-                    Some(to) => {
-                        pending.asked.insert(to);
-                        let pull = Pull { kind: number::PULL, request: pending.request, feed: feed.into(), seq: *seq };
-                        effects.push(Effect::Send { to, message: Message::Pull(pull) });
-                    }
-                    // Everyone was asked: begin again.
-                    None => pending.asked.clear(),
-                }
-            }
-            effects.extend(self.go_on(feed, position(feed), now));
+            effects.extend(self.go_on(feed, &held(feed), now));
         }
+        let feeds = &self.feeds;
+        self.pulls.retain(|_, (feed, seq)| feeds.get(feed).is_some_and(|fetching| fetching.pending.contains_key(seq)));
         effects
     }
 
@@ -472,4 +554,18 @@ impl Replica {
     pub fn feeds_under_way(&self) -> usize {
         self.feeds.len()
     }
+
+    /// How many batches peers have said they have and we lack, feed by feed.
+    pub fn behind(&self, held: impl Fn(&FeedId) -> Spans) -> BTreeMap<FeedId, u64> {
+        let mut claimed: BTreeMap<&FeedId, Spans> = BTreeMap::new();
+        for (feed, spans) in self.peers.values().flat_map(|peer| &peer.cursors) {
+            let all = claimed.entry(feed).or_default();
+            spans.intervals().iter().for_each(|(first, last)| all.insert_span(*first, *last));
+        }
+        let lacking = claimed.into_iter().map(|(feed, spans)| (feed.clone(), held(feed).lacks(&spans).count()));
+        lacking.filter(|(_, count)| *count > 0).collect()
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use huecry::{
     envelope::{Class, Domain, Head, SignedHead},
     intake::{Blame, Intake, Known, Limits, Placed},
     ledger::{Ledger, Writer},
-    policy::{Lists, Policy, Starter, may_send},
+    policy::{Lists, Policy, Starter, Way, may_send},
     query::{Question, answer, explain},
     record::*,
 };
@@ -29,7 +29,7 @@ fn open(path: &std::path::Path) -> (Ledger, Writer) {
 fn take(intake: &Intake, writer: &mut Writer, head: &[u8], body: Vec<u8>, now: Timestamp) {
     let Ok(Placed::Next(head)) = intake.place(head, now, writer) else { panic!("the head is not next") };
     let admitted = intake.admit(head, body, now, writer, false).unwrap();
-    writer.keep(&admitted, now, &[9; 32]).unwrap();
+    writer.keep(&admitted, now, &[9; 32], 0).unwrap();
 }
 
 fn filled(path: &std::path::Path) -> (Ledger, Writer) {
@@ -184,7 +184,7 @@ fn a_withdrawal_works_from_the_next_commit_on_and_names_its_reason() {
 #[test]
 fn a_batch_is_sent_only_to_those_it_is_addressed_to() {
     let roster = roster();
-    let may = |change: fn(&mut Head), reader: &str, now| may_send(&roster, &batch(change).0, &reader.parse().unwrap(), now).is_ok();
+    let may = |change: fn(&mut Head), reader: &str, now| may_send(&roster, &batch(change).0, &reader.parse().unwrap(), now, Way::Published).is_ok();
     let to_own: fn(&mut Head) = |head| head.audience = huecry::envelope::Audience::named(vec!["vendor-one".parse().unwrap()]);
     assert!(may(|_| (), "xa-police", at(20_000)) && may(|_| (), "hub", at(20_000)));
     assert!(!may(|_| (), "nobody", at(20_000)));
@@ -239,7 +239,7 @@ fn add(ledger: &Ledger, writer: &mut Writer, class: Class, records: &[Record]) {
     let body = huecry::envelope::encode_full(&seed, &records);
     let (head, _) = batch(|head| {
         assert_eq!(head.feed(), feed);
-        (head.seq, head.prev, head.class, head.count) = (state.last + 1, Some(state.id), class, records.len() as u16);
+        (head.seq, head.prev, head.class, head.count) = (state.last() + 1, Some(state.id), class, records.len() as u16);
         (head.body_length, head.root) = (body.len() as u32, huecry::envelope::root_of(&seed, &records));
     });
     take(&intake(), writer, &sealed(&head, 31, Domain::Head), body, at(20_000));

@@ -21,6 +21,7 @@ mod membership;
 mod oddities;
 mod partnership;
 mod poison;
+mod rehearsal;
 mod snapshots;
 mod source;
 mod standards;

@@ -10,11 +10,11 @@ use huecry::{
     ledger::{Ledger, QuarantineStep},
     node::{
         Current, Identity,
-        door::{Door, Publication, ReportOf, document},
+        door::{Arrived, Door, Publication, ReportOf, document},
         keys::KeyStore,
         own_heads::OwnHeads,
     },
-    policy::{Lists, Policy, Starter, may_send},
+    policy::{Lists, Policy, Starter, Way, may_send},
     query::{Question, Standing, answer},
     record::*,
 };
@@ -143,16 +143,16 @@ impl Node {
     fn pull(&mut self, from: &Self, author: &str, now: Timestamp) {
         let feed: FeedId = format!("{author}/c2").parse().unwrap();
         let Some(state) = from.ledger.feed(&feed) else { return };
-        let ours = self.ledger.feed(&feed).map_or(0, |state| state.last);
-        for seq in ours + 1..=state.last {
+        let ours = self.ledger.feed(&feed).map_or(0, |state| state.last());
+        for seq in ours + 1..=state.last() {
             let batch = from.ledger.batch_at(&feed, seq).unwrap().unwrap();
             let reader = "xa-police".parse().unwrap();
-            if may_send(&from.current.get().roster, &batch.head, &reader, now).is_err() {
+            if may_send(&from.current.get().roster, &batch.head, &reader, now, Way::Published).is_err() {
                 return;
             }
             let intake = self.current.get();
             let Ok(huecry::intake::Placed::Next(head)) = self.door.place(&intake, &batch.entry.head) else { return };
-            self.door.batch(head, batch.entry.body.to_vec(), &[7; 32], false).unwrap();
+            self.door.batch(Arrived::in_turn(head, batch.entry.body.to_vec(), [7; 32])).unwrap();
         }
         self.door.commit().unwrap();
         self.door.write_index().unwrap();
@@ -311,11 +311,11 @@ fn a_step_of_quarantine_survives_a_rebuild() {
     node.door.write_index().unwrap();
     let seen = |node: &Node| ["a.example", "b.example", "c.example"].map(|value| node.standing(value, day(1)));
     let expected = [Some(Standing::Accepted), Some(Standing::Quarantined), Some(Standing::Quarantined)];
-    assert_eq!((seen(&node), node.ledger.feed(&feed).unwrap().last), (expected, 1));
+    assert_eq!((seen(&node), node.ledger.feed(&feed).unwrap().last()), (expected, 1));
     drop(node);
     std::fs::remove_dir_all(place.path().join("ledger/state")).unwrap();
     let node = Node::new(place.path(), "vendor-one", (33, 43), &roster, &clock);
-    assert_eq!((seen(&node), node.ledger.feed(&feed).unwrap().last), (expected, 1));
+    assert_eq!((seen(&node), node.ledger.feed(&feed).unwrap().last()), (expected, 1));
     assert_eq!(node.ledger.quarantine().unwrap()[0].records, 2);
 }
 
@@ -371,7 +371,7 @@ fn k_05_s_08_a_late_joiner_that_hears_the_thief_first_ends_with_the_true_branch(
         let intake = node.current.get();
         let said = match node.door.place(&intake, head.bytes()) {
             Ok(huecry::intake::Placed::Next(head)) => {
-                node.door.batch(head, body.clone(), &[7; 32], false).unwrap();
+                node.door.batch(Arrived::in_turn(head, body.clone(), [7; 32])).unwrap();
                 "taken"
             }
             Ok(huecry::intake::Placed::OtherBranch(_)) => {

@@ -45,7 +45,7 @@ impl Door {
         Ok(self.writer.commit()?)
     }
 
-    fn names(&self, places: &[Place]) -> Result<Vec<RecordRef>, DoorError> {
+    pub(super) fn names(&self, places: &[Place]) -> Result<Vec<RecordRef>, DoorError> {
         let (ledger, mut batch, mut names) = (self.ledger(), None, Vec::new());
         for place in places {
             if batch.as_ref().is_none_or(|one: &StoredBatch| one.number != place.batch) {

@@ -1,0 +1,210 @@
+//! Fetch: what is under way for one feed, what of it may go to the door, what is asked for next.
+
+use super::{
+    Effect, FEEDS_MAX, Message, Order, PeerKey, RANGE_BATCHES_MAX, RANGE_BYTES_MAX, RANGE_HEDGE_MS, RANGE_TIMEOUT_MS, RANGES_MAX,
+    RANGES_PER_FEED_MAX, Range, Replica, SUBMITTED_MAX, WAITING_PER_FEED_MAX, number, shown_in,
+};
+use crate::{
+    envelope::{Class, ProvedHead},
+    intake::Spans,
+    record::{FeedId, Timestamp},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A head whose body is on its way, or here and waiting for its turn.
+pub(super) struct Pending {
+    pub head: ProvedHead,
+    /// The body, and how many records were withheld.
+    pub body: Option<(Vec<u8>, u16)>,
+    /// A body that shows nothing, and who gave it: taken if nobody gives a better one.
+    pub fallback: Option<(PeerKey, Vec<u8>, u16)>,
+    pub from: PeerKey,
+    pub announcers: Vec<PeerKey>,
+    pub asked: BTreeSet<PeerKey>,
+    pub request: u64,
+    pub asked_at: Timestamp,
+    pub since: Timestamp,
+}
+
+/// Most announcers remembered of one head.
+const ANNOUNCERS_MAX: usize = 16;
+
+impl Pending {
+    pub fn asking(head: ProvedHead, from: PeerKey, request: u64, now: Timestamp) -> Self {
+        let (announcers, asked) = (vec![from], BTreeSet::from([from]));
+        Self { head, body: None, fallback: None, from, announcers, asked, request, asked_at: now, since: now }
+    }
+
+    pub fn announced(&mut self, from: PeerKey) {
+        if !self.announcers.contains(&from) && self.announcers.len() < ANNOUNCERS_MAX {
+            self.announcers.push(from);
+        }
+    }
+
+    pub fn forget(&mut self, peer: &PeerKey) {
+        self.announcers.retain(|one| one != peer);
+        if self.asked.remove(peer) {
+            self.asked_at = Timestamp::default();
+        }
+    }
+
+    /// Takes a body that came for it; of one that shows nothing, only note.
+    pub fn take(&mut self, from: PeerKey, body: Vec<u8>, withheld: u16) {
+        let shows_nothing = self.head.head().class == Class::Content && shown_in(&body) == Some(0);
+        if shows_nothing {
+            self.fallback = Some((from, body, withheld));
+        } else {
+            (self.from, self.body) = (from, Some((body, withheld)));
+        }
+    }
+}
+
+/// A range that a peer was asked for.
+pub(super) struct RangeUnderWay {
+    pub peer: PeerKey,
+    pub feed: FeedId,
+    pub first: u64,
+    pub last: u64,
+    /// The lowest seq that it may still bring.
+    pub next: u64,
+    /// A head whose body comes next.
+    pub head: Option<ProvedHead>,
+    pub brought: bool,
+    /// When it last brought something.
+    pub since: Timestamp,
+    /// Only removals were asked for.
+    pub removals: bool,
+}
+
+/// What is under way for one feed.
+#[derive(Default)]
+pub(super) struct Fetching {
+    pub pending: BTreeMap<u64, Pending>,
+    /// With the door, not answered yet.
+    pub submitted: BTreeSet<u64>,
+    /// Up to where its removals were asked for, ahead of everything else.
+    pub removals_upto: u64,
+}
+
+impl Fetching {
+    /// Heads whose bodies are on their way.
+    pub fn bodiless(&self) -> usize {
+        self.pending.values().filter(|pending| pending.body.is_none()).count()
+    }
+}
+
+impl Replica {
+    /// Hands to the door what may go: what continues the feed or fills a hole, removals at once, and what stands behind a
+    /// hole that nobody connected can fill.
+    pub(super) fn submit(&mut self, feed: &FeedId, held: &Spans) -> Vec<Effect> {
+        let Some(fetching) = self.feeds.get(feed) else { return Vec::new() };
+        let ready: Vec<(u64, Class)> =
+            fetching.pending.iter().filter(|(_, one)| one.body.is_some()).map(|(seq, one)| (*seq, one.head.head().class)).collect();
+        let mut here = held.clone();
+        fetching.submitted.iter().for_each(|seq| here.insert(*seq));
+        let mut effects = Vec::new();
+        for (seq, class) in ready {
+            let front = here.last().unwrap_or(0);
+            let overtakes = class == Class::Removal || self.order == Order::NewestFirst;
+            let in_turn = seq <= front + 1 || overtakes || !self.obtainable(feed, front + 1, seq - 1);
+            if !in_turn || self.submitted >= SUBMITTED_MAX {
+                continue;
+            }
+            let Some(fetching) = self.feeds.get_mut(feed) else { break };
+            let Some(Pending { head, body: Some((body, withheld)), from, request, .. }) = fetching.pending.remove(&seq) else { continue };
+            self.pulls.remove(&request);
+            if here.contains(seq) {
+                continue;
+            }
+            fetching.submitted.insert(seq);
+            self.submitted += 1;
+            here.insert(seq);
+            effects.push(Effect::Submit { head: Box::new(head), body, withheld, from, beyond: seq != front + 1 });
+        }
+        effects
+    }
+
+    /// Whether any of `first..=last` may still come: it is asked for, or somebody connected says that it has it.
+    fn obtainable(&self, feed: &FeedId, first: u64, last: u64) -> bool {
+        let awaited = |fetching: &Fetching| fetching.pending.range(first..=last).next().is_some();
+        self.feeds.get(feed).is_some_and(awaited)
+            || self.ranges.values().any(|range| range.feed == *feed && !range.removals && range.next <= last && range.last >= first)
+            || self.peers.values().any(|peer| peer.cursors.get(feed).is_some_and(|has| has.touches(first, last)))
+    }
+
+    /// Asks for what peers have and we lack, as long as there is room for more.
+    pub(super) fn want(&mut self, feed: &FeedId, held: &Spans, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        while let Some((peer, first, last)) = self.next_range(feed, held) {
+            let far = self.peers.get(&peer).and_then(|one| one.cursors.get(feed)?.last()).unwrap_or(last);
+            let fetching = self.feeds.entry(feed.clone()).or_default();
+            if far - first >= RANGE_BATCHES_MAX && fetching.removals_upto < far {
+                // Far behind: what was taken back since comes before all that was said.
+                fetching.removals_upto = far;
+                effects.push(self.ask_range(feed, peer, first, far, true, now));
+            }
+            effects.push(self.ask_range(feed, peer, first, last, false, now));
+        }
+        effects
+    }
+
+    fn ask_range(&mut self, feed: &FeedId, peer: PeerKey, first: u64, last: u64, removals: bool, now: Timestamp) -> Effect {
+        let request = self.request();
+        let range = RangeUnderWay { peer, feed: feed.clone(), first, last, next: first, head: None, brought: false, since: now, removals };
+        self.ranges.insert(request, range);
+        self.feeds.entry(feed.clone()).or_default();
+        let removals = removals.then_some(true);
+        let wire = Range { kind: number::RANGE, request, feed: feed.into(), first, last, bytes_max: RANGE_BYTES_MAX, removals };
+        Effect::Send { to: peer, message: Message::Range(wire) }
+    }
+
+    /// The next piece to ask for, and of whom: of several who have it, the one who has least to do for us.
+    fn next_range(&self, feed: &FeedId, held: &Spans) -> Option<(PeerKey, u64, u64)> {
+        let fetching = self.feeds.get(feed);
+        let of_feed = self.ranges.values().filter(|range| range.feed == *feed && !range.removals).count();
+        let waiting = fetching.map_or(0, |fetching| fetching.pending.len());
+        let crowded = self.feeds.len() >= FEEDS_MAX && fetching.is_none();
+        if crowded || self.ranges.len() >= RANGES_MAX || of_feed >= RANGES_PER_FEED_MAX || waiting >= WAITING_PER_FEED_MAX {
+            return None;
+        }
+        let mut have = held.clone();
+        if let Some(fetching) = fetching {
+            fetching.submitted.iter().chain(fetching.pending.keys()).for_each(|seq| have.insert(*seq));
+        }
+        for range in self.ranges.values().filter(|range| range.feed == *feed && !range.removals) {
+            have.insert_span(range.next, range.last);
+        }
+        let piece = |lacking: Spans| match self.order {
+            Order::OldestFirst => lacking.intervals().first().map(|(first, last)| (*first, (*last).min(first + RANGE_BATCHES_MAX - 1))),
+            Order::NewestFirst => lacking.intervals().last().map(|(first, last)| (last.saturating_sub(RANGE_BATCHES_MAX - 1).max(*first), *last)),
+        };
+        let load = |key: &PeerKey| self.ranges.values().filter(|range| range.peer == *key).count();
+        let offers = self.peers.iter().filter_map(|(key, peer)| {
+            let (first, last) = piece(have.lacks(peer.cursors.get(feed)?))?;
+            Some((*key, first, last))
+        });
+        offers.min_by_key(|(key, first, last)| match self.order {
+            Order::OldestFirst => (*first, load(key), u64::MAX - last),
+            Order::NewestFirst => (u64::MAX - last, load(key), *first),
+        })
+    }
+
+    /// A range that stands still is asked for elsewhere, if there is an elsewhere; in the end it is given up.
+    pub(super) fn give_up_slow_ranges(&mut self, now: Timestamp) {
+        let peers = &self.peers;
+        let elsewhere = |range: &RangeUnderWay| {
+            let has = |spans: &Spans| spans.touches(range.next, range.last);
+            peers.iter().any(|(key, peer)| *key != range.peer && peer.cursors.get(&range.feed).is_some_and(has))
+        };
+        let slow = |range: &RangeUnderWay| {
+            let still = now.ms_since(range.since);
+            still > RANGE_TIMEOUT_MS || (still > RANGE_HEDGE_MS && elsewhere(range))
+        };
+        let slow: Vec<u64> = self.ranges.iter().filter(|(_, range)| slow(range)).map(|(request, _)| *request).collect();
+        for request in slow {
+            if let Some(range) = self.ranges.remove(&request) {
+                self.disclaim(&range.peer, &range.feed, range.next, range.last);
+            }
+        }
+    }
+}

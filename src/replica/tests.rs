@@ -1,0 +1,1 @@
+//! Replication by itself: what is asked of whom, and when.
