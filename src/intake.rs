@@ -327,7 +327,14 @@ impl Intake {
 
     /// Puts together what is here of a batch and what somebody else gave of it; `None` if that is nothing new. The second
     /// part of the answer are the places that are new.
-    pub fn fill(&self, head: ProvedHead, held: &[u8], more: Vec<u8>, now: Timestamp, known: &impl Known) -> Result<Option<(Admitted, Vec<u16>)>, Refusal> {
+    pub fn fill(
+        &self,
+        head: ProvedHead,
+        held: &[u8],
+        more: Vec<u8>,
+        now: Timestamp,
+        known: &impl Known,
+    ) -> Result<Option<(Admitted, Vec<u16>)>, Refusal> {
         let given = ProvedBatch::open(head.clone(), more)?;
         let merged = given.with(held)?;
         let had = stored_slots(held)?;

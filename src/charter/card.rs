@@ -268,9 +268,11 @@ pub fn sign_whereabouts(whereabouts: &Whereabouts, node: &dyn Signer, federation
     Ok(Sealed::seal(cbor::to_vec(whereabouts), node, Domain::Whereabouts, federation)?.bytes().to_vec())
 }
 
-/// The node key that a statement of whereabouts says it is signed by; nothing is verified.
-pub fn whereabouts_key(bytes: &[u8], federation: &FederationId) -> Option<KeyId> {
-    Sealed::open(bytes, Domain::Whereabouts, federation, WHEREABOUTS_BYTES_MAX).ok().map(|sealed| sealed.key())
+/// The node key that a statement of whereabouts says it is signed by, and its serial; nothing is verified.
+pub fn whereabouts_claim(bytes: &[u8], federation: &FederationId) -> Option<(KeyId, u64)> {
+    let sealed = Sealed::open(bytes, Domain::Whereabouts, federation, WHEREABOUTS_BYTES_MAX).ok()?;
+    let claimed: Whereabouts = cbor::from_slice(sealed.payload(), WHEREABOUTS_BYTES_MAX).ok()?;
+    Some((sealed.key(), claimed.serial))
 }
 
 /// Takes a statement of whereabouts that `node` has signed.

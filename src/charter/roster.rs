@@ -1,8 +1,8 @@
 //! The roster: charter, stamp and cards together, and the questions that the rest of huecry asks of them.
 
 use super::{
-    Agreement, BUILT_IN_CIRCLES, Card, CardError, Channel, CharterError, Circle, CircleMember, EQUIVOCATION_BYTES_MAX, Equivocation, History, Member, MemberKind, NodeKey, Pin, PublishingKey,
-    STAMP_DAYS_MAX, SignedCard, SignedCharter, SignedStamp, equivocation,
+    Agreement, BUILT_IN_CIRCLES, Card, CardError, Channel, CharterError, Circle, CircleMember, EQUIVOCATION_BYTES_MAX, Equivocation,
+    History, Member, MemberKind, NodeKey, Pin, PublishingKey, STAMP_DAYS_MAX, SignedCard, SignedCharter, SignedStamp, equivocation,
 };
 use crate::{
     cbor,

@@ -142,6 +142,26 @@ impl Client {
         Ok(limited.collect().await.map_err(Failure::environment)?.to_bytes().to_vec())
     }
 
+    /// Asks for bytes of any length, piece by piece.
+    pub async fn pieces(
+        &self,
+        path: &str,
+        parameters: &impl Serialize,
+        mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let (status, body) = self.send("GET", &with_query(path, parameters), Body::empty(), None).await?;
+        if !status.is_success() {
+            return self.answer::<serde_json::Value>(status, body).await.map(|_| ());
+        }
+        let mut frames = http_body_util::BodyStream::new(body);
+        while let Some(frame) = frames.next().await {
+            if let Ok(data) = frame.map_err(Failure::environment)?.into_data() {
+                each(&data)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Sends JSON, gets lines of JSON as they come.
     pub async fn post_lines<T: DeserializeOwned>(
         &self,

@@ -33,7 +33,8 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
             return client.get("/v1/follow", &json!({})).await;
         }
         let named = arguments.channel.clone().filter(|_| !arguments.stop);
-        let follow = named.map(|channel| FollowedChannel { channel, types: arguments.types.clone(), confidence_min: arguments.min_confidence });
+        let follow =
+            named.map(|channel| FollowedChannel { channel, types: arguments.types.clone(), confidence_min: arguments.min_confidence });
         let unfollow = arguments.channel.clone().filter(|_| arguments.stop);
         let everything = if arguments.only { Some(false) } else { arguments.everything.then_some(true) };
         client.post("/v1/follow", &FollowParameters { everything, follow, unfollow }).await

@@ -6,6 +6,7 @@
 mod admit;
 mod agreements;
 mod bench;
+mod bundle;
 mod card;
 mod charter;
 mod client;
@@ -29,6 +30,7 @@ mod quarantine;
 mod query;
 mod receipts;
 mod run;
+mod sim;
 mod status;
 mod stop_enforcing;
 mod sync;
@@ -86,6 +88,7 @@ enum Verb {
     Follow(follow::Arguments),
     Sync(sync::Arguments),
     Receipts(receipts::Arguments),
+    Bundle(bundle::Arguments),
     Quarantine(quarantine::Arguments),
     Verify(verify::Arguments),
     Agreements(agreements::Arguments),
@@ -93,6 +96,7 @@ enum Verb {
     Status(status::Arguments),
     Doctor(doctor::Arguments),
     Demo(demo::Arguments),
+    Sim(sim::Arguments),
     Bench(bench::Arguments),
 }
 
@@ -156,6 +160,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Follow(arguments) => follow::run(context, arguments),
         Verb::Sync(arguments) => sync::run(context, arguments),
         Verb::Receipts(arguments) => receipts::run(context, arguments),
+        Verb::Bundle(arguments) => bundle::run(context, arguments),
         Verb::Quarantine(arguments) => quarantine::run(context, arguments),
         Verb::Verify(arguments) => verify::run(context, arguments),
         Verb::Key(arguments) => key::run(context, arguments),
@@ -180,6 +185,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Status(arguments) => status::run(context, arguments),
         Verb::Doctor(arguments) => doctor::run(context, arguments),
         Verb::Demo(arguments) => demo::run(context, arguments),
+        Verb::Sim(arguments) => sim::run(context, arguments),
         Verb::Bench(arguments) => bench::run(context, arguments),
     }
 }

@@ -221,35 +221,56 @@ async fn send(
     name: &str,
 ) -> Result<PublishReply, Failure> {
     let bar = context.screen.bar(length, name);
+    let failed = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let watched = Watched { reader, failed: std::sync::Arc::clone(&failed) };
+    reader = Box::new(watched);
+    let stream = pieces_of(reader, bar.clone());
+    let reply = client.stream("/v1/publish", parameters, Body::from_stream(stream)).await;
+    bar.finish_and_clear();
+    // A file that cannot be read to its end is the reason that matters more.
+    let failed = failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    failed.map_or(reply, |error| Err(Failure::environment(error)))
+}
+
+/// Notes why a reader failed.
+struct Watched {
+    reader: Box<dyn Read + Send>,
+    failed: std::sync::Arc<std::sync::Mutex<Option<String>>>,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.reader.read(buffer).inspect_err(|error| {
+            if error.kind() != std::io::ErrorKind::Interrupted {
+                *self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error.to_string());
+            }
+        })
+    }
+}
+
+/// What a reader gives, piece by piece, read on a thread of its own; the bar counts it.
+pub(super) fn pieces_of(
+    mut reader: Box<dyn Read + Send>,
+    bar: indicatif::ProgressBar,
+) -> impl futures::Stream<Item = std::io::Result<Bytes>> + Send + 'static {
     let (pieces, queue) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(8);
-    let counting = bar.clone();
-    let reading = tokio::task::spawn_blocking(move || {
+    tokio::task::spawn_blocking(move || {
         let mut buffer = vec![0; PIECE_BYTES];
         loop {
             let piece = match reader.read(&mut buffer) {
-                Ok(0) => return Ok(()),
+                Ok(0) => return,
                 Ok(count) => Ok(Bytes::copy_from_slice(buffer.get(..count).unwrap_or_default())),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => Err(error),
             };
-            counting.inc(piece.as_ref().map_or(0, |piece| piece.len() as u64));
-            let failed = piece.as_ref().err().map(|error| std::io::Error::new(error.kind(), error.to_string()));
-            if pieces.blocking_send(piece).is_err() {
-                return Ok(());
-            }
-            if let Some(error) = failed {
-                return Err(error);
+            bar.inc(piece.as_ref().map_or(0, |piece| piece.len() as u64));
+            let over = piece.is_err();
+            if pieces.blocking_send(piece).is_err() || over {
+                return;
             }
         }
     });
-    let stream = futures::stream::unfold(queue, |mut queue| async move { queue.recv().await.map(|piece| (piece, queue)) });
-    let reply = client.stream("/v1/publish", parameters, Body::from_stream(stream)).await;
-    bar.finish_and_clear();
-    // A file that cannot be read to its end is the reason that matters more.
-    if let Ok(Err(error)) = reading.await {
-        return Err(Failure::environment(error));
-    }
-    reply
+    futures::stream::unfold(queue, |mut queue| async move { queue.recv().await.map(|piece| (piece, queue)) })
 }
 
 fn show(context: &Context, name: &str, reply: &PublishReply) {

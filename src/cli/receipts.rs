@@ -33,7 +33,8 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
             other => other,
         };
         let since = line.since.as_deref().unwrap_or("never heard");
-        let withheld = if line.withheld > 0 { format!(", lacks {} records that others withhold", grouped(line.withheld)) } else { String::new() };
+        let withheld =
+            if line.withheld > 0 { format!(", lacks {} records that others withhold", grouped(line.withheld)) } else { String::new() };
         screen.line(&format!("{}  {word}  {since}{withheld}", line.member));
     }
     screen.note("what others say of themselves: an acknowledgement, no proof");

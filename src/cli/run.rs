@@ -147,7 +147,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         listen: opened.config.node.listen,
         announce: opened.config.node.announce,
         dial: opened.config.node.dial,
-        proxy: opened.config.node.proxy.and_then(|text| text.parse().ok()),
+        links: node::Links::of(opened.config.node.proxy.and_then(|text| text.parse().ok()).as_ref()),
         watch,
         keys: opened.keys,
         own: opened.own,

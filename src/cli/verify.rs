@@ -25,7 +25,11 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     if let (Some(feed), Some(out)) = (&arguments.export, &arguments.out) {
         let bytes = Client::with(&context.data, async |client| client.bytes("/v1/proof", &json!({ "feed": feed })).await)?;
         std::fs::write(out, &bytes).map_err(|error| Failure::environment(format!("{}: {error}", out.display())))?;
-        context.screen.line(&format!("{}: the proof about {feed}, {} bytes; anyone with the federation's charter can verify it", out.display(), bytes.len()));
+        context.screen.line(&format!(
+            "{}: the proof about {feed}, {} bytes; anyone with the federation's charter can verify it",
+            out.display(),
+            bytes.len()
+        ));
         context.screen.value(&json!({ "feed": feed, "bytes": bytes.len() }));
         return Ok(());
     }
@@ -36,12 +40,14 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     }
     let bytes = std::fs::read(&path).map_err(at)?;
     let found: Value = Client::with(&context.data, async |client| client.stream("/v1/verify", &json!({}), bytes.into()).await)?;
-    let text = |name: &str| found.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).unwrap_or_default();
+    let text =
+        |name: &str| found.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).unwrap_or_default();
     let screen = &context.screen;
     screen.value(&found);
     screen.line(&format!("proved: the author of {} signed two heads for #{}", text("feed"), text("seq")));
     for head in found.get("heads").and_then(Value::as_array).into_iter().flatten() {
-        let part = |name: &str| head.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).unwrap_or_default();
+        let part =
+            |name: &str| head.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).unwrap_or_default();
         screen.line(&format!("  {} records at {}, root {}", part("records"), part("time"), part("root")));
     }
     screen.line(match (found.get("settled_by_card"), found.get("quarantined_here")) {

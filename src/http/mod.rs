@@ -11,12 +11,14 @@
 //! GET  /v1/disputes, /v1/outlets, /v1/hits             POST /v1/order
 //! GET  /v1/sync, /v1/receipts, /v1/proof               POST /v1/verify
 //! GET  /v1/follow            POST /v1/follow
+//! GET  /v1/bundle            POST /v1/bundle      (body: the file itself)
 //! ```
 //!
 //! The socket has mode 0660 in a directory of mode 0750, so the file system says who may ask; the peer's user id is logged
 //! with whatever changes anything. Without a running node the same router answers inside the command line's process.
 
 mod agreements;
+mod bundle;
 mod enforce;
 mod held;
 mod metrics;
@@ -67,6 +69,7 @@ use std::{
 use tokio::net::UnixListener;
 
 pub use agreements::AgreementReply;
+pub use bundle::{BundleParameters, ImportReply};
 pub use enforce::{OrderParameters, OrderReply, force_text};
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use operators::{Operators, sign_decision};
@@ -208,6 +211,7 @@ pub fn router(local: Local) -> Router {
         .route("/v1/publish", post(publish::publish_deed).layer(DefaultBodyLimit::disable()))
         .route_layer(of(Role::Publishes));
     let administers = Router::new()
+        .route("/v1/bundle", get(bundle::export).post(bundle::import_deed).layer(DefaultBodyLimit::disable()))
         .route("/v1/policy/reload", post(policy::reload).layer(json()))
         .route("/v1/document", post(roster::document).layer(DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)))
         .route_layer(of(Role::Administers));

@@ -207,14 +207,19 @@ pub(super) async fn follow(
         return Err(ApiError::bad(format!("more than {FOLLOWED_MAX} channels cannot be followed one by one; follow everything")));
     }
     let entry = FollowEntry { at: local.clock.now(), by: operator.name.clone(), everything, channels };
-    let what = format!("follows {}{}", if everything { "everything" } else { "only what is named" }, said.iter().map(|one| format!(", {one}")).collect::<String>());
+    let what = format!(
+        "follows {}{}",
+        if everything { "everything" } else { "only what is named" },
+        said.iter().map(|one| format!(", {one}")).collect::<String>()
+    );
     at_door(&local, |reply| Request::Follow { entry: Box::new(entry), reply }).await?;
     let reply = blocking(move || followed(&local)).await?;
     Ok((Extension(Deed(what)), Json(reply)))
 }
 
 fn channel_name(text: &str) -> Result<(MemberId, ChannelName), ApiError> {
-    let (member, channel) = text.split_once('/').ok_or_else(|| ApiError::bad(format!("`{text}` is no channel; one looks like talos/c2")))?;
+    let (member, channel) =
+        text.split_once('/').ok_or_else(|| ApiError::bad(format!("`{text}` is no channel; one looks like talos/c2")))?;
     Ok((member.parse().map_err(ApiError::bad)?, channel.parse().map_err(ApiError::bad)?))
 }
 
@@ -269,7 +274,10 @@ pub struct ReceiptsReply {
     pub counts: BTreeMap<String, usize>,
 }
 
-pub(super) async fn receipts(State(local): State<Local>, Query(parameters): Query<ReceiptsParameters>) -> Result<Json<ReceiptsReply>, ApiError> {
+pub(super) async fn receipts(
+    State(local): State<Local>,
+    Query(parameters): Query<ReceiptsParameters>,
+) -> Result<Json<ReceiptsReply>, ApiError> {
     blocking(move || reach_of(&local, &parameters.of)).await.map(Json)
 }
 

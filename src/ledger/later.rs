@@ -76,7 +76,13 @@ impl Ledger {
 
     /// Batches of a feed of which records are withheld from us, at most `limit`.
     pub fn withheld(&self, feed: &FeedId, limit: usize) -> Result<Vec<u64>, LedgerError> {
-        self.state(|state| state.withheld(feed, limit))
+        let partial = self.state(|state| state.partial(feed))?;
+        Ok(partial.into_iter().filter(|(_, withheld)| *withheld > 0).map(|(seq, _)| seq).take(limit).collect())
+    }
+
+    /// How many records of a batch are withheld from us.
+    pub fn withheld_of(&self, feed: &FeedId, seq: u64) -> Result<u16, LedgerError> {
+        self.state(|state| state.withheld_of(feed, seq))
     }
 
     /// Removal batches of a feed, from `first` on, at most `limit`.

@@ -493,9 +493,37 @@ impl Writer {
         let Some(mut state) = self.changes.feeds.get(&feed).cloned().or_else(|| self.ledger.feed(&feed)) else { return Ok(()) };
         state.counts.absent = state.counts.absent.saturating_sub(counts.total());
         state.counts.add(&counts);
-        state.withheld = state.withheld.saturating_sub(u64::from(before.entry.withheld)) + u64::from(entry.withheld);
-        self.changes.withhold(&feed, head.seq, entry.withheld > 0);
-        self.changes.feeds.insert(feed, state);
+        self.changes.feeds.insert(feed.clone(), state);
+        let absent = slots.contains(&Slot::Absent);
+        self.note_withheld(&feed, head.seq, absent.then_some(entry.withheld))
+    }
+
+    /// Notes how many records of a batch are withheld from us by now; `None` if it is whole. Only in the state: a rebuild asks
+    /// again.
+    pub fn note_withheld(&mut self, feed: &FeedId, seq: u64, withheld: Option<u16>) -> Result<(), LedgerError> {
+        let before = self.ledger.state(|state| state.withheld_of(feed, seq))?;
+        let state = self.changes.feeds.get(feed).cloned().or_else(|| self.ledger.feed(feed));
+        if let Some(mut state) = state {
+            state.withheld = state.withheld.saturating_sub(u64::from(before)) + u64::from(withheld.unwrap_or(0));
+            self.changes.feeds.insert(feed.clone(), state);
+        }
+        self.changes.withhold(feed, seq, withheld);
+        Ok(())
+    }
+
+    /// Others are followed than before: what is absent of the batches that are here may be wanted now.
+    fn note_follow(&mut self, position: Position) -> Result<(), LedgerError> {
+        self.changes.document(DocumentKey::Follow, position);
+        for (feed, _) in self.ledger.feeds() {
+            for (seq, withheld) in self.ledger.state(|state| state.partial(&feed))? {
+                let Some(batch) = self.ledger.batch_at(&feed, seq)?.filter(|batch| !batch.entry.body.is_empty()) else { continue };
+                let absent = batch.slots.iter().filter(|slot| **slot == Slot::Absent).count();
+                let absent = u16::try_from(absent).unwrap_or(u16::MAX);
+                if absent != withheld {
+                    self.note_withheld(&feed, seq, Some(absent))?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -529,9 +557,9 @@ impl Writer {
 
     /// Notes which channels are followed from now on.
     pub fn keep_follow(&mut self, entry: FollowEntry) -> Result<(), LedgerError> {
+        self.commit()?;
         let position = self.journal.append(&Entry::Follow(entry).encode())?;
-        self.changes.document(DocumentKey::Follow, position);
-        Ok(())
+        self.note_follow(position)
     }
 
     /// Takes in a card.
@@ -754,7 +782,7 @@ impl Writer {
             Entry::Policy(entry) => self.note_policy(&entry, position),
             Entry::Judged(entry) => self.note_judged(&entry)?,
             Entry::Order(_) => self.changes.order(position),
-            Entry::Follow(_) => self.changes.document(DocumentKey::Follow, position),
+            Entry::Follow(_) => self.note_follow(position)?,
             // A further copy of a batch that was rewritten out changes nothing; the first one keeps its number.
             Entry::Erased(entry) if self.is_copy(&entry, position)? => (),
             Entry::Erased(entry) => {

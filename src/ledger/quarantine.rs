@@ -159,7 +159,7 @@ impl Writer {
             if let Some(batch) = self.ledger.batch(number)? {
                 self.undo(&batch)?;
                 subtract(&mut counts, &batch);
-                withheld = withheld.saturating_sub(u64::from(batch.entry.withheld));
+                withheld = withheld.saturating_sub(u64::from(self.ledger.withheld_of(feed, seq)?));
             }
             self.changes.detach(number, &BatchInfo { aside: Some(Aside::PinnedAway), ..info }, feed);
             self.changes.seqs.remove(&(feed.clone(), seq));

@@ -392,9 +392,21 @@ impl State {
         Ok(found)
     }
 
-    /// Batches of a feed of which records are withheld from us: their seq, at most `limit`.
-    pub fn withheld(&self, feed: &FeedId, limit: usize) -> Result<Vec<u64>, LedgerError> {
-        self.seqs_in(table::WITHHELD, feed, 0, limit)
+    /// Batches of a feed that are here in part: their seq, and how many records are withheld from us.
+    pub fn partial(&self, feed: &FeedId) -> Result<Vec<(u64, u16)>, LedgerError> {
+        let mut found = Vec::new();
+        for row in self.tree.scan_prefix(keyed(table::WITHHELD, &[&feed_key(feed)])) {
+            let (key, value) = row.map_err(broken)?;
+            if let Some(seq) = key.last_chunk::<8>() {
+                found.push((u64::from_be_bytes(*seq), read(&value)?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// How many records of a batch that is here in part are withheld from us.
+    pub fn withheld_of(&self, feed: &FeedId, seq: u64) -> Result<u16, LedgerError> {
+        Ok(self.get(table::WITHHELD, &[&feed_key(feed)[..], &seq.to_be_bytes()].concat())?.unwrap_or(0))
     }
 
     /// Removal batches of a feed, from `first` on, at most `limit`.
@@ -478,10 +490,13 @@ impl Changes {
         self.batch.insert(keyed(table::BATCH, &[&number.to_be_bytes()]), cbor::to_vec(info));
     }
 
-    /// Notes whether records of a batch are withheld from us.
-    pub fn withhold(&mut self, feed: &FeedId, seq: u64, withheld: bool) {
+    /// Notes how many records of a batch that is here in part are withheld from us; `None` of one that is whole.
+    pub fn withhold(&mut self, feed: &FeedId, seq: u64, withheld: Option<u16>) {
         let key = keyed(table::WITHHELD, &[&feed_key(feed), &seq.to_be_bytes()]);
-        if withheld { self.batch.insert(key, &[]) } else { self.batch.remove(key) }
+        match withheld {
+            Some(count) => self.batch.insert(key, cbor::to_vec(&count)),
+            None => self.batch.remove(key),
+        }
     }
 
     /// Notes that an indicator waits for a report, or does no more.
@@ -525,7 +540,7 @@ impl Changes {
     /// Takes a batch out of its feed and keeps it aside.
     pub fn detach(&mut self, number: u64, info: &BatchInfo, feed: &FeedId) {
         self.info(number, info);
-        self.withhold(feed, info.seq, false);
+        self.withhold(feed, info.seq, None);
         self.batch.remove(keyed(table::REMOVAL, &[&feed_key(feed), &info.seq.to_be_bytes()]));
         self.batch.remove(keyed(table::SEQ, &[&feed_key(feed), &info.seq.to_be_bytes()]));
         self.batch.insert(keyed(table::ASIDE, &[&feed_key(feed), &info.seq.to_be_bytes(), &number.to_be_bytes()]), &[]);
@@ -573,8 +588,8 @@ impl Changes {
         after.spans.insert(head.seq);
         after.counts.add(counts);
         after.withheld += u64::from(entry.withheld);
-        if entry.withheld > 0 {
-            self.withhold(&head.feed(), head.seq, true);
+        if counts.absent > 0 {
+            self.withhold(&head.feed(), head.seq, Some(entry.withheld));
         }
         self.feeds.insert(head.feed(), after);
     }

@@ -95,7 +95,7 @@ async fn fetching(
     addresses: &[String],
     proxy: Option<&Proxy>,
 ) -> Result<Option<Haul>, NodeError> {
-    let mut swarm = swarm::build(node, &Topics::of(federation), proxy)?;
+    let mut swarm = swarm::build(node, &Topics::of(federation), swarm::Links::of(proxy))?;
     let me = node.public().to_bytes();
     let mut keys: HashMap<PeerId, PeerKey> = HashMap::new();
     for text in addresses {

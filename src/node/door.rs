@@ -20,14 +20,14 @@ use crate::{
     charter::{Card, CardError, CharterError, CharterTaken, Meter, Roster},
     clock::Clock,
     enforce::{Order, OrderEntry},
-    envelope::{Audience, Class, Hash, Head, KeyId, ProvedHead, PublicKey, SecretKey, SignedHead, Signer},
+    envelope::{Audience, Class, Hash, Head, KeyId, ProvedHead, PublicKey, SecretKey, SignedHead, Signer, Slot},
     intake::{Admitted, Blame, Intake, Known as _, Outcome, Placed, Refusal},
     ledger::{Aside, Counts, DecisionEntry, FollowEntry, Ledger, LedgerError, Place, QuarantineStep, Touched, Writer},
     policy::{Judgement, Verdict, Way, may_send},
     publish::{Draft, Lane, PublishError, Publisher},
     query::As,
     record::{ChannelName, FeedId, Kind, MemberId, Reason, Record, RecordRef, Report, Timestamp, Tlp, UnknownName, WireRef, Withdrawal},
-    replica::PeerKey,
+    replica::{PeerKey, Wanted},
 };
 use std::{
     collections::BTreeMap,
@@ -159,6 +159,8 @@ impl Arrived {
 /// Something for the door.
 pub enum Request {
     Batch(Arrived),
+    /// A batch out of a bundle, for which somebody waits: answers whether anything of it was new.
+    Import(Arrived, Reply<bool>),
     /// More of a batch that is here in part.
     Fill {
         feed: FeedId,
@@ -296,6 +298,8 @@ pub struct Door {
     rejudging: Option<Place>,
     /// Reports that came after some of their indicators.
     late_reports: Vec<RecordRef>,
+    /// What is followed.
+    wanted: Wanted,
 }
 
 fn random(buffer: &mut [u8]) -> Result<(), String> {
@@ -326,7 +330,13 @@ impl Door {
             touched: Touched::default(),
             rejudging: None,
             late_reports: Vec::new(),
+            wanted: Wanted::default(),
         }
+    }
+
+    /// Begins to follow what operators have said.
+    pub fn follow(&mut self, wanted: Wanted) {
+        self.wanted = wanted;
     }
 
     /// The policies are others than those of the last run: what is held is judged again.
@@ -391,6 +401,7 @@ impl Door {
             }
         }
         let admitted = intake.admit(*head, body, now, &self.writer, beyond)?;
+        let withheld = self.lacking(&feed, admitted.batch().slots(), withheld);
         self.writer.keep(&admitted, now, &from, withheld)?;
         let last = self.writer.position(&feed).map_or(0, |(last, _)| last);
         if seq < last {
@@ -407,6 +418,22 @@ impl Door {
         Ok(())
     }
 
+    /// Takes in a batch out of a bundle: new, or more of one that is here.
+    fn import(&mut self, arrived: Arrived, events: &mut Vec<Event>) -> Result<bool, DoorError> {
+        let (feed, seq, from) = (arrived.head.head().feed(), arrived.head.head().seq, arrived.from);
+        if self.writer.head_at(&feed, seq) == Some(arrived.head.id()) {
+            let more = self.fill(&feed, seq, arrived.body, arrived.withheld, &from)?;
+            if more {
+                events.push(Event::Filled { feed, seq, from });
+            }
+            return Ok(more);
+        }
+        let head = arrived.head.bytes().to_vec();
+        self.batch(arrived)?;
+        events.push(Event::Kept { feed, seq, head, from: Some(from) });
+        Ok(true)
+    }
+
     /// Takes in more of a batch that is here in part. Answers whether anything was new.
     pub fn fill(&mut self, feed: &FeedId, seq: u64, body: Vec<u8>, withheld: u16, from: &[u8]) -> Result<bool, DoorError> {
         self.writer.commit()?;
@@ -415,14 +442,25 @@ impl Door {
         let head = SignedHead::open(&held.entry.head, &intake.roster.federation()).map_err(Refusal::from)?;
         let key = *intake.roster.speaker(&head, now).map_err(Refusal::from)?;
         let head = head.prove(&key).map_err(Refusal::from)?;
-        let Some((admitted, new)) = intake.fill(head, &held.entry.body, body, now, &self.writer)? else { return Ok(false) };
-        // What we lack in all: no more than is still absent, nor than was withheld from us before.
-        let absent = admitted.batch().slots().iter().filter(|slot| **slot == crate::envelope::Slot::Absent).count();
-        let absent = u16::try_from(absent).unwrap_or(u16::MAX);
-        let withheld = withheld.min(absent).min(held.entry.withheld);
+        let Some((admitted, new)) = intake.fill(head, &held.entry.body, body, now, &self.writer)? else {
+            let lacking = self.lacking(feed, &held.slots, withheld);
+            self.writer.note_withheld(feed, seq, Some(lacking))?;
+            return Ok(false);
+        };
+        let withheld = self.lacking(feed, admitted.batch().slots(), withheld);
         self.writer.fill(&admitted, &new, now, from, withheld)?;
         self.note_reports(&admitted, feed, seq);
         Ok(true)
+    }
+
+    /// How many records of a batch we lack that we follow. Where all of a channel is followed that is all that is absent, and
+    /// nobody has to be believed; where only part is, only the sender knows which of them it left out for that.
+    fn lacking(&self, feed: &FeedId, slots: &[Slot], claimed: u16) -> u16 {
+        let absent = u16::try_from(slots.iter().filter(|slot| **slot == Slot::Absent).count()).unwrap_or(u16::MAX);
+        match self.wanted.of(feed) {
+            Some(filter) if !filter.is_open() => claimed.min(absent),
+            _ => absent,
+        }
     }
 
     /// Reports that came after some of their indicators.
@@ -919,6 +957,10 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
                 Err(error) => Event::Fatal(error.to_string()),
             });
         }
+        Request::Import(arrived, reply) => {
+            let done = door.import(arrived, out);
+            replies.push(Box::new(move || drop(reply.send(done))));
+        }
         Request::Fill { feed, seq, body, withheld, from } => match door.fill(&feed, seq, body, withheld, &from) {
             Ok(true) => out.push(Event::Filled { feed, seq, from }),
             Ok(false) => (),
@@ -975,8 +1017,9 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
             replies.push(Box::new(move || drop(reply.send(done))));
         }
         Request::Follow { entry, reply } => {
-            let done = door.writer.keep_follow(*entry).map_err(DoorError::from);
+            let done = door.writer.keep_follow((*entry).clone()).map_err(DoorError::from);
             if done.is_ok() {
+                door.follow(super::wanted_of(*entry));
                 out.push(Event::Followed);
             }
             replies.push(Box::new(move || drop(reply.send(done))));

@@ -74,7 +74,10 @@ impl Egress {
     fn refuse(&self, reader: &MemberId, message: &Message) {
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
         // What it was about stays out of the text: alarms are read by more people than records are.
-        let text = format!("something that may not leave was about to be sent to `{reader}` ({}) and was stopped; report this fault", message.name());
+        let text = format!(
+            "something that may not leave was about to be sent to `{reader}` ({}) and was stopped; report this fault",
+            message.name()
+        );
         tracing::error!(reader = reader.as_str(), message = message.name(), "the egress guard stopped a message");
         *self.shared.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
     }

@@ -211,7 +211,16 @@ impl Enforcer {
             }
         };
         let desk = Desk { orders, outlets: outlets.into_iter().map(kept).collect() };
-        let shared = Shared { ledger, current, clock, directory, desk: Mutex::new(desk), waiting: Mutex::default(), through: AtomicU64::new(0), woken: Condvar::new() };
+        let shared = Shared {
+            ledger,
+            current,
+            clock,
+            directory,
+            desk: Mutex::new(desk),
+            waiting: Mutex::default(),
+            through: AtomicU64::new(0),
+            woken: Condvar::new(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 

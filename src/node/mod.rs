@@ -29,18 +29,17 @@ pub mod swarm;
 
 use crate::{
     charter::{
-        ADDRESSES_MAX, Roster, SignedStamp, Stage, WHEREABOUTS_DAYS_MAX, Whereabouts, open_whereabouts, sign_whereabouts, whereabouts_key,
+        ADDRESSES_MAX, Roster, SignedStamp, Stage, WHEREABOUTS_DAYS_MAX, Whereabouts, open_whereabouts, sign_whereabouts, whereabouts_claim,
     },
     clock::Clock,
-    config::Proxy,
-    envelope::{Class, Head, PublicKey, SecretKey, SignedHead},
+    envelope::{Class, Head, KeyId, PublicKey, SecretKey, SignedHead},
     intake::{Blame, Intake, Known as _, Placed, Spans},
     ledger::{FollowEntry, FollowLine, Ledger},
     policy::{Lists, Policy, Way, may_gossip, may_send},
     record::{DAY_MS, FeedId, HOUR_MS, MemberId, Timestamp},
     replica::{
-        Announce, Ask, CURSORS_PER_MESSAGE_MAX, CardSerial, Cursor, Cursors, Digest, Effect, Filter, Hello, Message, PROTOCOL_VERSION, PeerKey,
-        Receipt, Receipts, Replica, Wanted, digest_of, document_messages, number,
+        Announce, Ask, CURSORS_PER_MESSAGE_MAX, CardSerial, Cursor, Cursors, Digest, Effect, Filter, Hello, Message, PROTOCOL_VERSION,
+        PeerKey, Receipt, Receipts, Replica, Wanted, digest_of, document_messages, number,
     },
 };
 use door::{Arrived, Event, Request, document};
@@ -52,15 +51,16 @@ use libp2p::{
     gossipsub::{self, MessageAcceptance},
     swarm::{SwarmEvent, dial_opts::DialOpts},
 };
+use reach::Reach;
+use serving::{Reader, Serving, Wish};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
     time::{Duration, Instant},
 };
-use reach::Reach;
-use serving::{Reader, Serving, Wish};
 use streams::{Incoming, Outlet};
+pub use swarm::Links;
 use swarm::{Behaviour, BehaviourEvent, Topics};
 
 /// Outbound links that a node keeps, each to another member.
@@ -230,6 +230,8 @@ pub struct Shell {
     connected: BTreeMap<PeerKey, Connected>,
     /// Node keys by peer id, for those that the gate lets in.
     admitted: HashMap<PeerId, PeerKey>,
+    /// The same keys, by their ids in signatures.
+    node_ids: HashMap<KeyId, PeerKey>,
     whereabouts: HashMap<PeerKey, (Whereabouts, Vec<u8>)>,
     dial: Vec<Multiaddr>,
     announce: Vec<String>,
@@ -283,7 +285,7 @@ pub struct Parts {
     pub dial: Vec<String>,
     pub watch: Watch,
     pub keys: keys::KeyStore,
-    pub proxy: Option<Proxy>,
+    pub links: Links,
     pub own: own_heads::OwnHeads,
     /// The file in which nodes' whereabouts are remembered.
     pub places: PathBuf,
@@ -321,7 +323,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), NodeError> {
     let topics = Topics::of(&parts.current.get().roster.federation());
-    let mut swarm = swarm::build(&parts.identity.node, &topics, parts.proxy.as_ref())?;
+    let mut swarm = swarm::build(&parts.identity.node, &topics, parts.links)?;
     let mut waiting = Vec::new();
     for text in &parts.listen {
         let listener = swarm.listen_on(multiaddress(text)?);
@@ -363,6 +365,7 @@ pub async fn run(
         replica: Replica::default(),
         connected: BTreeMap::new(),
         admitted: HashMap::new(),
+        node_ids: HashMap::new(),
         whereabouts: HashMap::new(),
         dial,
         announce: parts.announce,
@@ -463,6 +466,7 @@ impl Shell {
                 self.replica.gone(key);
             }
         }
+        self.node_ids = admitted.values().filter_map(|key| Some((PublicKey::from_bytes(key).ok()?.id(), *key))).collect();
         self.admitted = admitted;
     }
 
@@ -1122,14 +1126,14 @@ impl Shell {
         let now = self.clock.now();
         let intake = self.current.get();
         let federation = intake.roster.federation();
-        let Some(id) = whereabouts_key(bytes, &federation) else { return };
-        let key = intake
-            .roster
-            .admitted_nodes(now)
-            .map(|(key, _)| key)
-            .find(|key| PublicKey::from_bytes(key).is_ok_and(|public| public.id() == id));
-        let opened = key.and_then(|key| Some((key, open_whereabouts(bytes, &PublicKey::from_bytes(&key).ok()?, &federation).ok()?)));
-        let Some((key, place)) = opened else { return };
+        // Most are old news, and a look at the serial is cheaper than a signature.
+        let Some((id, serial)) = whereabouts_claim(bytes, &federation) else { return };
+        let Some(key) = self.node_ids.get(&id).copied() else { return };
+        if self.whereabouts.get(&key).is_some_and(|(ours, _)| ours.serial >= serial) {
+            return;
+        }
+        let opened = PublicKey::from_bytes(&key).ok().and_then(|public| open_whereabouts(bytes, &public, &federation).ok());
+        let Some(place) = opened else { return };
         let newer = self.whereabouts.get(&key).is_none_or(|(ours, _)| ours.serial < place.serial);
         if newer && key != self.me() && place.until > now {
             self.whereabouts.insert(key, (place, bytes.to_vec()));

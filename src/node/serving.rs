@@ -9,16 +9,13 @@ use crate::{
     clock::Clock,
     envelope::{Class, Head, Slot, part_of},
     intake::{Defaults, Known as _, Matter, SPANS_MAX, Spans, value_of},
-    ledger::{FeedState, Ledger, StoredBatch, stored_head},
+    ledger::{FeedState, Ledger, LedgerError, StoredBatch, stored_head},
     policy::{Party, Way, may_send},
-    record::{FeedId, MemberId, Record},
+    record::{FeedId, MemberId, Record, Timestamp, Tlp},
     replica::{Body, Cursor, End, Filter, Message, RANGE_BATCHES_MAX, RangeHead, Wanted, lent_confidence, number},
 };
 use serde_bytes::ByteBuf;
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 /// Most removals of a feed that are shown to one who may have nothing else of it.
 const REMOVALS_SHOWN_MAX: usize = 65_536;
@@ -127,6 +124,33 @@ impl Serving {
         let kept = |index: u16| keep.get(usize::from(index)).copied().unwrap_or(false);
         let body = part_of(&batch.entry.body, head.count, kept).ok()?;
         Some((body.into(), u16::try_from(absent + denied).unwrap_or(u16::MAX)))
+    }
+
+    /// Everything that a member may have, as for its bundle: `each` takes a head and its body, feed by feed in order, until it
+    /// says that it is enough. Batches older than `since` are left out, removals never.
+    pub fn everything(
+        &self,
+        reader: &MemberId,
+        since: Timestamp,
+        tlp_max: Tlp,
+        mut each: impl FnMut(&StoredBatch, Message, Message) -> bool,
+    ) -> Result<(), LedgerError> {
+        for (feed, state) in self.ledger.feeds() {
+            for seq in state.spans.iter() {
+                let Some(batch) = self.ledger.batch_at(&feed, seq)? else { continue };
+                let removal = batch.head.class == Class::Removal;
+                if batch.head.tlp > tlp_max || (batch.head.time < since && !removal) {
+                    continue;
+                }
+                let Some((body, withheld)) = self.part(&batch, reader, &Filter::default()) else { continue };
+                let head = Message::RangeHead(RangeHead { kind: number::RANGE_HEAD, request: 0, head: batch.entry.head.clone() });
+                let withheld = Some(u64::from(withheld)).filter(|count| *count > 0);
+                if !each(&batch, head, Message::Body(Body { kind: number::BODY, request: 0, body, withheld })) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     fn defaults(&self, batch: &StoredBatch, index: u16, record: &Record, reports: &mut HashMap<u16, Arc<Defaults>>) -> Arc<Defaults> {

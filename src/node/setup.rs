@@ -228,6 +228,7 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
     let enforcer = Enforcer::open(data, config.outlets(), ledger.clone(), current.clone(), clock.clone())?;
     let mut door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), clock);
     door.attend(enforcer.clone());
+    door.follow(ledger.followed()?.map(super::wanted_of).unwrap_or_default());
     if changed {
         door.judge_held_again();
     }

@@ -67,13 +67,7 @@ impl Outlet {
 /// Starts reading and writing an open stream.
 ///
 /// `guard` looks at everything that leaves for this member; without one nothing but a greeting does.
-pub fn start(
-    peer: PeerKey,
-    guard: Option<(Egress, MemberId)>,
-    number: u64,
-    stream: Stream,
-    incoming: mpsc::Sender<Incoming>,
-) -> Outlet {
+pub fn start(peer: PeerKey, guard: Option<(Egress, MemberId)>, number: u64, stream: Stream, incoming: mpsc::Sender<Incoming>) -> Outlet {
     let (frames, queue) = mpsc::channel(OUT_FRAMES_MAX);
     let (read, write) = stream.split();
     let closed = incoming.clone();

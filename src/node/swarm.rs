@@ -12,6 +12,7 @@ use crate::{
 };
 use libp2p::{
     PeerId, Swarm, SwarmBuilder, Transport as _, allow_block_list, connection_limits,
+    core::{muxing::StreamMuxerBox, transport::Boxed},
     gossipsub::{
         self, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId, PeerScoreParams,
         PeerScoreThresholds, TopicHash, ValidationMode, WhitelistSubscriptionFilter,
@@ -33,7 +34,7 @@ const MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
 /// A connection without open streams is kept this long; gossipsub keeps only its mesh alive.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Streams one connection may have: gossip both ways, ping, one standing stream, and room to renew them.
-const STREAMS_MAX: usize = 16;
+pub const STREAMS_MAX: usize = 16;
 
 /// Everything a connection can do, the gate first: behaviours before it would remember peers that it refuses (T6).
 #[derive(NetworkBehaviour)]
@@ -130,25 +131,40 @@ fn gossip(
     Ok(gossip)
 }
 
-/// The swarm of a node, whose outgoing connections go through `proxy` if there is one.
-pub fn build(node: &SecretKey, topics: &Topics, proxy: Option<&Proxy>) -> Result<Swarm<Behaviour>, SwarmError> {
+/// How a node reaches others.
+pub enum Links {
+    Tcp,
+    /// Outgoing connections go through a proxy.
+    Through(Proxy),
+    /// A rehearsal's own.
+    Given(Boxed<(PeerId, StreamMuxerBox)>),
+}
+
+/// A node's key as libp2p wants it.
+pub fn keypair(node: &SecretKey) -> Result<identity::Keypair, SwarmError> {
     let mut seed = *node.seed();
-    let keypair = identity::Keypair::ed25519_from_bytes(&mut seed).map_err(broken)?;
+    identity::Keypair::ed25519_from_bytes(&mut seed).map_err(broken)
+}
+
+/// The swarm of a node.
+pub fn build(node: &SecretKey, topics: &Topics, links: Links) -> Result<Swarm<Behaviour>, SwarmError> {
     let yamux = || {
         let mut config = yamux::Config::default();
         config.set_max_num_streams(STREAMS_MAX);
         config
     };
-    let behaviour = behaviour(topics)?;
+    // A rehearsal has many nodes in one process; each would refuse links because of the others' memory.
+    let memory = if matches!(links, Links::Given(_)) { usize::MAX } else { MEMORY_BYTES_MAX };
+    let behaviour = behaviour(topics, memory)?;
     let tcp = tcp::Config::default().nodelay(true);
-    let builder = SwarmBuilder::with_existing_identity(keypair).with_tokio();
+    let builder = SwarmBuilder::with_existing_identity(keypair(node)?).with_tokio();
     let idle = |config: libp2p::swarm::Config| config.with_idle_connection_timeout(IDLE_TIMEOUT);
-    match proxy {
-        None => {
+    match links {
+        Links::Tcp => {
             let builder = builder.with_tcp(tcp, noise::Config::new, yamux).map_err(broken)?;
             Ok(builder.with_behaviour(|_| behaviour).map_err(broken)?.with_swarm_config(idle).build())
         }
-        Some(proxy) => {
+        Links::Through(proxy) => {
             let transport = |keypair: &identity::Keypair| -> Result<_, noise::Error> {
                 let tcp = ProxyTransport::new(tcp, proxy.clone());
                 let noise = noise::Config::new(keypair)?;
@@ -157,10 +173,21 @@ pub fn build(node: &SecretKey, topics: &Topics, proxy: Option<&Proxy>) -> Result
             let builder = builder.with_other_transport(|keypair| transport(keypair).map_err(Box::from)).map_err(broken)?;
             Ok(builder.with_behaviour(|_| behaviour).map_err(broken)?.with_swarm_config(idle).build())
         }
+        Links::Given(transport) => {
+            let builder = builder.with_other_transport(|_| transport).map_err(broken)?;
+            Ok(builder.with_behaviour(|_| behaviour).map_err(broken)?.with_swarm_config(idle).build())
+        }
     }
 }
 
-fn behaviour(topics: &Topics) -> Result<Behaviour, SwarmError> {
+impl Links {
+    /// Through the proxy, if there is one.
+    pub fn of(proxy: Option<&Proxy>) -> Self {
+        proxy.cloned().map_or(Self::Tcp, Self::Through)
+    }
+}
+
+fn behaviour(topics: &Topics, memory: usize) -> Result<Behaviour, SwarmError> {
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(32))
         .with_max_established_per_peer(Some(2))
@@ -168,7 +195,7 @@ fn behaviour(topics: &Topics) -> Result<Behaviour, SwarmError> {
     Ok(Behaviour {
         gate: allow_block_list::Behaviour::default(),
         limits: connection_limits::Behaviour::new(limits),
-        memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY_BYTES_MAX),
+        memory: memory_connection_limits::Behaviour::with_max_bytes(memory),
         ping: ping::Behaviour::new(ping::Config::new()),
         gossip: gossip(topics)?,
         stream: libp2p_stream::Behaviour::new(),

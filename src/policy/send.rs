@@ -80,7 +80,8 @@ pub fn may_send(roster: &Roster, head: &Head, reader: &MemberId, now: Timestamp,
     if roster.standing(&head.member, now) != Standing::Good {
         return Err(Withheld::AuthorEnded);
     }
-    let covered = |name: &str| roster.agreements(reader, now).any(|one| one.tlp_max >= head.tlp && one.audiences.iter().any(|it| it == name));
+    let covered =
+        |name: &str| roster.agreements(reader, now).any(|one| one.tlp_max >= head.tlp && one.audiences.iter().any(|it| it == name));
     match member.kind {
         MemberKind::Country | MemberKind::Coordinator => Ok(()),
         MemberKind::Vendor | MemberKind::Observer => {

@@ -176,7 +176,9 @@ impl Replica {
         }
         let piece = |lacking: Spans| match self.order {
             Order::OldestFirst => lacking.intervals().first().map(|(first, last)| (*first, (*last).min(first + RANGE_BATCHES_MAX - 1))),
-            Order::NewestFirst => lacking.intervals().last().map(|(first, last)| (last.saturating_sub(RANGE_BATCHES_MAX - 1).max(*first), *last)),
+            Order::NewestFirst => {
+                lacking.intervals().last().map(|(first, last)| (last.saturating_sub(RANGE_BATCHES_MAX - 1).max(*first), *last))
+            }
         };
         let load = |key: &PeerKey| self.ranges.values().filter(|range| range.peer == *key).count();
         let offers = self.peers.iter().filter_map(|(key, peer)| {

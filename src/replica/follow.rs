@@ -34,9 +34,7 @@ impl Filter {
     pub fn wants(&self, record: &Record, defaults: impl FnOnce() -> Option<u8>) -> bool {
         let Record::Indicator(indicator) = record else { return true };
         let typed = self.types.is_empty() || self.types.contains(&indicator.value.kind());
-        typed
-            && (self.confidence_min == 0
-                || indicator.confidence.or_else(defaults).unwrap_or(CONFIDENCE_UNSAID) >= self.confidence_min)
+        typed && (self.confidence_min == 0 || indicator.confidence.or_else(defaults).unwrap_or(CONFIDENCE_UNSAID) >= self.confidence_min)
     }
 }
 

@@ -13,10 +13,12 @@
 //! seconds. Submitted is in order of seq, but removals overtake, and what nobody connected can give is stepped over and
 //! filled later. Not here: proofs (`intake`), entitlement (`policy::may_send`, asked by the shell for every byte it serves).
 
+mod bundle;
 mod fetch;
 mod follow;
 mod message;
 
+pub use bundle::*;
 pub use follow::*;
 pub use message::*;
 
@@ -298,7 +300,9 @@ impl Replica {
         }
         if let Some((feed, seq)) = self.pulls.get(&answer.request).cloned() {
             let pending = self.feeds.get_mut(&feed).and_then(|fetching| fetching.pending.get_mut(&seq));
-            let Some(pending) = pending.filter(|pending| pending.body.is_none() && pending.asked.contains(&from)) else { return Vec::new() };
+            let Some(pending) = pending.filter(|pending| pending.body.is_none() && pending.asked.contains(&from)) else {
+                return Vec::new();
+            };
             pending.take(from, body, withheld);
             return self.took(&feed, seq, &held(&feed), now);
         }

@@ -3,7 +3,7 @@
 use super::Dice;
 use crate::{
     charter::{
-        Channel, Charter, CharterError, Card, CardError, Circle, CircleMember, DOCUMENT_FORMAT, FormatFloor, History, Member, MemberKind,
+        Card, CardError, Channel, Charter, CharterError, Circle, CircleMember, DOCUMENT_FORMAT, FormatFloor, History, Member, MemberKind,
         NodeKey, PublishingKey, Quota, Roster, SignedCard, SignedCharter, Steward,
     },
     envelope::{Audience, Readers, SecretKey},

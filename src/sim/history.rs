@@ -14,7 +14,8 @@ use crate::{
     policy::{Lists, Policy, Starter, Way, may_gossip, may_send},
     record::{FeedId, Indicator, MemberId, Observable, Record, RecordRef, Timestamp, Tlp},
     replica::{
-        Announce, Body, Cursor, Cursors, Digest, Effect, End, Message, Order, PeerKey, RANGE_BATCHES_MAX, RangeHead, Replica, digest_of, number,
+        Announce, Body, Cursor, Cursors, Digest, Effect, End, Message, Order, PeerKey, RANGE_BATCHES_MAX, RangeHead, Replica, digest_of,
+        number,
     },
 };
 use std::{
@@ -123,14 +124,37 @@ struct Node {
 }
 
 enum Happening {
-    Frame { from: usize, to: usize, opening: u64, message: Box<Message> },
-    Gossip { from: usize, to: usize, head: Vec<u8> },
-    Publish { author: usize, removal: bool },
-    Link { one: usize, other: usize, up: bool },
-    Join { node: usize },
-    Tick { node: usize },
+    Frame {
+        from: usize,
+        to: usize,
+        opening: u64,
+        message: Box<Message>,
+    },
+    Gossip {
+        from: usize,
+        to: usize,
+        head: Vec<u8>,
+    },
+    Publish {
+        author: usize,
+        removal: bool,
+    },
+    Link {
+        one: usize,
+        other: usize,
+        up: bool,
+    },
+    Join {
+        node: usize,
+    },
+    Tick {
+        node: usize,
+    },
     /// The door has taken a batch.
-    Door { node: usize, effect: Box<Effect> },
+    Door {
+        node: usize,
+        effect: Box<Effect>,
+    },
 }
 
 /// How long a history goes on after its last publication and mending.
@@ -181,7 +205,8 @@ impl World {
         let start = Timestamp::from_ms(1_790_000_000_000).unwrap_or_default();
         let quota = Quota { records_per_second: 1_000_000, burst_records: 1_000_000, records_per_day: 1 << 40, bytes_per_day: 1 << 40 };
         let federation = federation::found(plan.nodes, quota, start, &mut dice).map_err(|error| said(&error))?;
-        let policy = Policy::of(vec![crate::policy::Piece::new("starter", Starter::Vendor.policy().to_owned())]).map_err(|error| said(&error))?;
+        let policy =
+            Policy::of(vec![crate::policy::Piece::new("starter", Starter::Vendor.policy().to_owned())]).map_err(|error| said(&error))?;
         let intake = Intake {
             roster: Arc::new(federation.roster.clone()),
             policy: Arc::new(policy),
@@ -348,7 +373,8 @@ impl World {
         let now = self.time();
         let closed = self.dice.percent(40) && author * 2 < self.nodes.len();
         let (seed, count) = (self.dice.seed(), 1 + self.dice.below(6));
-        let Some((node, actor)) = self.nodes.get_mut(author).zip(self.federation.actors.get(author)).filter(|(node, _)| node.present) else {
+        let Some((node, actor)) = self.nodes.get_mut(author).zip(self.federation.actors.get(author)).filter(|(node, _)| node.present)
+        else {
             return Ok(());
         };
         let name = if closed { federation::CLOSED } else { federation::OPEN };

@@ -2,12 +2,15 @@
 //!
 //! | | what runs | time | for |
 //! |---|---|---|---|
+//! | [`crowd`] | real nodes with real swarms and ledgers, over memory links that take their time | the machine's own | figures |
 //! | [`history`] | the quiet core alone: replication, intake, audiences | a seed drives it, and it replays bit for bit | correctness, hundreds at a time |
 //!
 //! Everything here makes its members up; nothing of it is used by a node.
 
+pub mod crowd;
 pub mod federation;
 pub mod history;
+pub mod link;
 
 /// Numbers that a seed makes: SplitMix64 (Steele, Lea, Flood 2014), because a history must replay the same for ever,
 /// whatever version of a library is there.

@@ -184,7 +184,9 @@ fn a_withdrawal_works_from_the_next_commit_on_and_names_its_reason() {
 #[test]
 fn a_batch_is_sent_only_to_those_it_is_addressed_to() {
     let roster = roster();
-    let may = |change: fn(&mut Head), reader: &str, now| may_send(&roster, &batch(change).0, &reader.parse().unwrap(), now, Way::Published).is_ok();
+    let may = |change: fn(&mut Head), reader: &str, now| {
+        may_send(&roster, &batch(change).0, &reader.parse().unwrap(), now, Way::Published).is_ok()
+    };
     let to_own: fn(&mut Head) = |head| head.audience = huecry::envelope::Audience::named(vec!["vendor-one".parse().unwrap()]);
     assert!(may(|_| (), "xa-police", at(20_000)) && may(|_| (), "hub", at(20_000)));
     assert!(!may(|_| (), "nobody", at(20_000)));

@@ -9,6 +9,7 @@
     reason = "a test that cannot go on says so by stopping"
 )]
 
+mod audience;
 mod charter;
 mod command_line;
 mod enforcing;
@@ -26,4 +27,5 @@ mod snapshots;
 mod source;
 mod standards;
 mod support;
+mod travel;
 mod wire;

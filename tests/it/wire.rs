@@ -535,8 +535,7 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
     let feed: FeedId = "vendor-one/c2".parse().unwrap();
     let pull = Message::Pull(replica::Pull { kind: number::PULL, request: 1, feed: (&feed).into(), seq: 1 });
     add("message/pull", pull.encode(), judge_message);
-    let cursor =
-        replica::Cursor { feed: (&feed).into(), intervals: vec![(1, 9)], head: Hash([3; 32]), incomplete: Some(2) };
+    let cursor = replica::Cursor { feed: (&feed).into(), intervals: vec![(1, 9)], head: Hash([3; 32]), incomplete: Some(2) };
     add(
         "message/cursors",
         Message::Cursors(replica::Cursors { kind: number::CURSORS, cursors: vec![cursor], more: false }).encode(),
@@ -544,9 +543,14 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
     );
     let body = replica::Body { kind: number::BODY, request: 1, body: batch(|_| ()).1.into(), withheld: Some(3) };
     add("message/body", Message::Body(body).encode(), judge_message);
-    let range = replica::Range { kind: number::RANGE, request: 2, feed: (&feed).into(), first: 3, last: 9, bytes_max: 4096, removals: Some(true) };
+    let range =
+        replica::Range { kind: number::RANGE, request: 2, feed: (&feed).into(), first: 3, last: 9, bytes_max: 4096, removals: Some(true) };
     add("message/range", Message::Range(range).encode(), judge_message);
-    add("message/digest", Message::Digest(replica::Digest { kind: number::DIGEST, hash: Hash([5; 32]), revision: Some(7) }).encode(), judge_message);
+    add(
+        "message/digest",
+        Message::Digest(replica::Digest { kind: number::DIGEST, hash: Hash([5; 32]), revision: Some(7) }).encode(),
+        judge_message,
+    );
     let followed = replica::Followed {
         member: "vendor-one".parse().unwrap(),
         channel: "c2".parse().unwrap(),

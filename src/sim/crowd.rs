@@ -1,0 +1,446 @@
+//! A crowd: real nodes, real swarms, real ledgers, in one process, over links that take their time.
+//!
+//! Time is the machine's own, so the machine has to keep up: how far it lagged behind is part of the answer, and figures with
+//! a large lag say more about the machine than about the protocol.
+
+use super::{
+    Dice,
+    federation::{self, Federation},
+    link::{LinkPlan, transport},
+};
+use crate::{
+    charter::Quota,
+    clock::Clock,
+    envelope::{Class, SecretKey},
+    intake::{Intake, Limits},
+    ledger::Ledger,
+    node::{
+        self, Current, Identity, Links, Parts, Watch,
+        door::{self, Door, Event, Publication, ReportOf, Request, TakeBack},
+        enforcer::Enforcer,
+        keys::KeyStore,
+        own_heads::OwnHeads,
+        reach::Reach,
+        swarm,
+    },
+    policy::{Lists, Piece, Policy, Starter},
+    record::{FeedId, Indicator, Observable, Reason, Record, RecordRef, Tlp},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+
+/// What is rehearsed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub nodes: usize,
+    pub latency: Duration,
+    pub loss_per_mille: u64,
+    pub records: u64,
+    pub batch_records: u64,
+    pub batches_per_s: f64,
+    /// Nodes that begin when everything has been published.
+    pub late: usize,
+    pub seed: u64,
+    /// Where the nodes' ledgers are.
+    pub directory: PathBuf,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Outcome {
+    /// Of all (batch, node) pairs, how many arrived: 0 to 1.
+    pub delivered: f64,
+    pub announce_p50_ms: u64,
+    pub announce_p99_ms: u64,
+    pub announce_last_ms: u64,
+    pub withdrawal_p99_ms: u64,
+    pub received_ratio: f64,
+    pub catchup_ratio: f64,
+    pub catchup_ms: u64,
+    pub idle_exchange_bytes: u64,
+    pub rss_peak_bytes: u64,
+    /// How late the machine was, at worst and mostly, while records were under way.
+    pub lag_ms: u64,
+    pub lag_p50_ms: u64,
+    pub batches: u64,
+    pub links: u64,
+    pub seed: u64,
+}
+
+/// One thing that happened, for whoever wants to recompute the figures.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Trace {
+    pub at_us: u64,
+    pub node: usize,
+    pub feed: String,
+    pub seq: u64,
+}
+
+/// What is written down while it happens.
+#[derive(Default)]
+struct Log {
+    begun: Option<Instant>,
+    /// When each batch was durable at its author, and at each node.
+    published: HashMap<(FeedId, u64), Instant>,
+    kept: Vec<(usize, FeedId, u64, Instant)>,
+}
+
+/// A running node of the crowd.
+struct Running {
+    door: mpsc::SyncSender<Request>,
+    ledger: Ledger,
+    watch: Watch,
+    received: Arc<AtomicU64>,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// How long everything may take to arrive after the last publication.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long links may take to be made.
+const MEETING: Duration = Duration::from_secs(180);
+/// How long idle traffic is counted: two comparisons of cursors with every peer.
+const IDLE: Duration = Duration::from_secs(20);
+/// Members that publish.
+const AUTHORS: usize = 10;
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// Rehearses. `progress` hears what is being done.
+pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, Vec<Trace>), Failed> {
+    let mut dice = Dice::new(plan.seed);
+    let quota = Quota { records_per_second: 1 << 30, burst_records: 1 << 30, records_per_day: 1 << 40, bytes_per_day: 1 << 50 };
+    let federation = Arc::new(federation::found(plan.nodes, quota, Clock::System.now(), &mut dice)?);
+    let policy = Policy::of(vec![Piece::new("starter", Starter::Vendor.policy().to_owned())])?;
+    let intake = Intake {
+        roster: Arc::new(federation.roster.clone()),
+        policy: Arc::new(policy),
+        lists: Arc::new(Lists::default()),
+        limits: Limits::default(),
+    };
+    let log = Arc::new(Mutex::new(Log::default()));
+    let mut crowd = Vec::new();
+    let early = plan.nodes - plan.late;
+    progress(&format!("starting {early} nodes"));
+    for number in 0..early {
+        crowd.push(start(plan, number, &federation, &intake, &log)?);
+    }
+    meet(&crowd, plan.nodes.min(8) - 1, &progress).await?;
+    // What greets newcomers is not what publishing costs.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut outcome = Outcome { seed: plan.seed, ..Outcome::default() };
+    let received = |crowd: &[Running]| crowd.iter().map(|node| node.received.load(Ordering::Relaxed)).sum::<u64>();
+    progress("counting idle traffic");
+    let before = received(&crowd);
+    tokio::time::sleep(IDLE).await;
+    let rounds = IDLE.as_secs_f64() / 10.0;
+    outcome.links = crowd.iter().map(|node| node.watch.get().peers.len() as u64).sum();
+    outcome.idle_exchange_bytes = ((received(&crowd) - before) as f64 / rounds / outcome.links.max(1) as f64) as u64;
+
+    progress("publishing");
+    log.lock().unwrap_or_else(PoisonError::into_inner).begun = Some(Instant::now());
+    let (lag, lagging) = watch_lag();
+    let before = received(&crowd);
+    let references = publish(plan, &crowd).await?;
+    settle(&crowd, &log, early).await;
+    let content = content_bytes(&crowd)?;
+    outcome.received_ratio = (received(&crowd) - before) as f64 / (content as f64 * early as f64).max(1.0);
+    lagging.abort();
+    let mut lags = std::mem::take(&mut *lag.lock().unwrap_or_else(PoisonError::into_inner));
+    lags.sort_unstable();
+    (outcome.lag_ms, outcome.lag_p50_ms) = (percentile(&lags, 100), percentile(&lags, 50));
+    outcome.batches = announced(&log, early, &mut outcome);
+
+    progress("withdrawing");
+    outcome.withdrawal_p99_ms = withdraw(&crowd, &references, &log, early).await?;
+
+    if plan.late > 0 {
+        progress(&format!("{} nodes begin late", plan.late));
+        let begun = Instant::now();
+        for number in early..plan.nodes {
+            crowd.push(start(plan, number, &federation, &intake, &log)?);
+        }
+        let wanted: u64 = batches_of(crowd.first().map(|node| &node.ledger));
+        while crowd.iter().skip(early).any(|node| batches_of(Some(&node.ledger)) < wanted) && begun.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        outcome.catchup_ms = begun.elapsed().as_millis() as u64;
+        let late: u64 = crowd.iter().skip(early).map(|node| node.received.load(Ordering::Relaxed)).sum();
+        outcome.catchup_ratio = late as f64 / (content_bytes(&crowd)? as f64 * plan.late as f64).max(1.0);
+    }
+    outcome.rss_peak_bytes = rss_peak();
+    progress("stopping");
+    for node in crowd {
+        let _already_gone = node.stop.send(true);
+        let _ended = tokio::time::timeout(Duration::from_secs(10), node.task).await;
+    }
+    Ok((outcome, traces(&log)))
+}
+
+/// Starts one node, with charter and cards already in its ledger: how they travel is not what is rehearsed.
+fn start(plan: &Plan, number: usize, federation: &Arc<Federation>, intake: &Intake, log: &Arc<Mutex<Log>>) -> Result<Running, Failed> {
+    let actor = federation.actors.get(number).ok_or("no such member")?;
+    let data = plan.directory.join(format!("node-{number:03}"));
+    std::fs::create_dir_all(&data)?;
+    let (ledger, mut writer, _) = Ledger::open(&data.join("ledger"))?;
+    writer.keep_charter(1, federation.charter.bytes())?;
+    writer.commit()?;
+    let identity =
+        Arc::new(Identity { member: actor.id.clone(), node_name: "main".to_owned(), lane: 0, node: again(&actor.node)?, freshness: None });
+    let (current, keys, own) = (Current::new(intake.clone()), KeyStore::in_data(&data)?, OwnHeads::default());
+    let enforcer = Enforcer::open(&data, Vec::new(), ledger.clone(), current.clone(), Clock::System)?;
+    let publishing = Some(again(&actor.publishing)?);
+    let mut door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), Clock::System);
+    door.attend(enforcer.clone());
+    let (requests, queue) = mpsc::sync_channel(door::QUEUE_MAX);
+    let (events, door_events) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
+    std::thread::Builder::new().stack_size(512 * 1024).spawn(move || door::run(door, queue, events))?;
+    let received = Arc::new(AtomicU64::new(0));
+    let keypair = swarm::keypair(&actor.node)?;
+    let link = LinkPlan { latency: plan.latency, loss_per_mille: plan.loss_per_mille, seed: plan.seed ^ number as u64 };
+    let links = Links::Given(transport(&keypair, link, Arc::clone(&received), swarm::STREAMS_MAX)?);
+    let watch = Watch::default();
+    let parts = Parts {
+        identity,
+        current,
+        ledger: ledger.clone(),
+        door: requests.clone(),
+        clock: Clock::System,
+        listen: vec![address(plan, number)],
+        announce: Vec::new(),
+        dial: contacts(plan, number, federation),
+        watch: watch.clone(),
+        keys,
+        links,
+        own,
+        places: data.join("places.cbor"),
+        reach: Reach::default(),
+        enforcer,
+        observer: Some(observer(number, log)),
+    };
+    let (stop, mut stopped) = watch::channel(false);
+    let door = requests.clone();
+    let task = tokio::spawn(async move {
+        let stopping = async { drop(stopped.wait_for(|stop| *stop).await) };
+        if let Err(error) = node::run(parts, door_events, |_| (), stopping).await {
+            tracing::error!(%error, number, "a rehearsed node ended");
+        }
+        let (reply, done) = tokio::sync::oneshot::channel();
+        if tokio::task::spawn_blocking(move || door.send(Request::Stop(reply)).is_ok()).await.unwrap_or(false) {
+            let _closed = done.await;
+        }
+    });
+    Ok(Running { door: requests, ledger, watch, received, stop, task })
+}
+
+/// Keys are not copied by accident; here they are made up anyway.
+fn again(key: &SecretKey) -> Result<SecretKey, Failed> {
+    SecretKey::from_seed(&key.seed()).ok_or_else(|| "a key of zeros".into())
+}
+
+/// Addresses of two rehearsals in one process differ by their seed.
+fn address(plan: &Plan, number: usize) -> String {
+    format!("/memory/{}", (plan.seed << 16 | 1) + number as u64)
+}
+
+/// The first contacts of a node: a few others, spread around.
+fn contacts(plan: &Plan, number: usize, federation: &Federation) -> Vec<String> {
+    let others = [1, 7, 31].map(|step| (number + step) % (plan.nodes - plan.late).max(1));
+    let contact = |other: usize| {
+        let peer = swarm::peer_id(&federation.actors.get(other)?.node.public().to_bytes())?;
+        Some(format!("{}/p2p/{peer}", address(plan, other)))
+    };
+    others.into_iter().filter(|other| *other != number).filter_map(contact).collect()
+}
+
+fn observer(number: usize, log: &Arc<Mutex<Log>>) -> node::Observer {
+    let log = Arc::clone(log);
+    Arc::new(move |event: &Event| {
+        if let Event::Kept { feed, seq, from, .. } = event {
+            let now = Instant::now();
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            if from.is_none() {
+                log.published.insert((feed.clone(), *seq), now);
+            } else {
+                log.kept.push((number, feed.clone(), *seq, now));
+            }
+        }
+    })
+}
+
+/// Waits until everyone has some links.
+async fn meet(crowd: &[Running], links: usize, progress: &impl Fn(&str)) -> Result<(), Failed> {
+    let begun = Instant::now();
+    loop {
+        let met = crowd.iter().filter(|node| node.watch.get().peers.len() >= links).count();
+        if met == crowd.len() {
+            progress(&format!("everyone has met in {:.0} s", begun.elapsed().as_secs_f64()));
+            return Ok(());
+        }
+        if begun.elapsed() > MEETING {
+            return Err(format!("only {met} of {} nodes have {links} links after {} s", crowd.len(), MEETING.as_secs()).into());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Publishes at the plan's rate, the authors in turn. Answers the first record of each batch.
+async fn publish(plan: &Plan, crowd: &[Running]) -> Result<Vec<(usize, RecordRef)>, Failed> {
+    let (mut left, mut number, mut references) = (plan.records, 0u64, Vec::new());
+    let pause = Duration::from_secs_f64(1.0 / plan.batches_per_s.max(0.001));
+    let mut due = tokio::time::Instant::now();
+    while left > 0 {
+        let count = left.min(plan.batch_records);
+        left -= count;
+        let author = usize::try_from(number).unwrap_or(0) % AUTHORS.min(crowd.len());
+        let record = |at: u64| -> Result<Record, Failed> {
+            let value = number * plan.batch_records + at;
+            let [_, _, b, c] = u32::try_from(value).unwrap_or(0).to_be_bytes();
+            let text = format!("10.{}.{b}.{c}", 100 + (value >> 16));
+            Ok(Record::Indicator(Indicator::of(Observable::recognise(&text)?, None)))
+        };
+        let publication = Publication {
+            channel: federation::OPEN.parse()?,
+            tlp: Tlp::Green,
+            class: Class::Content,
+            report: ReportOf::None,
+            records: (0..count).map(record).collect::<Result<_, _>>()?,
+        };
+        let node = crowd.get(author).ok_or("no such node")?;
+        let (reply, done) = tokio::sync::oneshot::channel();
+        node.door.send(Request::Publish(publication, reply)).map_err(|_| "a door is closed")?;
+        let done = done.await??;
+        references.extend(done.first.map(|first| (author, first)));
+        number += 1;
+        due += pause;
+        tokio::time::sleep_until(due).await;
+    }
+    Ok(references)
+}
+
+/// Waits until everything has arrived, or patience ends.
+async fn settle(crowd: &[Running], log: &Mutex<Log>, nodes: usize) {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        let (kept, published) = {
+            let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            (log.kept.len(), log.published.len())
+        };
+        if kept >= published * (nodes - 1) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tracing::warn!(nodes = crowd.len(), "not everything arrived");
+}
+
+fn batches_of(ledger: Option<&Ledger>) -> u64 {
+    ledger.map_or(0, |ledger| ledger.feeds().iter().map(|(_, state)| state.spans.count()).sum())
+}
+
+/// Bytes of what was published: heads and bodies, once.
+fn content_bytes(crowd: &[Running]) -> Result<u64, Failed> {
+    let Some(node) = crowd.first() else { return Ok(0) };
+    let mut bytes = 0;
+    for number in 0..node.ledger.batches() {
+        if let Some(batch) = node.ledger.batch(number)? {
+            bytes += (batch.entry.head.len() + batch.entry.body.len()) as u64;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Fills in how long batches took, over all (batch, node) pairs. Answers how many batches there were.
+fn announced(log: &Mutex<Log>, nodes: usize, outcome: &mut Outcome) -> u64 {
+    let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut took: Vec<u64> =
+        log.kept.iter().filter_map(|(_, feed, seq, at)| Some(ms(*log.published.get(&(feed.clone(), *seq))?, *at))).collect();
+    took.sort_unstable();
+    outcome.announce_p50_ms = percentile(&took, 50);
+    outcome.announce_p99_ms = percentile(&took, 99);
+    outcome.announce_last_ms = percentile(&took, 100);
+    let pairs = log.published.len() * (nodes - 1);
+    outcome.delivered = took.len() as f64 / (pairs as f64).max(1.0);
+    log.published.len() as u64
+}
+
+/// Withdraws one record of each author's first batch, and measures until 99 of 100 (withdrawal, node) pairs have it.
+async fn withdraw(crowd: &[Running], references: &[(usize, RecordRef)], log: &Mutex<Log>, nodes: usize) -> Result<u64, Failed> {
+    let before: BTreeMap<(FeedId, u64), ()> =
+        log.lock().unwrap_or_else(PoisonError::into_inner).published.keys().map(|key| (key.clone(), ())).collect();
+    let kept_before = log.lock().unwrap_or_else(PoisonError::into_inner).kept.len();
+    for (author, reference) in references.iter().take(AUTHORS) {
+        let node = crowd.get(*author).ok_or("no such node")?;
+        let (reply, done) = tokio::sync::oneshot::channel();
+        let take_back = TakeBack { targets: vec![reference.clone()], reason: Reason::Wrong, note: None };
+        node.door.send(Request::Withdraw(take_back, reply)).map_err(|_| "a door is closed")?;
+        done.await??;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let withdrawals = references.len().min(AUTHORS);
+    let begun = Instant::now();
+    while log.lock().unwrap_or_else(PoisonError::into_inner).kept.len() < kept_before + withdrawals * (nodes - 1)
+        && begun.elapsed() < PATIENCE
+    {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    let new = log.kept.iter().skip(kept_before).filter(|(_, feed, seq, _)| !before.contains_key(&(feed.clone(), *seq)));
+    let mut took: Vec<u64> = new.filter_map(|(_, feed, seq, at)| Some(ms(*log.published.get(&(feed.clone(), *seq))?, *at))).collect();
+    // What did not arrive took for ever.
+    took.resize(withdrawals * (nodes - 1), PATIENCE.as_millis() as u64);
+    took.sort_unstable();
+    Ok(percentile(&took, 99))
+}
+
+fn ms(from: Instant, to: Instant) -> u64 {
+    to.saturating_duration_since(from).as_millis() as u64
+}
+
+fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((sorted.len() * percent / 100).min(last)).copied().unwrap_or(0)
+}
+
+/// Notes how late a timer of 20 ms comes.
+fn watch_lag() -> (Arc<Mutex<Vec<u64>>>, tokio::task::JoinHandle<()>) {
+    let lag = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&lag);
+    let task = tokio::spawn(async move {
+        loop {
+            let due = Instant::now() + Duration::from_millis(20);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            into.lock().unwrap_or_else(PoisonError::into_inner).push(ms(due, Instant::now()));
+        }
+    });
+    (lag, task)
+}
+
+fn traces(log: &Mutex<Log>) -> Vec<Trace> {
+    let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(begun) = log.begun else { return Vec::new() };
+    let at_us = |at: &Instant| at.saturating_duration_since(begun).as_micros() as u64;
+    let published =
+        log.published.iter().map(|((feed, seq), at)| Trace { at_us: at_us(at), node: usize::MAX, feed: feed.to_string(), seq: *seq });
+    let kept = log.kept.iter().map(|(node, feed, seq, at)| Trace { at_us: at_us(at), node: *node, feed: feed.to_string(), seq: *seq });
+    let mut all: Vec<Trace> = published.chain(kept).collect();
+    all.sort_by_key(|one| one.at_us);
+    all
+}
+
+/// The most memory that this process has had, in bytes.
+pub fn rss_peak() -> u64 {
+    let status = std::fs::read_to_string(Path::new("/proc/self/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
