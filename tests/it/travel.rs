@@ -137,7 +137,7 @@ fn a_batch_in_part_is_still_known_after_a_restart_and_filled_after_it() {
 #[test]
 fn only_what_is_followed_comes_and_the_rest_when_it_is_followed() {
     let three = Three::new();
-    let (police, _vendor) = (three.of("police"), three.start("vendor"));
+    let (police, _agency, _vendor) = (three.of("police"), three.start("agency"), three.start("vendor"));
     run(&police, &["follow", "some-vendor/indicators", "--type", "domain", "--min-confidence", "60"]);
     let _police = three.start("police");
     three.publish("vendor", &["sure.example", "192.0.2.1"], &[]);
@@ -190,8 +190,8 @@ fn a_bundle_carries_what_a_member_may_have_and_no_more() {
     let three = Three::new();
     let (agency, police, vendor) = (three.of("agency"), three.of("police"), three.of("vendor"));
     three.publish("vendor", &["one.example", "192.0.2.1"], &[]);
-    three.publish("vendor", &["two.example"], &[]);
-    run(&vendor, &["withdraw", "one.example", "--reason", "wrong"]);
+    three.publish("vendor", &["two.example"], &["--alone"]);
+    run(&vendor, &["withdraw", "one.example", "--reason", "wrong", "--alone"]);
     let file = three.place.path().join("out.bundle");
     let said = stdout(&run(&vendor, &["bundle", "export", file.to_str().unwrap(), "--to", "xa-police"]));
     assert!(said.contains("out.bundle"), "{said}");
