@@ -36,6 +36,9 @@ pub const CLOCK_LATER_MS: u64 = 24 * HOUR_MS;
 /// Largest jump of seq beyond what we hold that is worth filling: more is a feed that wants to be believed on its word.
 pub const GAP_BATCHES_MAX: u64 = 1 << 32;
 
+/// The code of a head that names another one before it than the one that is here: one of two branches.
+pub const WRONG_PREV: &str = "wrong-prev";
+
 /// What the receiver sets for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -273,11 +276,11 @@ impl Intake {
             Some((last, id)) if seq == last + 1 && head.head().prev == Some(id) => Ok(Placed::Next(head)),
             Some((last, _)) if seq == last + 1 && unproved => Ok(Placed::OtherBranch(head)),
             Some((last, _)) if seq == last + 1 => {
-                Err(Refusal::new(Blame::Reject, "wrong-prev", format!("{feed}#{seq} does not continue {feed}#{last}")))
+                Err(Refusal::new(Blame::Reject, WRONG_PREV, format!("{feed}#{seq} does not continue {feed}#{last}")))
             }
             Some((last, _)) if seq <= last && !self.unreached(&feed, known) => match continues(&head, known) {
                 true => Ok(Placed::Gap(head)),
-                false => Err(Refusal::new(Blame::Reject, "wrong-prev", format!("{feed}#{seq} does not fit between what is here"))),
+                false => Err(Refusal::new(Blame::Reject, WRONG_PREV, format!("{feed}#{seq} does not fit between what is here"))),
             },
             Some((last, _)) if seq <= last => Err(Refusal::new(Blame::Ignore, "below-floor", format!("{feed}#{seq} was forgotten here"))),
             None if seq == 1 => Ok(Placed::Next(head)),

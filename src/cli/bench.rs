@@ -1,5 +1,6 @@
 //! `huecry bench`: the figures, each with its workload, on data it makes from reserved names.
 
+mod catchup;
 mod charter;
 mod policy;
 
@@ -56,6 +57,13 @@ enum Bench {
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
     },
+    /// A node that has nothing meets one that has everything: two processes on loopback, everything verified and durable.
+    Catchup {
+        #[arg(long, default_value_t = 1_000_000)]
+        records: u64,
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+    },
     /// Verify and apply a charter of 250 members, 60 circles, 5 of 9 stewards.
     Charter,
     /// Decide over real values with every published list loaded: decisions a second, with and without the memo.
@@ -91,6 +99,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     match arguments.bench {
         Bench::Publish { lines, keep } => publish(context, lines, keep),
         Bench::Ingest { records, keep } => ingest(context, records, keep),
+        Bench::Catchup { records, keep } => catchup::run(context, records, keep),
         Bench::Charter => charter::run(context),
         Bench::Policy(arguments) => policy::run(context, &arguments),
     }

@@ -28,6 +28,9 @@ pub struct Arguments {
     /// Nodes that begin when everything has been published.
     #[arg(long, default_value_t = 0)]
     late: usize,
+    /// Of all members, how many do harm: drop, delay, withhold, lie. Such as 20%.
+    #[arg(long, default_value = "0%", value_parser = per_mille)]
+    hostile: u64,
     /// Makes keys, links and losses.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -45,8 +48,9 @@ fn per_mille(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { nodes, latency_ms, loss, records, batch, batches_per_s, late, seed, trace, keep } = arguments;
-    if nodes < late + 3 {
+    let Arguments { nodes, latency_ms, loss, records, batch, batches_per_s, late, hostile, seed, trace, keep } = arguments;
+    let hostile = nodes * usize::try_from(hostile).unwrap_or(0) / 1_000;
+    if nodes < late + hostile + 3 {
         return Err(Failure::usage("a rehearsal needs three nodes at least that are there from the beginning"));
     }
     // In memory, if there is such a place: hundreds of ledgers on one disk would measure the disk.
@@ -54,7 +58,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     let temporary = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.map_err(Failure::environment)?;
     let directory = keep.unwrap_or_else(|| temporary.path().to_owned());
     let latency = Duration::from_millis(latency_ms);
-    let plan = Plan { nodes, latency, loss_per_mille: loss, records, batch_records: batch, batches_per_s, late, seed, directory };
+    let plan = Plan { nodes, latency, loss_per_mille: loss, records, batch_records: batch, batches_per_s, late, hostile, seed, directory };
     let screen = &context.screen;
     let (outcome, events) =
         super::runtime()?.block_on(rehearse(&plan, |what| screen.note(what))).map_err(|error| Failure::environment(error.to_string()))?;
@@ -67,7 +71,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         }
         file.flush().map_err(at)?;
     }
-    screen.line(&format!("delivered         {:.4} of {} batches at {} nodes", outcome.delivered, outcome.batches, nodes - late));
+    screen.line(&format!("delivered         {:.4} of {} batches at {} nodes", outcome.delivered, outcome.batches, nodes - late - hostile));
     let [p50, p99, last] = [outcome.announce_p50_ms, outcome.announce_p99_ms, outcome.announce_last_ms].map(grouped);
     screen.line(&format!("body held         p50 {p50} ms, p99 {p99} ms, last {last} ms"));
     screen.line(&format!("withdrawal        99 % in {} ms", grouped(outcome.withdrawal_p99_ms)));

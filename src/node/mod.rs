@@ -29,17 +29,18 @@ pub mod swarm;
 
 use crate::{
     charter::{
-        ADDRESSES_MAX, Roster, SignedStamp, Stage, WHEREABOUTS_DAYS_MAX, Whereabouts, open_whereabouts, sign_whereabouts, whereabouts_claim,
+        ADDRESSES_MAX, Channel, Roster, SignedCard, SignedStamp, Stage, WHEREABOUTS_DAYS_MAX, Whereabouts, open_whereabouts,
+        sign_whereabouts, whereabouts_claim,
     },
     clock::Clock,
-    envelope::{Class, Head, KeyId, PublicKey, SecretKey, SignedHead},
-    intake::{Blame, Intake, Known as _, Placed, Spans},
+    envelope::{Audience, Class, Head, KeyId, PublicKey, Readers, SecretKey, SignedHead},
+    intake::{Blame, Intake, Known as _, Placed, Spans, WRONG_PREV},
     ledger::{FollowEntry, FollowLine, Ledger},
     policy::{Lists, Policy, Way, may_gossip, may_send},
     record::{DAY_MS, FeedId, HOUR_MS, MemberId, Timestamp},
     replica::{
         Announce, Ask, CURSORS_PER_MESSAGE_MAX, CardSerial, Cursor, Cursors, Digest, Effect, Filter, Hello, Message, PROTOCOL_VERSION,
-        PeerKey, Receipt, Receipts, Replica, Wanted, digest_of, document_messages, number,
+        PeerKey, Range, Receipt, Receipts, Replica, Wanted, digest_of, document_messages, number,
     },
 };
 use door::{Arrived, Event, Request, document};
@@ -65,6 +66,10 @@ use swarm::{Behaviour, BehaviourEvent, Topics};
 
 /// Outbound links that a node keeps, each to another member.
 const LINKS_MAX: usize = 16;
+/// Links that a reader of a restricted channel keeps into its audience, so that one of them may be away or hostile.
+const AUDIENCE_LINKS: usize = 3;
+/// Nodes that are dialled in one round because of an audience.
+const AUDIENCE_DIALS: usize = 8;
 /// How often the loop looks after slow answers.
 const TICK: Duration = Duration::from_millis(50);
 /// How often lost connections are dialled again.
@@ -87,6 +92,10 @@ const DOCUMENT_BYTES_MAX: usize = crate::charter::CHARTER_BYTES_MAX;
 const PLACES_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Receipts in one message: with 256 intervals each it stays within a frame.
 const RECEIPTS_PER_MESSAGE_MAX: usize = 16;
+/// Others' whereabouts that a new peer is told: to tell it all 250 would be half of what a whole federation says at its start.
+const PLACES_AT_MEETING: usize = 32;
+/// Peers that whereabouts are passed on to; as in a mesh, six would do.
+const PASS_ON_TO: usize = 8;
 /// Refusals remembered for `status`, by code.
 const REFUSAL_CODES_MAX: usize = 64;
 
@@ -233,6 +242,10 @@ pub struct Shell {
     /// The same keys, by their ids in signatures.
     node_ids: HashMap<KeyId, PeerKey>,
     whereabouts: HashMap<PeerKey, (Whereabouts, Vec<u8>)>,
+    /// How often whereabouts were passed on.
+    passed_on: usize,
+    /// Whereabouts that came since the last tick, with whose they are; as many as there are nodes.
+    news: Vec<(PeerKey, Vec<u8>)>,
     dial: Vec<Multiaddr>,
     announce: Vec<String>,
     incoming: tokio::sync::mpsc::Sender<Incoming>,
@@ -303,6 +316,15 @@ pub fn wanted_of(entry: FollowEntry) -> Wanted {
     Wanted { everything: entry.everything, channels: entry.channels.into_iter().map(line).collect() }
 }
 
+/// A channel's audience with its circle's generation as it is now.
+fn now_read_by(roster: &Roster, channel: &Channel) -> Audience {
+    let mut audience = channel.audience.clone();
+    if let Readers::Circle { name, generation, .. } = &mut audience.readers {
+        *generation = roster.generation(name).unwrap_or(*generation);
+    }
+    audience
+}
+
 /// The alarm of a wall clock that shows `now` where the steady one expects `expected`.
 fn clock_step(expected: Timestamp, now: Timestamp) -> Option<String> {
     let (ahead, behind) = (now.ms_since(expected), expected.ms_since(now));
@@ -367,6 +389,8 @@ pub async fn run(
         admitted: HashMap::new(),
         node_ids: HashMap::new(),
         whereabouts: HashMap::new(),
+        passed_on: 0,
+        news: Vec::new(),
         dial,
         announce: parts.announce,
         incoming,
@@ -574,6 +598,7 @@ impl Shell {
         let now = self.clock.now();
         let effects = self.replica.tick(self.held(), now);
         self.carry_out(effects);
+        self.pass_on_whereabouts();
         if now.ms_since(self.recovered_at) >= RECOVER_INTERVAL_MS {
             self.recovered_at = now;
             self.recover(now);
@@ -723,17 +748,47 @@ impl Shell {
                 self.dial_peer(peer, vec![address]);
             }
         }
-        if self.connected.len() >= LINKS_MAX {
-            return;
-        }
         let roster = Arc::clone(&self.current.get().roster);
-        let reachable = self.whereabouts.iter().filter(|(key, (place, _))| !self.connected.contains_key(*key) && place.until > now);
-        let known: Vec<(PeerKey, Vec<String>)> = reachable.map(|(key, (place, _))| (*key, place.addresses.clone())).collect();
-        for (key, addresses) in known.into_iter().take(LINKS_MAX) {
-            if let (Some(_), Some(peer)) = (roster.node(&key, now), swarm::peer_id(&key)) {
+        let mut wanted = self.needed_for_audiences(&roster, now);
+        if self.connected.len() < LINKS_MAX {
+            let free = |key: &&PeerKey| !self.connected.contains_key(*key) && roster.node(key, now).is_some();
+            wanted.extend(self.whereabouts.keys().filter(free).take(LINKS_MAX));
+        }
+        for key in wanted {
+            let place = self.whereabouts.get(&key).filter(|(place, _)| place.until > now).map(|(place, _)| place.addresses.clone());
+            if let (Some(addresses), Some(peer)) = (place, swarm::peer_id(&key)) {
                 self.dial_peer(peer, addresses.iter().filter_map(|text| text.parse().ok()).collect());
             }
         }
+    }
+
+    /// Nodes to be linked to because records go no other way: what is not for the whole federation travels only among its
+    /// readers. An author meets every reader of what it has published; a reader meets some of those who may have it.
+    fn needed_for_audiences(&self, roster: &Roster, now: Timestamp) -> Vec<PeerKey> {
+        let linked: BTreeSet<&MemberId> = self.connected.values().map(|one| &one.member).collect();
+        let me = &self.identity.member;
+        let mut members: BTreeSet<&MemberId> = BTreeSet::new();
+        let all = || roster.charter().charter().members.iter().map(|member| &member.id).filter(|id| *id != me);
+        for card in roster.cards().map(SignedCard::card) {
+            for channel in card.channels.iter().filter(|channel| channel.audience.readers != Readers::Federation) {
+                let audience = now_read_by(roster, channel);
+                let reads = |id: &&MemberId| **id == card.member || roster.addresses(&audience, &card.member, id);
+                if card.member == *me {
+                    let published = |(feed, _): &(FeedId, _)| feed.member == *me && feed.channel == channel.name;
+                    if self.ledger.feeds().iter().any(published) {
+                        members.extend(all().filter(reads).filter(|id| !linked.contains(id)));
+                    }
+                } else if reads(&me) && all().filter(reads).filter(|id| linked.contains(id)).count() < AUDIENCE_LINKS {
+                    members.extend(all().filter(reads).filter(|id| !linked.contains(id)).take(AUDIENCE_LINKS));
+                    members.insert(&card.member);
+                }
+            }
+        }
+        let nodes = self.whereabouts.keys().filter(|key| roster.node(key, now).is_some_and(|node| members.contains(&node.member)));
+        // Some at a time, other ones each time: who does not answer must not keep the others waiting.
+        let skip = usize::try_from(now.ms() / DIAL_INTERVAL_MS).unwrap_or(0);
+        let nodes: Vec<PeerKey> = nodes.filter(|key| !self.connected.contains_key(*key)).copied().collect();
+        nodes.iter().cycle().skip(skip % nodes.len().max(1)).take(AUDIENCE_DIALS.min(nodes.len())).copied().collect()
     }
 
     fn dial_peer(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
@@ -817,6 +872,11 @@ impl Shell {
             Err(refusal) => {
                 self.count_refusal(refusal.code);
                 tracing::debug!(code = refusal.code, text = %refusal.text, "head refused");
+                if refusal.code == WRONG_PREV {
+                    self.suspect_fork(&from, bytes);
+                    // Who has the other branch is as honest as we are: what it sent by stream is the first half of a proof.
+                    return if gossiped { MessageAcceptance::Reject } else { MessageAcceptance::Ignore };
+                }
                 match refusal.blame {
                     Blame::Reject => MessageAcceptance::Reject,
                     Blame::Ignore | Blame::Later => MessageAcceptance::Ignore,
@@ -894,10 +954,7 @@ impl Shell {
                 self.send_proof(&key, &head, &bytes);
             }
         }
-        let places: Vec<Vec<u8>> = self.whereabouts.values().map(|(_, bytes)| bytes.clone()).collect();
-        for bytes in places {
-            document_messages(document::WHEREABOUTS, &bytes).iter().for_each(|message| self.send(&key, message));
-        }
+        self.send_in_time(&key, self.some_places());
         let effects = self.replica.connected(key, member, now);
         self.carry_out(effects);
         self.publish_status();
@@ -927,6 +984,18 @@ impl Shell {
         if !sent {
             self.cut(to, "does-not-read");
         }
+    }
+
+    /// Sends what is no hurry and may be more than a queue takes: one after another, as the peer reads.
+    fn send_in_time(&self, to: &PeerKey, messages: Vec<Message>) {
+        let Some(outlet) = self.connected.get(to).map(|connected| connected.outlet.clone()) else { return };
+        tokio::spawn(async move {
+            for message in messages {
+                if !outlet.send(&message, None).await {
+                    break;
+                }
+            }
+        });
     }
 
     fn hello(&self) -> Hello {
@@ -996,7 +1065,9 @@ impl Shell {
                 if !theirs.more {
                     self.told.insert(from);
                 }
-                self.replica.cursors(from, self.of_interest(theirs.cursors), held, now)
+                let theirs = self.of_interest(theirs.cursors);
+                theirs.iter().for_each(|cursor| self.compare_heads(&from, cursor));
+                self.replica.cursors(from, theirs, held, now)
             }
             Message::Announce(announce) => {
                 if self.on_head(from, &announce.head, false) == MessageAcceptance::Reject {
@@ -1027,6 +1098,9 @@ impl Shell {
                     Ok(_) => (),
                     Err(refusal) => {
                         self.count_refusal(refusal.code);
+                        if refusal.code == WRONG_PREV {
+                            self.suspect_fork(&from, &part.head);
+                        }
                         self.replica.range_failed(from, part.request);
                     }
                 }
@@ -1095,10 +1169,7 @@ impl Shell {
         }
         let wanted = intake.roster.cards().filter(|card| ask.cards.contains(&card.card().member));
         messages.extend(wanted.flat_map(|card| document_messages(document::CARD, card.bytes())));
-        // Through a blocking thread: a chain of charters may be longer than the queue.
-        if let Some(outlet) = self.connected.get(from).map(|connected| connected.outlet.clone()) {
-            tokio::task::spawn_blocking(move || messages.iter().all(|message| outlet.blocking_send(message, None)));
-        }
+        self.send_in_time(from, messages);
     }
 
     fn on_document(&mut self, from: PeerKey, part: crate::replica::Document) {
@@ -1137,10 +1208,29 @@ impl Shell {
         let newer = self.whereabouts.get(&key).is_none_or(|(ours, _)| ours.serial < place.serial);
         if newer && key != self.me() && place.until > now {
             self.whereabouts.insert(key, (place, bytes.to_vec()));
-            let peers: Vec<PeerKey> = self.connected.keys().copied().filter(|peer| *peer != key).collect();
-            for peer in peers {
-                document_messages(document::WHEREABOUTS, bytes).iter().for_each(|message| self.send(&peer, message));
-            }
+            self.news.push((key, bytes.to_vec()));
+        }
+    }
+
+    /// Our own whereabouts and some others', other ones each time: enough to find links; what is new comes by itself.
+    fn some_places(&self) -> Vec<Message> {
+        let own = self.whereabouts.get(&self.me()).into_iter();
+        let skip = usize::try_from(self.streams_opened).unwrap_or(0).wrapping_mul(PLACES_AT_MEETING) % self.whereabouts.len().max(1);
+        let others = self.whereabouts.values().cycle().skip(skip).take(PLACES_AT_MEETING.min(self.whereabouts.len()));
+        own.chain(others).flat_map(|(_, bytes)| document_messages(document::WHEREABOUTS, bytes)).collect()
+    }
+
+    /// Passes on the whereabouts that came since the last tick, to some peers, other ones each time: they reach all that way.
+    fn pass_on_whereabouts(&mut self) {
+        if self.news.is_empty() || self.connected.is_empty() {
+            return;
+        }
+        let news = std::mem::take(&mut self.news);
+        self.passed_on = self.passed_on.wrapping_add(1);
+        let skip = self.passed_on.wrapping_mul(PASS_ON_TO) % self.connected.len();
+        for peer in self.connected.keys().cycle().skip(skip).take(PASS_ON_TO.min(self.connected.len())) {
+            let others = news.iter().filter(|(key, _)| key != peer);
+            self.send_in_time(peer, others.flat_map(|(_, bytes)| document_messages(document::WHEREABOUTS, bytes)).collect());
         }
     }
 
@@ -1154,6 +1244,30 @@ impl Shell {
     fn of_interest(&self, mut cursors: Vec<Cursor>) -> Vec<Cursor> {
         cursors.retain(|cursor| cursor.feed.member == self.identity.member || self.wanted.of(&cursor.feed.clone().into()).is_some());
         cursors
+    }
+
+    /// A peer whose head differs from ours at the same place has the other half of a proof: it is asked for it.
+    fn compare_heads(&mut self, peer: &PeerKey, cursor: &Cursor) {
+        let feed = FeedId::from(cursor.feed.clone());
+        let last = cursor.intervals.last().map_or(0, |(_, last)| *last);
+        if self.ledger.head_at(&feed, last).is_some_and(|ours| ours != cursor.head) {
+            self.ask_for_head(peer, &feed, last);
+        }
+    }
+
+    /// Asks for what a peer has at one place; what comes is only looked at as the other half of a proof.
+    fn ask_for_head(&mut self, peer: &PeerKey, feed: &FeedId, seq: u64) {
+        let range = Range { kind: number::RANGE, request: 0, feed: feed.into(), first: seq, last: seq, bytes_max: 1, removals: None };
+        self.send(peer, &Message::Range(range));
+    }
+
+    /// A head that does not continue what we hold is of another branch: at our own last place that shows.
+    fn suspect_fork(&mut self, from: &PeerKey, bytes: &[u8]) {
+        let Ok(signed) = SignedHead::open(bytes, &self.current.get().roster.federation()) else { return };
+        let feed = signed.head().feed();
+        if let Some((last, _)) = self.ledger.position(&feed) {
+            self.ask_for_head(from, &feed, last);
+        }
     }
 
     fn compare_cursors(&mut self, with: &PeerKey) {

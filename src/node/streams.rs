@@ -53,6 +53,11 @@ impl Outlet {
         }
     }
 
+    /// As [`Self::try_send`], waiting for room; `false` when the stream is gone.
+    pub async fn send(&self, message: &Message, under: Option<&Head>) -> bool {
+        !self.lets_out(message, under) || self.frames.send(message.encode()).await.is_ok()
+    }
+
     /// Ends the stream at once; frames that wait are never sent.
     pub fn cut(&self) {
         self.tasks.abort();

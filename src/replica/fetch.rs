@@ -1,8 +1,8 @@
 //! Fetch: what is under way for one feed, what of it may go to the door, what is asked for next.
 
 use super::{
-    Effect, FEEDS_MAX, Message, Order, PeerKey, RANGE_BATCHES_MAX, RANGE_BYTES_MAX, RANGE_HEDGE_MS, RANGE_TIMEOUT_MS, RANGES_MAX,
-    RANGES_PER_FEED_MAX, Range, Replica, SUBMITTED_MAX, WAITING_PER_FEED_MAX, number, shown_in,
+    Effect, FEEDS_MAX, Message, Order, PeerKey, RANGE_BATCHES_MAX, RANGE_BYTES_MAX, RANGE_TIMEOUT_MS, RANGES_MAX, RANGES_PER_FEED_MAX,
+    Range, Replica, SUBMITTED_MAX, WAITING_PER_FEED_MAX, number, shown_in,
 };
 use crate::{
     envelope::{Class, ProvedHead},
@@ -192,7 +192,7 @@ impl Replica {
     }
 
     /// A range that stands still is asked for elsewhere, if there is an elsewhere; in the end it is given up.
-    pub(super) fn give_up_slow_ranges(&mut self, now: Timestamp) {
+    pub(super) fn give_up_slow_ranges(&mut self, now: Timestamp, patience_ms: u64) {
         let peers = &self.peers;
         let elsewhere = |range: &RangeUnderWay| {
             let has = |spans: &Spans| spans.touches(range.next, range.last);
@@ -200,7 +200,7 @@ impl Replica {
         };
         let slow = |range: &RangeUnderWay| {
             let still = now.ms_since(range.since);
-            still > RANGE_TIMEOUT_MS || (still > RANGE_HEDGE_MS && elsewhere(range))
+            still > RANGE_TIMEOUT_MS || (still > patience_ms && elsewhere(range))
         };
         let slow: Vec<u64> = self.ranges.iter().filter(|(_, range)| slow(range)).map(|(request, _)| *request).collect();
         for request in slow {

@@ -33,8 +33,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A node, by its public key.
 pub type PeerKey = [u8; 32];
 
-/// After this long without an answer another peer is asked for a body.
+/// After this long without an answer another peer is asked for a body; where answers are slow, after twice what they take,
+/// or asking twice would make them slower still.
 pub const HEDGE_MS: u64 = 250;
+/// However slow answers are, after this long another peer is asked.
+pub const HEDGE_MS_MAX: u64 = 2 * SECOND_MS;
 /// Peers asked for one body before one that shows nothing of it is taken, and before a pause.
 pub const ASKED_MAX: usize = 8;
 /// After a round of asking that brought nothing, the next begins after this.
@@ -178,6 +181,8 @@ pub struct Replica {
     next_request: u64,
     submitted: usize,
     order: Order,
+    /// How long bodies take to come since their head was heard, smoothed.
+    answer_ms: u64,
 }
 
 impl Replica {
@@ -304,6 +309,7 @@ impl Replica {
                 return Vec::new();
             };
             pending.take(from, body, withheld);
+            self.answer_ms = (7 * self.answer_ms + now.ms_since(pending.since)) / 8;
             return self.took(&feed, seq, &held(&feed), now);
         }
         let Some(range) = self.ranges.get_mut(&answer.request).filter(|range| range.peer == from) else { return Vec::new() };
@@ -536,13 +542,14 @@ impl Replica {
                 effects.push(Effect::SendDigest { to: *key });
             }
         }
-        self.give_up_slow_ranges(now);
+        let hedge_ms = (2 * self.answer_ms).clamp(HEDGE_MS, HEDGE_MS_MAX);
+        self.give_up_slow_ranges(now, RANGE_HEDGE_MS.max(4 * hedge_ms));
         let feeds: Vec<FeedId> = self.feeds.keys().cloned().collect();
         for feed in &feeds {
             let Some(fetching) = self.feeds.get_mut(feed) else { continue };
             let over = |pending: &Pending| pending.body.is_none() && now.ms_since(pending.since) > PENDING_MS_MAX;
             fetching.pending.retain(|_, pending| !over(pending));
-            let slow = |(_, pending): &(&u64, &Pending)| pending.body.is_none() && now.ms_since(pending.asked_at) >= HEDGE_MS;
+            let slow = |(_, pending): &(&u64, &Pending)| pending.body.is_none() && now.ms_since(pending.asked_at) >= hedge_ms;
             let slow: Vec<u64> = fetching.pending.iter().filter(slow).map(|(seq, _)| *seq).collect();
             for seq in slow {
                 effects.extend(self.ask_next(feed, seq, now));

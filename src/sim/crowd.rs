@@ -6,12 +6,14 @@
 use super::{
     Dice,
     federation::{self, Federation},
+    hostile::{self, Hostile, MALICE},
     link::{LinkPlan, transport},
 };
 use crate::{
     charter::Quota,
     clock::Clock,
     envelope::{Class, SecretKey},
+    http::{Local, Operators},
     intake::{Intake, Limits},
     ledger::Ledger,
     node::{
@@ -49,6 +51,8 @@ pub struct Plan {
     pub batches_per_s: f64,
     /// Nodes that begin when everything has been published.
     pub late: usize,
+    /// Members that do harm.
+    pub hostile: usize,
     pub seed: u64,
     /// Where the nodes' ledgers are.
     pub directory: PathBuf,
@@ -95,13 +99,23 @@ struct Log {
 }
 
 /// A running node of the crowd.
-struct Running {
-    door: mpsc::SyncSender<Request>,
-    ledger: Ledger,
-    watch: Watch,
+pub struct Running {
+    pub door: mpsc::SyncSender<Request>,
+    pub ledger: Ledger,
+    pub watch: Watch,
+    /// What its local window would look at.
+    pub local: Local,
     received: Arc<AtomicU64>,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Stops it and waits for that.
+    pub async fn end(self) {
+        let _already_gone = self.stop.send(true);
+        let _ended = tokio::time::timeout(Duration::from_secs(10), self.task).await;
+    }
 }
 
 /// How long everything may take to arrive after the last publication.
@@ -110,16 +124,19 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const MEETING: Duration = Duration::from_secs(180);
 /// How long idle traffic is counted: two comparisons of cursors with every peer.
 const IDLE: Duration = Duration::from_secs(20);
+/// What a node receives in a second when nothing happens, at most: heartbeats, pings and cursors of some 30 links.
+const CALM_BYTES_PER_S: u64 = 2_000;
 /// Members that publish.
 const AUTHORS: usize = 10;
 
-type Failed = Box<dyn std::error::Error + Send + Sync>;
+/// Why a rehearsal could not be held.
+pub type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 /// Rehearses. `progress` hears what is being done.
 pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, Vec<Trace>), Failed> {
     let mut dice = Dice::new(plan.seed);
     let quota = Quota { records_per_second: 1 << 30, burst_records: 1 << 30, records_per_day: 1 << 40, bytes_per_day: 1 << 50 };
-    let federation = Arc::new(federation::found(plan.nodes, quota, Clock::System.now(), &mut dice)?);
+    let federation = Arc::new(federation::found(plan.nodes, quota, Clock::System.now(), &mut dice, |_, _| Vec::new())?);
     let policy = Policy::of(vec![Piece::new("starter", Starter::Vendor.policy().to_owned())])?;
     let intake = Intake {
         roster: Arc::new(federation.roster.clone()),
@@ -129,16 +146,29 @@ pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, 
     };
     let log = Arc::new(Mutex::new(Log::default()));
     let mut crowd = Vec::new();
-    let early = plan.nodes - plan.late;
-    progress(&format!("starting {early} nodes"));
+    let early = plan.nodes - plan.late - plan.hostile;
+    progress(&format!("starting {early} nodes and {} hostile ones", plan.hostile));
+    let (harm, harmless) = watch::channel(false);
+    // The hostile ones are there first.
+    for number in plan.nodes - plan.hostile..plan.nodes {
+        harm_from(plan, number, &federation, harmless.clone())?;
+    }
     for number in 0..early {
         crowd.push(start(plan, number, &federation, &intake, &log)?);
     }
     meet(&crowd, plan.nodes.min(8) - 1, &progress).await?;
-    // What greets newcomers is not what publishing costs.
-    tokio::time::sleep(Duration::from_secs(3)).await;
     let mut outcome = Outcome { seed: plan.seed, ..Outcome::default() };
     let received = |crowd: &[Running]| crowd.iter().map(|node| node.received.load(Ordering::Relaxed)).sum::<u64>();
+    // What greets newcomers is not what publishing costs.
+    let begun = Instant::now();
+    loop {
+        let before = received(&crowd);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        if (received(&crowd) - before) / (3 * crowd.len() as u64) < CALM_BYTES_PER_S || begun.elapsed() > MEETING {
+            break;
+        }
+    }
+    progress(&format!("calm after {:.0} s more", begun.elapsed().as_secs_f64()));
     progress("counting idle traffic");
     let before = received(&crowd);
     tokio::time::sleep(IDLE).await;
@@ -166,7 +196,7 @@ pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, 
     if plan.late > 0 {
         progress(&format!("{} nodes begin late", plan.late));
         let begun = Instant::now();
-        for number in early..plan.nodes {
+        for number in early..early + plan.late {
             crowd.push(start(plan, number, &federation, &intake, &log)?);
         }
         let wanted: u64 = batches_of(crowd.first().map(|node| &node.ledger));
@@ -179,19 +209,43 @@ pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, 
     }
     outcome.rss_peak_bytes = rss_peak();
     progress("stopping");
+    let _nobody_harms = harm.send(true);
     for node in crowd {
-        let _already_gone = node.stop.send(true);
-        let _ended = tokio::time::timeout(Duration::from_secs(10), node.task).await;
+        node.end().await;
     }
     Ok((outcome, traces(&log)))
 }
 
-/// Starts one node, with charter and cards already in its ledger: how they travel is not what is rehearsed.
+/// Starts one node of the plan.
 fn start(plan: &Plan, number: usize, federation: &Arc<Federation>, intake: &Intake, log: &Arc<Mutex<Log>>) -> Result<Running, Failed> {
     let actor = federation.actors.get(number).ok_or("no such member")?;
-    let data = plan.directory.join(format!("node-{number:03}"));
+    let received = Arc::new(AtomicU64::new(0));
+    let link = LinkPlan { latency: plan.latency, loss_per_mille: plan.loss_per_mille, seed: plan.seed ^ number as u64 };
+    let links = Links::Given(transport(&swarm::keypair(&actor.node)?, link, Arc::clone(&received), None, swarm::STREAMS_MAX)?);
+    let site = Site {
+        data: plan.directory.join(format!("node-{number:03}")),
+        links,
+        listen: address(plan, number),
+        dial: contacts(plan, number, federation, 3),
+        observer: Some(observer(number, log)),
+    };
+    Ok(Running { received, ..launch(site, actor, federation, intake)? })
+}
+
+/// Where a rehearsed node is.
+pub struct Site {
+    pub data: PathBuf,
+    pub links: Links,
+    pub listen: String,
+    pub dial: Vec<String>,
+    pub observer: Option<node::Observer>,
+}
+
+/// Starts a node, with the charter already in its ledger: how that travels is not what is rehearsed.
+pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, intake: &Intake) -> Result<Running, Failed> {
+    let Site { data, links, listen, dial, observer } = site;
     std::fs::create_dir_all(&data)?;
-    let (ledger, mut writer, _) = Ledger::open(&data.join("ledger"))?;
+    let (ledger, mut writer, recovery) = Ledger::open(&data.join("ledger"))?;
     writer.keep_charter(1, federation.charter.bytes())?;
     writer.commit()?;
     let identity =
@@ -204,46 +258,87 @@ fn start(plan: &Plan, number: usize, federation: &Arc<Federation>, intake: &Inta
     let (requests, queue) = mpsc::sync_channel(door::QUEUE_MAX);
     let (events, door_events) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
     std::thread::Builder::new().stack_size(512 * 1024).spawn(move || door::run(door, queue, events))?;
-    let received = Arc::new(AtomicU64::new(0));
-    let keypair = swarm::keypair(&actor.node)?;
-    let link = LinkPlan { latency: plan.latency, loss_per_mille: plan.loss_per_mille, seed: plan.seed ^ number as u64 };
-    let links = Links::Given(transport(&keypair, link, Arc::clone(&received), swarm::STREAMS_MAX)?);
-    let watch = Watch::default();
+    let (watch, reach) = (Watch::default(), Reach::default());
+    let local = Local {
+        identity: Arc::clone(&identity),
+        current: current.clone(),
+        ledger: ledger.clone(),
+        door: requests.clone(),
+        clock: Clock::System,
+        watch: watch.clone(),
+        recovery,
+        running: true,
+        started: Clock::System.now(),
+        data: data.clone(),
+        own: own.clone(),
+        operators: Operators::of(&[]),
+        enforcer: enforcer.clone(),
+        reach: reach.clone(),
+    };
     let parts = Parts {
         identity,
         current,
         ledger: ledger.clone(),
         door: requests.clone(),
         clock: Clock::System,
-        listen: vec![address(plan, number)],
+        listen: vec![listen],
         announce: Vec::new(),
-        dial: contacts(plan, number, federation),
+        dial,
         watch: watch.clone(),
         keys,
         links,
         own,
         places: data.join("places.cbor"),
-        reach: Reach::default(),
+        reach,
         enforcer,
-        observer: Some(observer(number, log)),
+        observer,
     };
     let (stop, mut stopped) = watch::channel(false);
     let door = requests.clone();
     let task = tokio::spawn(async move {
         let stopping = async { drop(stopped.wait_for(|stop| *stop).await) };
         if let Err(error) = node::run(parts, door_events, |_| (), stopping).await {
-            tracing::error!(%error, number, "a rehearsed node ended");
+            tracing::error!(%error, "a rehearsed node ended");
         }
         let (reply, done) = tokio::sync::oneshot::channel();
         if tokio::task::spawn_blocking(move || door.send(Request::Stop(reply)).is_ok()).await.unwrap_or(false) {
             let _closed = done.await;
         }
     });
-    Ok(Running { door: requests, ledger, watch, received, stop, task })
+    Ok(Running { door: requests, ledger, watch, local, received: Arc::default(), stop, task })
+}
+
+/// Starts a hostile node.
+fn harm_from(plan: &Plan, number: usize, federation: &Federation, stop: watch::Receiver<bool>) -> Result<(), Failed> {
+    let actor = federation.actors.get(number).ok_or("no such member")?;
+    let link = LinkPlan { latency: plan.latency, loss_per_mille: plan.loss_per_mille, seed: plan.seed ^ number as u64 };
+    let links = Links::Given(transport(&swarm::keypair(&actor.node)?, link, Arc::default(), None, swarm::STREAMS_MAX)?);
+    let feed = |actor: &federation::Actor| {
+        Ok::<_, Failed>(FeedId { member: actor.id.clone(), channel: federation::OPEN.parse()?, lane: 0, epoch: 1 })
+    };
+    let hostile = Hostile {
+        key: again(&actor.node)?,
+        malice: *MALICE.get(number % MALICE.len()).ok_or("no malice")?,
+        federation: federation.roster.federation(),
+        links,
+        listen: address(plan, number).parse()?,
+        dial: contacts(plan, number, federation, 16).iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
+        others: federation.actors.iter().filter(|other| other.id != actor.id).map(|other| other.node.public().to_bytes()).collect(),
+        feeds: federation.actors.iter().take(AUTHORS).map(feed).collect::<Result<_, _>>()?,
+        seed: plan.seed ^ number as u64,
+    };
+    tokio::spawn(async move {
+        // Let those whom it is to harm begin to listen.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        if let Err(error) = hostile::run(hostile, stop).await {
+            tracing::error!(%error, "a hostile node ended");
+        }
+    });
+    Ok(())
 }
 
 /// Keys are not copied by accident; here they are made up anyway.
-fn again(key: &SecretKey) -> Result<SecretKey, Failed> {
+pub fn again(key: &SecretKey) -> Result<SecretKey, Failed> {
     SecretKey::from_seed(&key.seed()).ok_or_else(|| "a key of zeros".into())
 }
 
@@ -253,13 +348,17 @@ fn address(plan: &Plan, number: usize) -> String {
 }
 
 /// The first contacts of a node: a few others, spread around.
-fn contacts(plan: &Plan, number: usize, federation: &Federation) -> Vec<String> {
-    let others = [1, 7, 31].map(|step| (number + step) % (plan.nodes - plan.late).max(1));
+fn contacts(plan: &Plan, number: usize, federation: &Federation, count: usize) -> Vec<String> {
+    let honest = (plan.nodes - plan.late - plan.hostile).max(1);
+    let mut others: Vec<usize> =
+        (0..count).map(|step| (number + 1 + step * (step + 5)) % honest).filter(|other| *other != number).collect();
+    others.sort_unstable();
+    others.dedup();
     let contact = |other: usize| {
         let peer = swarm::peer_id(&federation.actors.get(other)?.node.public().to_bytes())?;
         Some(format!("{}/p2p/{peer}", address(plan, other)))
     };
-    others.into_iter().filter(|other| *other != number).filter_map(contact).collect()
+    others.into_iter().filter_map(contact).collect()
 }
 
 fn observer(number: usize, log: &Arc<Mutex<Log>>) -> node::Observer {

@@ -7,7 +7,7 @@ use crate::{
         NodeKey, PublishingKey, Quota, Roster, SignedCard, SignedCharter, Steward,
     },
     envelope::{Audience, Readers, SecretKey},
-    record::{DAY_MS, MemberId, NameError, Timestamp},
+    record::{ChannelName, DAY_MS, MemberId, NameError, Timestamp},
 };
 
 /// Why none could be made: a fault of this program.
@@ -52,8 +52,15 @@ pub fn circle() -> Result<Audience, NameError> {
     Ok(Audience { readers: Readers::Circle { name: CIRCLE.parse()?, generation: 1, excluded: Vec::new() }, onward: Vec::new() })
 }
 
-/// A federation of `count` countries, issued at `now`. `quota` is what each may publish.
-pub fn found(count: usize, quota: Quota, now: Timestamp, dice: &mut Dice) -> Result<Federation, FoundingError> {
+/// A federation of `count` countries, issued at `now`. `quota` is what each may publish; `more` names further channels of
+/// each member, given its number and everyone's ids.
+pub fn found(
+    count: usize,
+    quota: Quota,
+    now: Timestamp,
+    dice: &mut Dice,
+    mut more: impl FnMut(usize, &[MemberId]) -> Vec<(ChannelName, Audience)>,
+) -> Result<Federation, FoundingError> {
     let from = now.minus_ms(DAY_MS);
     let key = |dice: &mut Dice| SecretKey::from_seed(&dice.seed()).ok_or(FoundingError::Seed);
     let steward = key(dice)?;
@@ -98,10 +105,19 @@ pub fn found(count: usize, quota: Quota, now: Timestamp, dice: &mut Dice) -> Res
     let charter = SignedCharter::found(charter, &[&steward])?;
     let mut roster = Roster::new(charter.clone());
     let mut cards = Vec::with_capacity(count);
-    for actor in &actors {
+    let ids: Vec<MemberId> = actors.iter().map(|actor| actor.id.clone()).collect();
+    for (number, actor) in actors.iter().enumerate() {
         let channel = |name: &str, audience| -> Result<Channel, FoundingError> {
             Ok(Channel { name: name.parse()?, audience, description: None, from, until: None })
         };
+        let mut channels = vec![channel(OPEN, Audience::federation())?, channel(CLOSED, circle()?)?];
+        channels.extend(more(number, &ids).into_iter().map(|(name, audience)| Channel {
+            name,
+            audience,
+            description: None,
+            from,
+            until: None,
+        }));
         let card = Card {
             format: DOCUMENT_FORMAT,
             member: actor.id.clone(),
@@ -109,7 +125,7 @@ pub fn found(count: usize, quota: Quota, now: Timestamp, dice: &mut Dice) -> Res
             issued: from,
             publishing: vec![PublishingKey { key: actor.publishing.public(), node: "main".to_owned(), lane: 0, from, until: None }],
             nodes: vec![NodeKey { name: "main".to_owned(), key: actor.node.public(), from, until: None }],
-            channels: vec![channel(OPEN, Audience::federation())?, channel(CLOSED, circle()?)?],
+            channels,
             pins: Vec::new(),
             epochs: Vec::new(),
         };

@@ -204,7 +204,7 @@ impl World {
         let mut dice = Dice::new(plan.seed);
         let start = Timestamp::from_ms(1_790_000_000_000).unwrap_or_default();
         let quota = Quota { records_per_second: 1_000_000, burst_records: 1_000_000, records_per_day: 1 << 40, bytes_per_day: 1 << 40 };
-        let federation = federation::found(plan.nodes, quota, start, &mut dice).map_err(|error| said(&error))?;
+        let federation = federation::found(plan.nodes, quota, start, &mut dice, |_, _| Vec::new()).map_err(|error| said(&error))?;
         let policy =
             Policy::of(vec![crate::policy::Piece::new("starter", Starter::Vendor.policy().to_owned())]).map_err(|error| said(&error))?;
         let intake = Intake {

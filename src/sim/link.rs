@@ -3,13 +3,13 @@
 //! Loss on a byte stream is lateness: TCP sends again after a while, and what follows waits behind it.
 
 use super::Dice;
-use futures::{AsyncRead, AsyncWrite};
+use futures::{AsyncRead, AsyncWrite, FutureExt as _, TryFutureExt as _, future::BoxFuture};
 use libp2p::{
     PeerId, Transport as _,
     core::{
         muxing::StreamMuxerBox,
         transport::{Boxed, MemoryTransport},
-        upgrade,
+        upgrade::{self, InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
     },
     identity, noise, yamux,
 };
@@ -19,7 +19,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -42,14 +42,18 @@ pub struct LinkPlan {
     pub seed: u64,
 }
 
-/// A transport of memory links for one node, which counts the bytes that the node receives.
+/// Everything that a node has received, as it came out of the encryption.
+pub type Tap = Arc<Mutex<Vec<u8>>>;
+
+/// A transport of memory links for one node, which counts the bytes that the node receives, and with a tap keeps them.
 pub fn transport(
     node: &identity::Keypair,
     plan: LinkPlan,
     received: Arc<AtomicU64>,
+    tap: Option<Tap>,
     streams_max: usize,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
-    let noise = noise::Config::new(node)?;
+    let noise = Tapped { noise: noise::Config::new(node)?, tap };
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(streams_max);
     let made = Arc::new(AtomicU64::new(0));
@@ -60,10 +64,79 @@ pub fn transport(
     Ok(MemoryTransport::new().map(slow).upgrade(upgrade::Version::V1Lazy).authenticate(noise).multiplex(yamux).boxed())
 }
 
+/// Noise, with a tap on its plaintext side.
+struct Tapped {
+    noise: noise::Config,
+    tap: Option<Tap>,
+}
+
+/// What comes out of [`Tapped`].
+pub struct Listened<S> {
+    inner: S,
+    tap: Option<Tap>,
+}
+
+impl UpgradeInfo for Tapped {
+    type Info = <noise::Config as UpgradeInfo>::Info;
+    type InfoIter = <noise::Config as UpgradeInfo>::InfoIter;
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.noise.protocol_info()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> InboundConnectionUpgrade<S> for Tapped {
+    type Output = (PeerId, Listened<noise::Output<S>>);
+    type Error = noise::Error;
+    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
+    fn upgrade_inbound(self, socket: S, info: Self::Info) -> Self::Future {
+        let tap = self.tap;
+        self.noise.upgrade_inbound(socket, info).map_ok(|(peer, inner)| (peer, Listened { inner, tap })).boxed()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> OutboundConnectionUpgrade<S> for Tapped {
+    type Output = (PeerId, Listened<noise::Output<S>>);
+    type Error = noise::Error;
+    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
+    fn upgrade_outbound(self, socket: S, info: Self::Info) -> Self::Future {
+        let tap = self.tap;
+        self.noise.upgrade_outbound(socket, info).map_ok(|(peer, inner)| (peer, Listened { inner, tap })).boxed()
+    }
+}
+
+impl Clone for Tapped {
+    fn clone(&self) -> Self {
+        Self { noise: self.noise.clone(), tap: self.tap.clone() }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Listened<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = Pin::new(&mut self.inner).poll_read(context, out);
+        if let (Poll::Ready(Ok(count)), Some(tap)) = (&read, &self.tap) {
+            tap.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(out.get(..*count).unwrap_or_default());
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Listened<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_close(context)
+    }
+}
+
 /// A stream whose reader sees everything later than it was written.
 pub struct Late<S> {
     inner: S,
     under_way: VecDeque<(Instant, Vec<u8>)>,
+    buffer: Vec<u8>,
     bytes: usize,
     ended: bool,
     plan: LinkPlan,
@@ -76,19 +149,18 @@ impl<S> Late<S> {
     fn new(inner: S, plan: LinkPlan, number: u64, received: Arc<AtomicU64>) -> Self {
         let alarm = Box::pin(tokio::time::sleep(Duration::ZERO));
         let dice = Dice::new(plan.seed ^ number.wrapping_mul(0x9e37_79b9));
-        Self { inner, under_way: VecDeque::new(), bytes: 0, ended: false, plan, dice, received, alarm }
+        Self { inner, under_way: VecDeque::new(), buffer: vec![0; 4 * 1024], bytes: 0, ended: false, plan, dice, received, alarm }
     }
 }
 
 impl<S: AsyncRead + Unpin> Late<S> {
     /// Takes in whatever has been written, with the moment at which it may be seen.
     fn take_in(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        let mut buffer = [0; 16 * 1024];
         while !self.ended && self.bytes < WINDOW_BYTES {
-            let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(context, &mut buffer) else { break };
+            let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(context, &mut self.buffer) else { break };
             let count = read?;
             self.ended = count == 0;
-            if let Some(part) = buffer.get(..count).filter(|part| !part.is_empty()) {
+            if let Some(part) = self.buffer.get(..count).filter(|part| !part.is_empty()) {
                 let lost = if self.dice.below(1_000) < self.plan.loss_per_mille { LOSS_DELAY } else { Duration::ZERO };
                 let due = Instant::now() + self.plan.latency + lost;
                 let due = self.under_way.back().map_or(due, |(before, _)| due.max(*before));

@@ -10,6 +10,7 @@
 pub mod crowd;
 pub mod federation;
 pub mod history;
+pub mod hostile;
 pub mod link;
 
 /// Numbers that a seed makes: SplitMix64 (Steele, Lea, Flood 2014), because a history must replay the same for ever,

@@ -17,6 +17,7 @@ mod federation;
 mod gossip_traps;
 mod hostile_bytes;
 mod keeping;
+mod leak;
 mod manual;
 mod membership;
 mod oddities;

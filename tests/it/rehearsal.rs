@@ -17,6 +17,11 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
+/// A quota that nothing here reaches.
+pub fn quota() -> huecry::charter::Quota {
+    huecry::charter::Quota { records_per_second: 1 << 30, burst_records: 1 << 30, records_per_day: 1 << 40, bytes_per_day: 1 << 50 }
+}
+
 fn calm(seed: u64) -> Plan {
     Plan { seed, nodes: 5, hostile: 0, batches: 12, gossip_loss: 0, cuts: 0, late: 0, withholding: false, order: Order::OldestFirst }
 }

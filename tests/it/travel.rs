@@ -219,3 +219,52 @@ fn a_bundle_carries_what_a_member_may_have_and_no_more() {
     let stranger = huecry(&vendor, &["bundle", "export", file.to_str().unwrap(), "--to", "xa-polise"]);
     assert!(code(&stranger) == 2 && stderr(&stranger).contains("xa-police"), "{}", stderr(&stranger));
 }
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+    std::fs::set_permissions(to, std::fs::metadata(from).unwrap().permissions()).unwrap();
+}
+
+#[test]
+fn c_03_g_09_two_branches_meet_and_the_proof_spreads_to_all() {
+    let three = Three::new();
+    let (agency, police, vendor) = (three.of("agency"), three.of("police"), three.of("vendor"));
+    three.publish("vendor", &["one.example"], &[]);
+    // A stolen copy of the vendor's machine signs another second batch, and one more, than the vendor itself.
+    copy(&vendor, &three.of("copy"));
+    three.publish("vendor", &["two.example"], &["--alone"]);
+    three.publish("copy", &["other.example"], &["--alone"]);
+    three.publish("copy", &["another.example"], &["--alone"]);
+    for (from, to) in [("vendor", &agency), ("copy", &police)] {
+        let file = three.place.path().join("fork.bundle");
+        let member = if from == "vendor" { "xx-agency" } else { "xa-police" };
+        run(&three.of(from), &["bundle", "export", file.to_str().unwrap(), "--to", member]);
+        run(to, &["bundle", "import", file.to_str().unwrap()]);
+    }
+    assert!(three.finds("agency", "two.example") && three.finds("police", "another.example"));
+    let _running = [three.start("agency"), three.start("police"), three.start("vendor")];
+    let quarantined = |name: &str| stdout(&huecry(&three.of(name), &["quarantine"])).contains("two different heads");
+    until("all three to have the proof", || quarantined("agency") && quarantined("police") && quarantined("vendor"));
+    assert!(!three.finds("agency", "two.example") && !three.finds("police", "one.example"), "nobody picks a winner");
+
+    // Anyone can check it, and nothing else passes for it.
+    let proof = three.place.path().join("proof");
+    let path = proof.to_str().unwrap();
+    run(&agency, &["verify", "--export", "some-vendor/indicators", "--out", path]);
+    let said = stdout(&run(&police, &["verify", path]));
+    assert!(said.contains("the author of some-vendor/indicators signed two heads for #2"), "{said}");
+    let mut bytes = std::fs::read(&proof).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&proof, &bytes).unwrap();
+    let bad = huecry(&police, &["verify", path]);
+    assert!(code(&bad) == 2 && stderr(&bad).contains("proves nothing"), "{}", stderr(&bad));
+}

@@ -1,0 +1,154 @@
+//! Hostile members of a crowd: they have a card and valid keys, take part in the mesh, and do harm from there.
+
+use super::Dice;
+use crate::{
+    envelope::{FederationId, Hash, SecretKey},
+    node::{
+        streams::PROTOCOL,
+        swarm::{BehaviourEvent, Links, SwarmError, Topics, build, node_key, peer_id},
+    },
+    record::FeedId,
+    replica::{Body, Cursor, Cursors, Digest, End, FRAME_BYTES_MAX, Hello, Message, PROTOCOL_VERSION, PeerKey, frame, number},
+};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
+use libp2p::{Multiaddr, Stream, gossipsub, gossipsub::MessageAcceptance, swarm::SwarmEvent};
+use std::{io, time::Duration};
+use tokio::sync::watch;
+
+/// What a hostile node does with what it is asked for. None of them forwards anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malice {
+    /// Answers nothing.
+    Drops,
+    /// Answers after three seconds, that there is nothing.
+    Delays,
+    /// Says that there is nothing.
+    Withholds,
+    /// Claims everything and sends rubbish.
+    Lies,
+}
+
+/// All of them, to be dealt out in turn.
+pub const MALICE: [Malice; 4] = [Malice::Drops, Malice::Delays, Malice::Withholds, Malice::Lies];
+
+/// What a hostile node is made of.
+pub struct Hostile {
+    pub key: SecretKey,
+    pub malice: Malice,
+    pub federation: FederationId,
+    pub links: Links,
+    pub listen: Multiaddr,
+    pub dial: Vec<Multiaddr>,
+    /// Nodes of other members, which it lets in.
+    pub others: Vec<PeerKey>,
+    /// Feeds that a liar claims to have.
+    pub feeds: Vec<FeedId>,
+    pub seed: u64,
+}
+
+/// Does harm until told to stop.
+pub async fn run(hostile: Hostile, mut stop: watch::Receiver<bool>) -> Result<(), SwarmError> {
+    let topics = Topics::of(&hostile.federation);
+    let mut swarm = build(&hostile.key, &topics, hostile.links)?;
+    for peer in hostile.others.iter().filter_map(peer_id) {
+        swarm.behaviour_mut().gate.allow_peer(peer);
+    }
+    let _listening = swarm.listen_on(hostile.listen);
+    for address in hostile.dial {
+        let _dialling = swarm.dial(address);
+    }
+    let mut control = swarm.behaviour().stream.new_control();
+    let Ok(mut accepted) = control.accept(PROTOCOL) else { return Ok(()) };
+    let me = hostile.key.public().to_bytes();
+    let conduct = Conduct { malice: hostile.malice, feeds: hostile.feeds, dice: Dice::new(hostile.seed) };
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            Some((_, stream)) = accepted.next() => drop(tokio::spawn(conduct.clone().serve(stream))),
+            event = swarm.select_next_some() => match event {
+                SwarmEvent::ConnectionEstablished { peer_id, .. } if node_key(&peer_id).is_some_and(|key| me < key) => {
+                    let (mut control, conduct) = (control.clone(), conduct.clone());
+                    tokio::spawn(async move {
+                        if let Ok(stream) = control.open_stream(peer_id, PROTOCOL).await {
+                            let _closed = conduct.serve(stream).await;
+                        }
+                    });
+                }
+                SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, .. })) => {
+                    let gossip = &mut swarm.behaviour_mut().gossip;
+                    gossip.report_message_validation_result(&message_id, &propagation_source, MessageAcceptance::Ignore);
+                }
+                _ => (),
+            },
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Conduct {
+    malice: Malice,
+    feeds: Vec<FeedId>,
+    dice: Dice,
+}
+
+impl Conduct {
+    async fn serve(mut self, mut stream: Stream) -> io::Result<()> {
+        let hello = Hello {
+            kind: number::HELLO,
+            protocol: PROTOCOL_VERSION,
+            software: "huecry rehearsal".to_owned(),
+            charter_version: 1,
+            charter_hash: Hash([0; 32]),
+            stamp: None,
+            cards: Vec::new(),
+            rival_hash: None,
+        };
+        stream.write_all(&frame(&Message::Hello(hello))).await?;
+        stream.flush().await?;
+        loop {
+            let mut length = [0; 4];
+            stream.read_exact(&mut length).await?;
+            let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+            if length > FRAME_BYTES_MAX {
+                return Ok(());
+            }
+            let mut bytes = vec![0; length];
+            stream.read_exact(&mut bytes).await?;
+            let Ok(Some(message)) = Message::decode(&bytes) else { continue };
+            for answer in self.answer(message).await {
+                stream.write_all(&frame(&answer)).await?;
+            }
+            stream.flush().await?;
+        }
+    }
+
+    async fn answer(&mut self, message: Message) -> Vec<Message> {
+        let request = match message {
+            Message::Digest(_) if self.malice == Malice::Lies => {
+                let head = Hash(self.dice.seed());
+                let claim = |feed: &FeedId| Cursor { feed: feed.into(), intervals: vec![(1, 100_000)], head, incomplete: None };
+                let cursors = self.feeds.iter().map(claim).collect();
+                return vec![Message::Cursors(Cursors { kind: number::CURSORS, cursors, more: false })];
+            }
+            Message::Digest(Digest { .. }) => {
+                return vec![Message::Cursors(Cursors { kind: number::CURSORS, cursors: Vec::new(), more: false })];
+            }
+            Message::Pull(pull) => pull.request,
+            Message::Range(range) => range.request,
+            _ => return Vec::new(),
+        };
+        let end = Message::End(End { kind: number::END, request, more: self.dice.percent(50) });
+        match self.malice {
+            Malice::Drops => Vec::new(),
+            Malice::Delays => {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                vec![end]
+            }
+            Malice::Withholds => vec![end],
+            Malice::Lies => {
+                let rubbish = self.dice.seed().to_vec().into();
+                vec![Message::Body(Body { kind: number::BODY, request, body: rubbish, withheld: None }), end]
+            }
+        }
+    }
+}
