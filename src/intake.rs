@@ -324,6 +324,10 @@ impl Intake {
             return Err(order("; there are too many holes in it already"));
         }
         let batch = ProvedBatch::open(head, body)?;
+        if batch.head().head().class == Class::Removal && !batch.is_whole() {
+            // Nobody may keep a removal from anybody, so an honest server never sends a part of one.
+            return Err(Refusal::new(Blame::Reject, "partial-removal", format!("{feed}#{seq} is a removal, and came in part")));
+        }
         let outcomes = self.judge(&batch, now, known);
         Ok(Admitted { batch, outcomes, policy: self.policy.hash() })
     }

@@ -363,15 +363,27 @@ impl Roster {
         Ok(&publishing.key)
     }
 
-    /// What a proof proves, if it is one: that this feed's author signed two heads for this place, with a key of the lane.
-    /// It proves that also when the key was retired since.
+    /// What a proof proves, if it is one: that this feed's author signed two heads for this place, with a key of the lane that was in force then.
     pub fn equivocation(&self, bytes: &[u8]) -> Result<(FeedId, u64), String> {
         let proof: Equivocation = cbor::from_slice(bytes, EQUIVOCATION_BYTES_MAX).map_err(|error| format!("it does not read: {error}"))?;
         let prove = |bytes: &[u8]| {
             let signed = SignedHead::open(bytes, &self.federation()).map_err(|error| format!("a head in it does not read: {error}"))?;
             let (member, lane, id) = (signed.head().member.clone(), signed.head().lane, signed.key());
-            let named = self.card(&member).and_then(|card| card.publishing.iter().find(|one| one.key.id() == id && one.lane == lane));
-            let key = named.ok_or_else(|| format!("`{member}` has no key `{id}` for lane {lane} on its card here"))?.key;
+            let unknown = || format!("`{member}` has no key `{id}` for lane {lane} on its card here");
+            let card = self.card(&member).ok_or_else(unknown)?;
+            let named = card.publishing.iter().find(|one| one.key.id() == id && one.lane == lane).ok_or_else(unknown)?;
+            let head = signed.head();
+            // What a thief signs with a key that was retired or pinned says nothing about its owner.
+            let in_time = head.time >= named.from && named.until.is_none_or(|until| head.time < until);
+            if !in_time || !stands(card, named, head, signed.id()) {
+                return Err(format!("key `{id}` of `{member}` was retired or pinned before a head in it was made"));
+            }
+            let opened =
+                head.epoch == 1 || card.epochs.iter().any(|one| one.channel == head.channel && one.lane == lane && one.epoch == head.epoch);
+            if !opened || !card.channels.iter().any(|channel| channel.name == head.channel) {
+                return Err(format!("`{member}` has no such channel or epoch on its card here"));
+            }
+            let key = named.key;
             signed.prove(&key).map_err(|error| format!("a head in it is not signed by that key: {error}"))
         };
         let (one, other) = (prove(&proof.one)?, prove(&proof.other)?);

@@ -57,6 +57,21 @@ pub(super) async fn metrics(State(local): State<Local>) -> impl IntoResponse {
     );
     gauge(&mut registry, "queued", "Publications and withdrawals that wait", super::queued(&local.data).try_into().unwrap_or(i64::MAX));
     gauge(&mut registry, "peers", "Connected nodes", local.watch.get().peers.len().try_into().unwrap_or(i64::MAX));
+    let network = local.watch.get();
+    gauge(
+        &mut registry,
+        "egress_refused",
+        "Messages that the egress guard stopped; anything but 0 is a fault",
+        number(network.egress_refused),
+    );
+    gauge(
+        &mut registry,
+        "batches_behind",
+        "Batches that connected nodes have and this one lacks",
+        number(network.behind.values().copied().fold(0, u64::saturating_add)),
+    );
+    let withheld = local.ledger.feeds().iter().map(|(_, state)| state.withheld).sum();
+    gauge(&mut registry, "records_withheld", "Records withheld from this node in batches that are here", number(withheld));
     let left = Family::<OfAgreement, Gauge>::default();
     let warned = Family::<OfAgreement, Gauge>::default();
     for line in roster.agreement_lines(now) {

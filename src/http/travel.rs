@@ -87,12 +87,13 @@ fn completeness(local: &Local) -> Result<SyncReply, ApiError> {
     }
     for (feed, behind) in &network.behind {
         let Ok(feed) = feed.parse::<FeedId>() else { continue };
-        lines.entry(feed.member).or_default().behind += behind;
+        let line = lines.entry(feed.member).or_default();
+        line.behind = line.behind.saturating_add(*behind);
     }
     for (member, mut line) in lines {
         line.member = member.to_string();
         line.followed.dedup();
-        reply.behind += line.behind;
+        reply.behind = reply.behind.saturating_add(line.behind);
         reply.batches += line.batches;
         reply.lines.push(line);
     }

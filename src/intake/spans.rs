@@ -3,6 +3,7 @@
 //! Mostly one. Holes come from batches that were served to nobody who served us, from removals that overtook content, and
 //! from what was passed on alone.
 
+use crate::envelope::SEQ_MAX;
 use serde::{Deserialize, Serialize};
 
 /// Most intervals of one feed: a node that has so many holes fills some before it makes new ones. 4 KiB.
@@ -20,7 +21,8 @@ impl Spans {
 
     /// What a stranger says are spans, if they are.
     pub fn of(intervals: Vec<(u64, u64)>) -> Option<Self> {
-        let ordered = intervals.iter().all(|(first, last)| first <= last);
+        // Within what a head may say, so that no arithmetic on them can overflow.
+        let ordered = intervals.iter().all(|(first, last)| (1..=*last).contains(first) && *last <= SEQ_MAX);
         let apart = intervals.iter().zip(intervals.iter().skip(1)).all(|((_, last), (first, _))| last.saturating_add(1) < *first);
         (ordered && apart && intervals.len() <= SPANS_MAX).then_some(Self(intervals))
     }
@@ -154,6 +156,8 @@ mod tests {
         assert_eq!(Spans::of(vec![(5, 4)]), None);
         assert_eq!(Spans::of(vec![(1, 2), (3, 4)]), None);
         assert_eq!(Spans::of(vec![(4, 5), (1, 2)]), None);
-        assert!(Spans::of(vec![(1, u64::MAX)]).is_some_and(|spans| spans.contains(7)));
+        assert_eq!(Spans::of(vec![(0, 5)]), None);
+        assert_eq!(Spans::of(vec![(1, u64::MAX)]), None);
+        assert!(Spans::of(vec![(1, SEQ_MAX)]).is_some_and(|spans| spans.contains(7) && spans.count() == SEQ_MAX));
     }
 }

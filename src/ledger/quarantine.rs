@@ -182,10 +182,8 @@ impl Writer {
             match batch.record(index) {
                 Some(Record::Withdrawal(withdrawal)) => {
                     for target in withdrawal.targets.iter().filter_map(|target| target.resolve(&by.feed, by.seq)) {
-                        if self.ledger.withdrawn(&target)?.is_some_and(|found| found.by == by.to_string()) {
-                            self.changes.unwithdraw(&target);
-                            self.touch(|touched| touched.record(target.clone()));
-                        }
+                        self.changes.unwithdraw(&target, &by);
+                        self.touch(|touched| touched.record(target.clone()));
                     }
                 }
                 Some(Record::Sighting(_)) => self.changes.undispute(&by),

@@ -325,7 +325,15 @@ impl State {
 
     /// Whether and why a record was taken back.
     pub fn withdrawn(&self, record: &RecordRef) -> Result<Option<Withdrawn>, LedgerError> {
-        self.get(table::WITHDRAWN, &record_key(record))
+        // A row for each withdrawal that names it: one of them may be set aside, and the others still hold.
+        let mut found: Option<Withdrawn> = None;
+        for row in self.tree.scan_prefix(keyed(table::WITHDRAWN, &[&record_key(record)])) {
+            let one: Withdrawn = read(&row.map_err(broken)?.1)?;
+            if found.as_ref().is_none_or(|first| one.at < first.at) {
+                found = Some(one);
+            }
+        }
+        Ok(found)
     }
 
     /// Records that wait for a person, oldest first, from `from` on.
@@ -526,9 +534,9 @@ impl Changes {
         self.batch.insert(keyed(table::ORDER, &[&position.to_be_bytes()]), &[]);
     }
 
-    /// Notes a withdrawal. The first reason given stays, unless a later one asks for more.
+    /// Notes a withdrawal.
     pub fn withdraw(&mut self, target: &RecordRef, withdrawn: &Withdrawn) {
-        self.batch.insert(keyed(table::WITHDRAWN, &[&record_key(target)]), cbor::to_vec(withdrawn));
+        self.batch.insert(keyed(table::WITHDRAWN, &[&record_key(target), withdrawn.by.as_bytes()]), cbor::to_vec(withdrawn));
         self.withdrawn.insert(target.clone());
     }
 
@@ -555,8 +563,8 @@ impl Changes {
     }
 
     /// Undoes a withdrawal whose own record does not count any more.
-    pub fn unwithdraw(&mut self, target: &RecordRef) {
-        self.batch.remove(keyed(table::WITHDRAWN, &[&record_key(target)]));
+    pub fn unwithdraw(&mut self, target: &RecordRef, by: &RecordRef) {
+        self.batch.remove(keyed(table::WITHDRAWN, &[&record_key(target), by.to_string().as_bytes()]));
     }
 
     /// Undoes a dispute whose own record does not count any more; of any other record it changes nothing.

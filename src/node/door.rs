@@ -392,15 +392,17 @@ impl Door {
         let now = self.clock.now();
         let (feed, seq) = (head.head().feed(), head.head().seq);
         let intake = self.current.get();
-        let Counted { member, records, dated } = Counted::of(&head);
+        let (counted, length) = (Counted::of(&head), body.len() as u64);
+        let admitted = intake.admit(*head, body, now, &self.writer, beyond)?;
+        // Counted when the body is proved: nobody uses up another's quota with rubbish.
+        let Counted { member, records, dated } = counted;
         if let Some(quota) = intake.roster.quota(&member, now).filter(|_| records > 0) {
             let meter = self.meters.entry(member.clone()).or_default();
-            if !meter.take(quota, records, body.len() as u64, dated, now) {
+            if !meter.take(quota, records, length, dated, now) {
                 let text = format!("`{member}` has used its quota; {feed}#{seq} is asked for again later");
                 return Err(Refusal { blame: Blame::Later, code: "quota", text }.into());
             }
         }
-        let admitted = intake.admit(*head, body, now, &self.writer, beyond)?;
         let withheld = self.lacking(&feed, admitted.batch().slots(), withheld);
         self.writer.keep(&admitted, now, &from, withheld)?;
         let last = self.writer.position(&feed).map_or(0, |(last, _)| last);
@@ -409,7 +411,8 @@ impl Door {
         }
         // Behind its pin a feed counts only once it has reached it: whoever serves us first may serve a thief's branch.
         if let (Some(pin), Some(state)) = (intake.roster.pin(&feed), self.writer.feed(&feed)) {
-            if seq < pin.seq && state.aside.is_none() {
+            let reached = self.writer.head_at(&feed, pin.seq) == Some(pin.head);
+            if seq < pin.seq && !reached && state.aside.is_none() {
                 self.writer.quarantine(&feed, QuarantineStep::Await, now, None)?;
             } else if seq == pin.seq && state.aside.is_some() {
                 self.writer.quarantine(&feed, QuarantineStep::Clear, now, None)?;
@@ -777,7 +780,9 @@ impl Door {
     fn take_proof(&mut self, roster: &Roster, bytes: &[u8]) -> Result<bool, DoorError> {
         let refused = |text| Refusal { blame: Blame::Reject, code: "no-proof", text };
         let (feed, seq) = roster.equivocation(bytes).map_err(refused)?;
-        if roster.pin(&feed).is_some_and(|pin| seq <= pin.seq) || self.writer.quarantined(&feed) {
+        // One proof a feed is enough, also after operators have let it count again.
+        let told = self.ledger().proofs()?.iter().any(|(of, _)| *of == feed);
+        if roster.pin(&feed).is_some_and(|pin| seq <= pin.seq) || told || self.writer.quarantined(&feed) {
             return Ok(false);
         }
         tracing::error!(%feed, seq, "a feed's author signed two heads for one place; the feed is quarantined");

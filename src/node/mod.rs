@@ -39,7 +39,7 @@ use crate::{
     policy::{Lists, Policy, Way, may_gossip, may_send},
     record::{DAY_MS, FeedId, HOUR_MS, MemberId, Timestamp},
     replica::{
-        Announce, Ask, CURSORS_PER_MESSAGE_MAX, CardSerial, Cursor, Cursors, Digest, Effect, Filter, Hello, Message, PROTOCOL_VERSION,
+        Announce, Ask, CURSORS_PER_MESSAGE_MAX, CardSerial, Cursor, Cursors, Digest, Effect, End, Filter, Hello, Message, PROTOCOL_VERSION,
         PeerKey, Range, Receipt, Receipts, Replica, Wanted, digest_of, document_messages, number,
     },
 };
@@ -92,6 +92,10 @@ const DOCUMENT_BYTES_MAX: usize = crate::charter::CHARTER_BYTES_MAX;
 const PLACES_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Receipts in one message: with 256 intervals each it stays within a frame.
 const RECEIPTS_PER_MESSAGE_MAX: usize = 16;
+/// Wishes of one peer that are served at a time: what it asks for by range, and some bodies.
+const TURNS_MAX: usize = 8;
+/// Wishes of one peer that wait; what it asks for beyond is answered as if it were not there, and asked for again.
+const WISHES_MAX: usize = 256;
 /// Others' whereabouts that a new peer is told: to tell it all 250 would be half of what a whole federation says at its start.
 const PLACES_AT_MEETING: usize = 32;
 /// Peers that whereabouts are passed on to; as in a mesh, six would do.
@@ -216,6 +220,8 @@ struct Connected {
     member: MemberId,
     node: String,
     outlet: Outlet,
+    /// Wishes of it that are served at a time.
+    turns: Arc<tokio::sync::Semaphore>,
     /// What it follows.
     wanted: Wanted,
     /// What it was told of our progress with its own feeds.
@@ -550,22 +556,24 @@ impl Shell {
 
     /// A proof goes to everyone who may know of its feed, ahead of everything else.
     fn spread_proof(&mut self, bytes: &[u8]) {
-        let Some([head, _]) = crate::charter::equivocation_heads(bytes) else { return };
+        let Some([head, other]) = crate::charter::equivocation_heads(bytes) else { return };
         self.replica.restart(&head.feed());
-        if may_gossip(&head) {
+        if may_gossip(&head) && may_gossip(&other) {
             self.gossip_document(document::PROOF, bytes);
         }
-        let peers: Vec<PeerKey> = self.connected.keys().copied().collect();
-        peers.into_iter().for_each(|peer| self.send_proof(&peer, &head, bytes));
+        for peer in self.connected.keys() {
+            self.send_in_time(peer, self.proof_for(peer, bytes));
+        }
     }
 
-    fn send_proof(&mut self, to: &PeerKey, head: &Head, bytes: &[u8]) {
+    /// A proof as messages, if the peer may know of both its heads.
+    fn proof_for(&self, to: &PeerKey, bytes: &[u8]) -> Vec<Message> {
         let (roster, now) = (Arc::clone(&self.current.get().roster), self.clock.now());
-        let as_removal = Head { class: Class::Removal, ..head.clone() };
-        let may = self.connected.get(to).is_some_and(|one| may_send(&roster, &as_removal, &one.member, now, Way::Published).is_ok());
-        if may {
-            document_messages(document::PROOF, bytes).iter().for_each(|message| self.send(to, message));
-        }
+        let Some((reader, heads)) = self.connected.get(to).map(|one| &one.member).zip(crate::charter::equivocation_heads(bytes)) else {
+            return Vec::new();
+        };
+        let may = |head: Head| may_send(&roster, &Head { class: Class::Removal, ..head }, reader, now, Way::Published).is_ok();
+        if heads.into_iter().all(may) { document_messages(document::PROOF, bytes) } else { Vec::new() }
     }
 
     /// Operators follow other channels than before: peers are told, and cursors compared anew.
@@ -768,19 +776,26 @@ impl Shell {
         let linked: BTreeSet<&MemberId> = self.connected.values().map(|one| &one.member).collect();
         let me = &self.identity.member;
         let mut members: BTreeSet<&MemberId> = BTreeSet::new();
-        let all = || roster.charter().charter().members.iter().map(|member| &member.id).filter(|id| *id != me);
+        // Many channels have the same few audiences.
+        let mut readers: BTreeMap<Readers, Vec<&MemberId>> = BTreeMap::new();
         for card in roster.cards().map(SignedCard::card) {
             for channel in card.channels.iter().filter(|channel| channel.audience.readers != Readers::Federation) {
                 let audience = now_read_by(roster, channel);
-                let reads = |id: &&MemberId| **id == card.member || roster.addresses(&audience, &card.member, id);
+                let others = readers.entry(audience.readers.clone()).or_insert_with(|| {
+                    let all = roster.charter().charter().members.iter().map(|member| &member.id);
+                    all.filter(|id| *id != me && roster.addresses(&audience, me, id)).collect()
+                });
                 if card.member == *me {
                     let published = |(feed, _): &(FeedId, _)| feed.member == *me && feed.channel == channel.name;
                     if self.ledger.feeds().iter().any(published) {
-                        members.extend(all().filter(reads).filter(|id| !linked.contains(id)));
+                        members.extend(others.iter().filter(|id| !linked.contains(*id)));
                     }
-                } else if reads(&me) && all().filter(reads).filter(|id| linked.contains(id)).count() < AUDIENCE_LINKS {
-                    members.extend(all().filter(reads).filter(|id| !linked.contains(id)).take(AUDIENCE_LINKS));
-                    members.insert(&card.member);
+                } else if roster.addresses(&audience, &card.member, me) {
+                    let links = others.iter().filter(|id| linked.contains(*id)).count() + usize::from(linked.contains(&card.member));
+                    if links < AUDIENCE_LINKS {
+                        members.extend(others.iter().filter(|id| !linked.contains(*id)).take(AUDIENCE_LINKS));
+                        members.insert(&card.member);
+                    }
                 }
             }
         }
@@ -939,6 +954,7 @@ impl Shell {
             member: identity.member,
             node: identity.node,
             outlet,
+            turns: Arc::new(tokio::sync::Semaphore::new(TURNS_MAX)),
             wanted: Wanted::default(),
             receipted: BTreeMap::new(),
             software: String::new(),
@@ -949,10 +965,11 @@ impl Shell {
         if self.wanted != Wanted::default() {
             self.send(&key, &Message::Follow(self.wanted.message(&self.identity.member)));
         }
-        for (_, bytes) in self.ledger.proofs().unwrap_or_default() {
-            if let Some([head, _]) = crate::charter::equivocation_heads(&bytes) {
-                self.send_proof(&key, &head, &bytes);
-            }
+        let proofs = self.ledger.proofs().unwrap_or_default();
+        self.send_in_time(&key, proofs.iter().flat_map(|(_, bytes)| self.proof_for(&key, bytes)).collect());
+        // A greeting may have been too much for it already.
+        if !self.connected.contains_key(&key) {
+            return;
         }
         self.send_in_time(&key, self.some_places());
         let effects = self.replica.connected(key, member, now);
@@ -1065,7 +1082,7 @@ impl Shell {
                 if !theirs.more {
                     self.told.insert(from);
                 }
-                let theirs = self.of_interest(theirs.cursors);
+                let theirs = self.of_interest(&from, theirs.cursors);
                 theirs.iter().for_each(|cursor| self.compare_heads(&from, cursor));
                 self.replica.cursors(from, theirs, held, now)
             }
@@ -1076,7 +1093,9 @@ impl Shell {
                 return;
             }
             Message::Pull(pull) => {
-                let held = held(&pull.feed.clone().into()).contains(pull.seq);
+                let feed = FeedId::from(pull.feed.clone());
+                // What is not for the peer is answered at once, like what does not exist.
+                let held = held(&feed).contains(pull.seq) || !self.may_know(&from, &feed);
                 self.replica.pulled(from, pull, held)
             }
             Message::Range(range) => self.replica.ranged(from, range),
@@ -1115,7 +1134,8 @@ impl Shell {
                 return;
             }
             Message::Receipts(receipts) => {
-                for receipt in receipts.receipts.into_iter().filter(|one| one.feed.member == self.identity.member) {
+                let ours = |feed: FeedId| feed.member == self.identity.member && self.ledger.feed(&feed).is_some();
+                for receipt in receipts.receipts.into_iter().filter(|one| ours(one.feed.clone().into())) {
                     self.reach.told(&from, receipt, now);
                 }
                 return;
@@ -1241,8 +1261,12 @@ impl Shell {
     }
 
     /// Of what a peer says that it has, what we follow, and all that it says of our own lane.
-    fn of_interest(&self, mut cursors: Vec<Cursor>) -> Vec<Cursor> {
-        cursors.retain(|cursor| cursor.feed.member == self.identity.member || self.wanted.of(&cursor.feed.clone().into()).is_some());
+    fn of_interest(&self, from: &PeerKey, mut cursors: Vec<Cursor>) -> Vec<Cursor> {
+        let ours = |feed: &FeedId| feed.member == self.identity.member || self.wanted.of(feed).is_some();
+        cursors.retain(|cursor| {
+            let feed = FeedId::from(cursor.feed.clone());
+            ours(&feed) && self.may_know(from, &feed)
+        });
         cursors
     }
 
@@ -1268,6 +1292,15 @@ impl Shell {
         if let Some((last, _)) = self.ledger.position(&feed) {
             self.ask_for_head(from, &feed, last);
         }
+    }
+
+    /// Whether a peer may know that a feed exists: whether the author's card has such a channel that it reads, or once did.
+    /// To ask it about any other would tell it.
+    fn may_know(&self, peer: &PeerKey, feed: &FeedId) -> bool {
+        let roster = Arc::clone(&self.current.get().roster);
+        let Some(reader) = self.connected.get(peer).map(|one| &one.member) else { return false };
+        let channel = roster.card(&feed.member).and_then(|card| card.channels.iter().find(|channel| channel.name == feed.channel));
+        channel.is_some_and(|channel| roster.addressed_once(&now_read_by(&roster, channel), &feed.member, reader))
     }
 
     fn compare_cursors(&mut self, with: &PeerKey) {
@@ -1367,11 +1400,20 @@ impl Shell {
         peers.iter().for_each(|peer| self.send(peer, &message));
     }
 
+    /// Serves on a blocking thread, some wishes of one peer at a time: one that reads slowly must not take up all threads.
     fn serve(&self, to: &PeerKey, wish: Wish) {
         let Some(connected) = self.connected.get(to) else { return };
         let reader = Reader { member: connected.member.clone(), wanted: connected.wanted.clone(), outlet: connected.outlet.clone() };
-        let serving = self.serving.clone();
-        tokio::task::spawn_blocking(move || serving.serve(&reader, &wish));
+        let (serving, turns) = (self.serving.clone(), Arc::clone(&connected.turns));
+        if Arc::strong_count(&turns) > WISHES_MAX {
+            connected.outlet.try_send(&Message::End(End { kind: number::END, request: wish.request, more: false }), None);
+            return;
+        }
+        tokio::spawn(async move {
+            if let Ok(_turn) = turns.acquire().await {
+                let _served = tokio::task::spawn_blocking(move || serving.serve(&reader, &wish)).await;
+            }
+        });
     }
 
     /// Which members were asked for what is lacking, by feed.

@@ -16,7 +16,10 @@ use std::{
 /// Most feeds of which one peer's receipts are remembered: the author's own channels, lanes and epochs.
 const FEEDS_MAX: usize = 1_024;
 /// Steps remembered of one feed at one peer, to say since when a record is applied there.
-const STEPS_MAX: usize = 64;
+const STEPS_MAX: usize = 32;
+/// Intervals of one receipt that are remembered; who has more holes than that is not worth a finer answer. With the steps
+/// 16 KiB a feed and peer.
+const INTERVALS_MAX: usize = 32;
 
 /// What one peer has said of one feed.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +86,9 @@ impl Reach {
     /// A node says how far it is with a feed of ours.
     pub fn told(&self, key: &PeerKey, receipt: Receipt, now: Timestamp) {
         let mut tellers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (Some(teller), Some(judged)) = (tellers.get_mut(key), Spans::of(receipt.intervals)) else { return };
+        let newest = receipt.intervals.len().saturating_sub(INTERVALS_MAX);
+        let intervals = receipt.intervals.into_iter().skip(newest).collect();
+        let (Some(teller), Some(judged)) = (tellers.get_mut(key), Spans::of(intervals)) else { return };
         let feed = FeedId::from(receipt.feed);
         if teller.feeds.len() >= FEEDS_MAX && !teller.feeds.contains_key(&feed) {
             return;

@@ -75,8 +75,11 @@ impl Serving {
         let wanted = |feed: &FeedId| theirs.of(feed).is_some() && ours.of(feed).is_some();
         let cursor = |(feed, state): (FeedId, FeedState)| {
             let spans = self.visible(&feed, &state, reader);
-            let incomplete = Some(state.withheld).filter(|count| *count > 0);
-            (!spans.is_empty()).then(|| Cursor { feed: (&feed).into(), intervals: spans.intervals().to_vec(), head: state.id, incomplete })
+            // Who may have only some of it learns nothing of the rest, not even that it grows.
+            let whole = spans == state.spans;
+            let incomplete = Some(state.withheld).filter(|count| *count > 0 && whole);
+            let head = if whole { state.id } else { self.ledger.head_at(&feed, spans.last()?)? };
+            Some(Cursor { feed: (&feed).into(), intervals: spans.intervals().to_vec(), head, incomplete })
         };
         self.ledger.feeds().into_iter().filter(|(feed, _)| wanted(feed)).filter_map(cursor).collect()
     }

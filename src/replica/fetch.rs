@@ -1,8 +1,9 @@
 //! Fetch: what is under way for one feed, what of it may go to the door, what is asked for next.
 
 use super::{
-    Effect, FEEDS_MAX, Message, Order, PeerKey, RANGE_BATCHES_MAX, RANGE_BYTES_MAX, RANGE_TIMEOUT_MS, RANGES_MAX, RANGES_PER_FEED_MAX,
-    Range, Replica, SUBMITTED_MAX, WAITING_PER_FEED_MAX, number, shown_in,
+    Effect, FAILURES_MAX, FEEDS_MAX, Message, Order, Peer, PeerKey, RANGE_BATCHES_MAX, RANGE_BYTES_MAX, RANGE_MS_MAX, RANGE_TIMEOUT_MS,
+    RANGES_MAX, RANGES_PER_FEED_MAX, RANGES_PER_PEER_MAX, Range, Replica, SUBMITTED_MAX, WAITING_BYTES_MAX, WAITING_PER_FEED_MAX, number,
+    shown_in,
 };
 use crate::{
     envelope::{Class, ProvedHead},
@@ -26,6 +27,8 @@ pub(super) struct Pending {
     pub since: Timestamp,
 }
 
+/// Peers that are asked for the removals of a feed that we are far behind with.
+const REMOVALS_ASKED_MAX: usize = 3;
 /// Most announcers remembered of one head.
 const ANNOUNCERS_MAX: usize = 16;
 
@@ -70,8 +73,11 @@ pub(super) struct RangeUnderWay {
     /// A head whose body comes next.
     pub head: Option<ProvedHead>,
     pub brought: bool,
-    /// When it last brought something.
+    /// When it was asked for, and when it last brought something.
+    pub begun: Timestamp,
     pub since: Timestamp,
+    /// What it has brought.
+    pub bytes: u64,
     /// Only removals were asked for.
     pub removals: bool,
 }
@@ -82,8 +88,8 @@ pub(super) struct Fetching {
     pub pending: BTreeMap<u64, Pending>,
     /// With the door, not answered yet.
     pub submitted: BTreeSet<u64>,
-    /// Up to where its removals were asked for, ahead of everything else.
-    pub removals_upto: u64,
+    /// Who was asked for its removals, ahead of everything else.
+    pub removals_of: BTreeSet<PeerKey>,
 }
 
 impl Fetching {
@@ -113,6 +119,7 @@ impl Replica {
             let Some(fetching) = self.feeds.get_mut(feed) else { break };
             let Some(Pending { head, body: Some((body, withheld)), from, request, .. }) = fetching.pending.remove(&seq) else { continue };
             self.pulls.remove(&request);
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(body.len());
             if here.contains(seq) {
                 continue;
             }
@@ -138,9 +145,8 @@ impl Replica {
         while let Some((peer, first, last)) = self.next_range(feed, held) {
             let far = self.peers.get(&peer).and_then(|one| one.cursors.get(feed)?.last()).unwrap_or(last);
             let fetching = self.feeds.entry(feed.clone()).or_default();
-            if far - first >= RANGE_BATCHES_MAX && fetching.removals_upto < far {
-                // Far behind: what was taken back since comes before all that was said.
-                fetching.removals_upto = far;
+            if far - first >= RANGE_BATCHES_MAX && fetching.removals_of.len() < REMOVALS_ASKED_MAX && fetching.removals_of.insert(peer) {
+                // Far behind: what was taken back since comes before all that was said. Of several, since one may lie.
                 effects.push(self.ask_range(feed, peer, first, far, true, now));
             }
             effects.push(self.ask_range(feed, peer, first, last, false, now));
@@ -150,7 +156,19 @@ impl Replica {
 
     fn ask_range(&mut self, feed: &FeedId, peer: PeerKey, first: u64, last: u64, removals: bool, now: Timestamp) -> Effect {
         let request = self.request();
-        let range = RangeUnderWay { peer, feed: feed.clone(), first, last, next: first, head: None, brought: false, since: now, removals };
+        let range = RangeUnderWay {
+            peer,
+            feed: feed.clone(),
+            first,
+            last,
+            next: first,
+            head: None,
+            brought: false,
+            begun: now,
+            since: now,
+            bytes: 0,
+            removals,
+        };
         self.ranges.insert(request, range);
         self.feeds.entry(feed.clone()).or_default();
         let removals = removals.then_some(true);
@@ -164,9 +182,12 @@ impl Replica {
         let of_feed = self.ranges.values().filter(|range| range.feed == *feed && !range.removals).count();
         let waiting = fetching.map_or(0, |fetching| fetching.pending.len());
         let crowded = self.feeds.len() >= FEEDS_MAX && fetching.is_none();
-        if crowded || self.ranges.len() >= RANGES_MAX || of_feed >= RANGES_PER_FEED_MAX || waiting >= WAITING_PER_FEED_MAX {
+        if crowded || self.ranges.len() >= RANGES_MAX || of_feed >= RANGES_PER_FEED_MAX {
             return None;
         }
+        // When much waits already, only what it waits for is asked for.
+        let full = waiting >= WAITING_PER_FEED_MAX || self.waiting_bytes >= WAITING_BYTES_MAX;
+        let front = fetching.and_then(|fetching| fetching.pending.keys().next().copied()).filter(|_| full);
         let mut have = held.clone();
         if let Some(fetching) = fetching {
             fetching.submitted.iter().chain(fetching.pending.keys()).for_each(|seq| have.insert(*seq));
@@ -181,9 +202,11 @@ impl Replica {
             }
         };
         let load = |key: &PeerKey| self.ranges.values().filter(|range| range.peer == *key).count();
-        let offers = self.peers.iter().filter_map(|(key, peer)| {
+        let free = |key: &PeerKey, peer: &Peer| load(key) < if peer.failures >= FAILURES_MAX { 1 } else { RANGES_PER_PEER_MAX };
+        let offers = self.peers.iter().filter(|(key, peer)| free(key, peer)).filter_map(|(key, peer)| {
             let (first, last) = piece(have.lacks(peer.cursors.get(feed)?))?;
-            Some((*key, first, last))
+            let wanted = !full || front.is_some_and(|front| first < front);
+            wanted.then_some((*key, first, last))
         });
         offers.min_by_key(|(key, first, last)| match self.order {
             Order::OldestFirst => (*first, load(key), u64::MAX - last),
@@ -200,11 +223,13 @@ impl Replica {
         };
         let slow = |range: &RangeUnderWay| {
             let still = now.ms_since(range.since);
-            still > RANGE_TIMEOUT_MS || (still > patience_ms && elsewhere(range))
+            let long = now.ms_since(range.begun) > RANGE_MS_MAX;
+            still > RANGE_TIMEOUT_MS || ((long || still > patience_ms) && elsewhere(range))
         };
         let slow: Vec<u64> = self.ranges.iter().filter(|(_, range)| slow(range)).map(|(request, _)| *request).collect();
         for request in slow {
             if let Some(range) = self.ranges.remove(&request) {
+                self.failed(&range.peer, range.brought);
                 self.disclaim(&range.peer, &range.feed, range.next, range.last);
             }
         }

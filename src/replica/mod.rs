@@ -48,20 +48,30 @@ pub const PENDING_MS_MAX: u64 = 60 * SECOND_MS;
 pub const RANGE_HEDGE_MS: u64 = SECOND_MS;
 /// A range that has brought nothing for this long is given up.
 pub const RANGE_TIMEOUT_MS: u64 = 10 * SECOND_MS;
+/// However steadily a range trickles, after this long what it has not brought is asked for elsewhere.
+pub const RANGE_MS_MAX: u64 = 60 * SECOND_MS;
 /// How often cursors are compared with every peer.
 pub const CURSOR_INTERVAL_MS: u64 = 10 * SECOND_MS;
 /// Most batches asked for in one range; with small batches their number, not their bytes, is what fills queues.
 pub const RANGE_BATCHES_MAX: u64 = 256;
 /// About how many bytes one range may take.
 pub const RANGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Most ranges under way at once: 32 MiB of bodies that wait for their turn.
-pub const RANGES_MAX: usize = 8;
+/// Most ranges under way at once: 96 MiB of bodies that wait for their turn, at worst.
+pub const RANGES_MAX: usize = 24;
 /// Most ranges of one feed under way at once, each from another peer if there are several.
 pub const RANGES_PER_FEED_MAX: usize = 3;
+/// Most ranges that one peer is asked for at once, so that a liar cannot take up all of them.
+pub const RANGES_PER_PEER_MAX: usize = 3;
+/// A peer that so many times in a row brought nothing is asked for one range at a time.
+pub const FAILURES_MAX: u32 = 3;
+/// Most intervals that are remembered of one peer's cursors: 256 KiB. Whole feeds have one.
+pub const INTERVALS_PER_PEER_MAX: usize = 16 * 1024;
 /// Most heads without bodies that are remembered of one feed; what is beyond comes by range.
 pub const PENDING_PER_FEED_MAX: usize = 64;
 /// Most bodies of one feed that wait for those before them: what its ranges may bring.
 pub const WAITING_PER_FEED_MAX: usize = RANGES_PER_FEED_MAX * 256;
+/// Most bytes of bodies, of all feeds, that wait for those before them.
+pub const WAITING_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Most batches that are with the door at once: less than its queue takes.
 pub const SUBMITTED_MAX: usize = 512;
 /// Most feeds for which anything is under way, and most that a peer's cursors are remembered of.
@@ -140,6 +150,8 @@ struct Peer {
     digest_at: Timestamp,
     /// Rises when it can give something that it could not before.
     revision: u64,
+    /// Ranges in a row that brought nothing.
+    failures: u32,
 }
 
 impl Peer {
@@ -181,6 +193,8 @@ pub struct Replica {
     next_request: u64,
     submitted: usize,
     order: Order,
+    /// Bytes of bodies that wait for their turn.
+    waiting_bytes: usize,
     /// How long bodies take to come since their head was heard, smoothed.
     answer_ms: u64,
 }
@@ -193,7 +207,7 @@ impl Replica {
 
     /// A peer's stream is open.
     pub fn connected(&mut self, peer: PeerKey, member: MemberId, now: Timestamp) -> Vec<Effect> {
-        self.peers.insert(peer, Peer { member, cursors: BTreeMap::new(), digest_at: now, revision: 0 });
+        self.peers.insert(peer, Peer { member, cursors: BTreeMap::new(), digest_at: now, revision: 0, failures: 0 });
         vec![Effect::SendDigest { to: peer }]
     }
 
@@ -236,7 +250,9 @@ impl Replica {
             pending.announced(from);
             return Vec::new();
         }
-        if fetching.submitted.contains(&seq) || fetching.bodiless() >= PENDING_PER_FEED_MAX {
+        let next = seq == held.last().unwrap_or(0) + 1;
+        let crowded = fetching.bodiless() >= PENDING_PER_FEED_MAX || fetching.pending.len() >= WAITING_PER_FEED_MAX;
+        if fetching.submitted.contains(&seq) || (crowded && !next) {
             return Vec::new();
         }
         let mut effects = self.pull(head, from, now);
@@ -300,7 +316,9 @@ impl Replica {
     pub fn body(&mut self, from: PeerKey, answer: Body, held: impl Fn(&FeedId) -> Spans, now: Timestamp) -> Vec<Effect> {
         let withheld = u16::try_from(answer.withheld.unwrap_or(0)).unwrap_or(u16::MAX);
         let body = answer.body.into_vec();
-        if let Some(Recovery { feed, seq, .. }) = self.recoveries.remove(&answer.request).filter(|recovery| recovery.peer == from) {
+        if self.recoveries.get(&answer.request).is_some_and(|recovery| recovery.peer == from)
+            && let Some(Recovery { feed, seq, .. }) = self.recoveries.remove(&answer.request)
+        {
             return vec![Effect::Fill { feed, seq, body, withheld, from }];
         }
         if let Some((feed, seq)) = self.pulls.get(&answer.request).cloned() {
@@ -308,16 +326,25 @@ impl Replica {
             let Some(pending) = pending.filter(|pending| pending.body.is_none() && pending.asked.contains(&from)) else {
                 return Vec::new();
             };
+            let length = body.len();
             pending.take(from, body, withheld);
+            self.waiting_bytes += if pending.body.is_some() { length } else { 0 };
             self.answer_ms = (7 * self.answer_ms + now.ms_since(pending.since)) / 8;
             return self.took(&feed, seq, &held(&feed), now);
         }
         let Some(range) = self.ranges.get_mut(&answer.request).filter(|range| range.peer == from) else { return Vec::new() };
-        range.since = now;
         let Some(head) = range.head.take() else { return Vec::new() };
+        (range.since, range.bytes) = (now, range.bytes + body.len() as u64);
+        if range.bytes > 2 * RANGE_BYTES_MAX {
+            self.range_failed(from, answer.request);
+            return Vec::new();
+        }
         let (feed, seq) = (range.feed.clone(), head.head().seq);
         range.next = seq + 1;
         range.brought = true;
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.failures = 0;
+        }
         let spans = held(&feed);
         let fetching = self.feeds.entry(feed.clone()).or_default();
         let known = fetching.submitted.contains(&seq) || fetching.pending.get(&seq).is_some_and(|pending| pending.body.is_some());
@@ -333,7 +360,10 @@ impl Replica {
             }
         };
         let fetching = self.feeds.entry(feed.clone()).or_default();
-        fetching.pending.entry(seq).or_insert(pending).take(from, body, withheld);
+        let length = body.len();
+        let pending = fetching.pending.entry(seq).or_insert(pending);
+        pending.take(from, body, withheld);
+        self.waiting_bytes += if pending.body.is_some() { length } else { 0 };
         self.took(&feed, seq, &spans, now)
     }
 
@@ -366,6 +396,7 @@ impl Replica {
             }
             None => {
                 if let Some((from, body, withheld)) = pending.fallback.take() {
+                    self.waiting_bytes += body.len();
                     (pending.from, pending.body) = (from, Some((body, withheld)));
                 } else {
                     // Everyone was asked: begin again after a pause.
@@ -379,7 +410,9 @@ impl Replica {
 
     /// A request is over.
     pub fn ended(&mut self, from: PeerKey, end: &End, held: impl Fn(&FeedId) -> Spans, now: Timestamp) -> Vec<Effect> {
-        self.recoveries.remove(&end.request);
+        if self.recoveries.get(&end.request).is_some_and(|recovery| recovery.peer == from) {
+            self.recoveries.remove(&end.request);
+        }
         if let Some((feed, seq)) = self.pulls.get(&end.request).cloned() {
             // A pull that ended without a body: a miss.
             let waits = |pending: &&Pending| pending.body.is_none() && pending.asked.contains(&from);
@@ -389,12 +422,20 @@ impl Replica {
         let Some(range) = self.ranges.get(&end.request).filter(|range| range.peer == from) else { return Vec::new() };
         // What it did not bring up to here, it has not for us. One that brought nothing and says there is more, lies.
         let last = if end.more && range.brought { range.next - 1 } else { range.last };
-        let (feed, first, removals) = (range.feed.clone(), range.first, range.removals);
+        let (feed, first, removals, brought) = (range.feed.clone(), range.first, range.removals, range.brought);
         self.ranges.remove(&end.request);
         if !removals {
+            self.failed(&from, brought);
             self.disclaim(&from, &feed, first, last);
         }
         self.go_on(&feed, &held(&feed), now)
+    }
+
+    /// Notes whether a range brought anything.
+    fn failed(&mut self, peer: &PeerKey, brought: bool) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.failures = if brought { 0 } else { peer.failures.saturating_add(1) };
+        }
     }
 
     /// A peer does not have these after all, or not for us; cursors may say otherwise later.
@@ -437,6 +478,8 @@ impl Replica {
     pub fn restart(&mut self, feed: &FeedId) {
         if let Some(fetching) = self.feeds.remove(feed) {
             self.submitted = self.submitted.saturating_sub(fetching.submitted.len());
+            let bytes: usize = fetching.pending.values().filter_map(|pending| Some(pending.body.as_ref()?.0.len())).sum();
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
             fetching.pending.values().for_each(|pending| drop(self.pulls.remove(&pending.request)));
         }
         self.ranges.retain(|_, range| range.feed != *feed);
@@ -471,7 +514,12 @@ impl Replica {
     pub fn cursors(&mut self, from: PeerKey, cursors: Vec<Cursor>, held: impl Fn(&FeedId) -> Spans, now: Timestamp) -> Vec<Effect> {
         let Some(peer) = self.peers.get_mut(&from) else { return Vec::new() };
         let mut lacking = Vec::new();
+        let mut room = INTERVALS_PER_PEER_MAX.saturating_sub(peer.cursors.values().map(|spans| spans.intervals().len()).sum());
         for cursor in cursors {
+            if cursor.intervals.len() > room {
+                continue;
+            }
+            room -= cursor.intervals.len();
             let feed = FeedId::from(cursor.feed);
             let Some(spans) = Spans::of(cursor.intervals) else { continue };
             let Some(known) = peer.cursor(&feed) else { continue };
@@ -517,7 +565,9 @@ impl Replica {
             let fresh = |(key, peer): &(&PeerKey, &Peer)| asked.get(*key).is_none_or(|at| *at < peer.revision);
             let knows = |peer: &Peer| peer.member == feed.member || peer.cursors.get(&feed).is_some_and(|has| has.contains(seq));
             let candidates = self.peers.iter().filter(|(_, peer)| knows(peer)).filter(fresh);
-            let Some((to, peer)) = candidates.min_by_key(|(_, peer)| peer.member != feed.member) else { continue };
+            // Who was never asked comes before who says that it has changed its mind.
+            let rank = |(key, peer): &(&PeerKey, &Peer)| (asked.contains_key(*key), peer.member != feed.member);
+            let Some((to, peer)) = candidates.min_by_key(rank) else { continue };
             let to = *to;
             asked.insert(to, peer.revision);
             let request = self.request();

@@ -288,8 +288,10 @@ async fn asks_like_a_stranger(federation: &Federation, all: &[Published], me: us
 /// What came for these requests, without their numbers, sorted.
 async fn answers_to(stream: &mut libp2p::Stream, requests: [u64; 2]) -> Vec<String> {
     let mut answers = Vec::new();
+    let (mut pulled, mut ranged) = (false, false);
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(2) {
+    // Until both are answered; a busy machine takes its time.
+    while !(pulled && ranged) && begun.elapsed() < Duration::from_secs(30) {
         let read = async {
             let mut length = [0; 4];
             stream.read_exact(&mut length).await.unwrap();
@@ -297,10 +299,16 @@ async fn answers_to(stream: &mut libp2p::Stream, requests: [u64; 2]) -> Vec<Stri
             stream.read_exact(&mut bytes).await.unwrap();
             Message::decode(&bytes).unwrap()
         };
-        let Ok(message) = tokio::time::timeout(Duration::from_millis(700), read).await else { break };
+        let Ok(message) = tokio::time::timeout(Duration::from_secs(30), read).await else { break };
         match message {
-            Some(Message::End(end)) if requests.contains(&end.request) => answers.push(format!("end {}", end.more)),
-            Some(Message::Body(body)) if requests.contains(&body.request) => answers.push("body".to_owned()),
+            Some(Message::End(end)) if requests.contains(&end.request) => {
+                (pulled, ranged) = (pulled || end.request == requests[0], ranged || end.request == requests[1]);
+                answers.push(format!("end {}", end.more));
+            }
+            Some(Message::Body(body)) if requests.contains(&body.request) => {
+                pulled |= body.request == requests[0];
+                answers.push("body".to_owned());
+            }
             Some(Message::RangeHead(head)) if requests.contains(&head.request) => answers.push("range head".to_owned()),
             _ => (),
         }

@@ -40,7 +40,7 @@ fn a_history_replays_bit_for_bit() {
     let plan = Plan { gossip_loss: 20, cuts: 4, late: 1, hostile: 1, withholding: true, ..calm(7) };
     let (one, other) = (play(&plan).unwrap(), play(&plan).unwrap());
     assert_eq!(one, other);
-    assert!(one.messages > 500, "{one:?}");
+    assert!(one.messages > 300, "{one:?}");
     assert_ne!(play(&Plan { seed: 8, ..plan }).unwrap().trace, one.trace);
 }
 
