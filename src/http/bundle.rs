@@ -177,7 +177,11 @@ impl Import {
                 if whole.len() > crate::charter::CHARTER_BYTES_MAX {
                     return Err(ApiError::bad("a document in it is longer than any may be"));
                 }
-                if part.last { self.document(part.document, whole) } else { Ok(self.document = Some((part.document, whole))) }
+                if part.last {
+                    return self.document(part.document, whole);
+                }
+                self.document = Some((part.document, whole));
+                Ok(())
             }
             Message::RangeHead(part) => {
                 // Documents and batches before it must be in force and durable, or it could not be placed.

@@ -25,7 +25,7 @@ impl Dice {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn throw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -35,7 +35,7 @@ impl Dice {
 
     /// One of `0..below`; 0 where there is nothing to choose.
     pub fn below(&mut self, below: u64) -> u64 {
-        if below == 0 { 0 } else { self.next() % below }
+        if below == 0 { 0 } else { self.throw() % below }
     }
 
     /// True in so many of a hundred cases.
@@ -46,7 +46,7 @@ impl Dice {
     /// A seed for something else.
     pub fn seed(&mut self) -> [u8; 32] {
         let mut seed = [0; 32];
-        seed.chunks_mut(8).for_each(|part| part.iter_mut().zip(self.next().to_be_bytes()).for_each(|(to, from)| *to = from));
+        seed.chunks_mut(8).for_each(|part| part.iter_mut().zip(self.throw().to_be_bytes()).for_each(|(to, from)| *to = from));
         seed
     }
 }
