@@ -2,7 +2,7 @@
 //! sending, whoever decided to send it.
 //!
 //! It trusts nothing that the sending side has found out: it reads the bytes that are about to leave, asks
-//! [`releases`](crate::policy::releases), which is written apart from `may_send`, and checks that a body belongs to the head
+//! [`releases`], which is written apart from `may_send`, and checks that a body belongs to the head
 //! under which it is sent. Where it disagrees nothing leaves, the count rises, and a person is told.
 
 use super::{Current, door::document};

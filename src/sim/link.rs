@@ -70,7 +70,7 @@ struct Tapped {
     tap: Option<Tap>,
 }
 
-/// What comes out of [`Tapped`].
+/// What comes out of it.
 pub struct Listened<S> {
     inner: S,
     tap: Option<Tap>,
