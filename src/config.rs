@@ -14,6 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Of all contents of documents, unless the file says otherwise: 16 GiB, some years of reports and rule packs.
+pub const DOCUMENTS_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
 /// Longest configuration file that is read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -51,6 +53,13 @@ pub struct NodeConfig {
     /// `socks5://HOST:PORT` or `http://HOST:PORT` through which every outgoing connection goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
+    /// Whether others can dial this node. If not, coordinators pass their connections on to it.
+    #[serde(default = "yes")]
+    pub inbound: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A proxy for outgoing connections.
@@ -97,6 +106,8 @@ pub struct PolicyConfig {
 pub struct LimitsConfig {
     pub life_days_max: u32,
     pub retention_days: u32,
+    /// Of all contents of documents together.
+    pub documents_bytes_max: u64,
 }
 
 /// `[[lists]]`: one file, or every file of a directory with roles from a table.
@@ -266,7 +277,7 @@ impl Default for PolicyConfig {
 impl Default for LimitsConfig {
     fn default() -> Self {
         let Limits { life_days_max, retention_days, .. } = Limits::default();
-        Self { life_days_max, retention_days }
+        Self { life_days_max, retention_days, documents_bytes_max: DOCUMENTS_BYTES_MAX }
     }
 }
 
@@ -284,7 +295,7 @@ pub enum ConfigError {
 impl Config {
     /// What the receiver sets for itself.
     pub fn limits(&self) -> Limits {
-        let LimitsConfig { life_days_max, retention_days } = self.limits;
+        let LimitsConfig { life_days_max, retention_days, .. } = self.limits;
         Limits { life_days_max, retention_days, hold_days: self.policy.hold_days }
     }
 
@@ -302,6 +313,7 @@ impl Config {
             announce: Vec::new(),
             dial: Vec::new(),
             proxy: None,
+            inbound: true,
         };
         Self {
             node,

@@ -295,6 +295,13 @@ impl Intake {
         }
     }
 
+    /// Proves a head by what its author's card says now, wherever its place is.
+    pub fn prove(&self, bytes: &[u8], now: Timestamp) -> Result<ProvedHead, Refusal> {
+        let signed = SignedHead::open(bytes, &self.roster.federation())?;
+        let key = *self.roster.speaker(&signed, now)?;
+        Ok(signed.prove(&key)?)
+    }
+
     /// Whether a card pins a head of this feed that is not here: until it is, nothing of the feed is proved to be its branch.
     fn unreached(&self, feed: &FeedId, known: &impl Known) -> bool {
         self.roster.pin(feed).is_some_and(|pin| known.head_at(feed, pin.seq) != Some(pin.head))

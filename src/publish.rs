@@ -81,7 +81,16 @@ impl<'a> Publisher<'a> {
     /// Adds a record, as part of `report` if it is an indicator of one. Answers its place, and the batch before it if that
     /// became full.
     pub fn push(&mut self, mut record: Record, report: Option<&RecordRef>) -> Result<(RecordRef, Option<Draft>), PublishError> {
+        // What it is about is named in the shortest form that its place allows, and the place is only known here.
+        let named: Vec<WireRef> = record.targets_mut().map(|targets| targets.clone()).unwrap_or_default();
+        let shortest = |one: &WireRef, seq: u64| match one {
+            WireRef::Whole(target) => WireRef::shortest(target, &self.lane.feed, seq),
+            other => other.clone(),
+        };
         let mut encode = |seq: u64| {
+            if let Some(targets) = record.targets_mut() {
+                *targets = named.iter().map(|one| shortest(one, seq)).collect();
+            }
             if let (Record::Indicator(indicator), Some(report)) = (&mut record, report) {
                 indicator.report = Some(WireRef::shortest(report, &self.lane.feed, seq));
             }

@@ -42,6 +42,8 @@ int_map! {
         req 1 key: PublicKey,
         req 2 from: Timestamp,
         opt 3 until: Timestamp,
+        /// It stands behind a diode or without a network and takes in bundles: nobody waits for its word.
+        opt 4 receive_only: bool,
     }
 }
 

@@ -143,7 +143,7 @@ impl Card {
     pub fn with_node(&self, name: &str, node: PublicKey, publishing: PublicKey, now: Timestamp) -> Self {
         let mut card = self.next(now);
         let lane = card.publishing.iter().map(|one| one.lane + 1).max().unwrap_or(0);
-        card.nodes.push(NodeKey { name: name.to_owned(), key: node, from: now, until: None });
+        card.nodes.push(NodeKey { name: name.to_owned(), key: node, from: now, until: None, receive_only: None });
         card.publishing.push(PublishingKey { key: publishing, node: name.to_owned(), lane, from: now, until: None });
         card
     }
@@ -155,6 +155,15 @@ impl Card {
         card.channels.retain(|one| one.name != name);
         card.channels.push(Channel { name, audience, description, from, until: None });
         card
+    }
+
+    /// Says of a node that it only takes in bundles, or that it does so no more.
+    pub fn with_receive_only(&self, name: &str, receive_only: bool, now: Timestamp) -> Result<Self, UnknownName> {
+        let mut card = self.next(now);
+        let known: Vec<String> = card.nodes.iter().map(|one| one.name.clone()).collect();
+        let unknown = || UnknownName::new("node on the card", name, known.iter().map(String::as_str));
+        card.nodes.iter_mut().find(|one| one.name == name).ok_or_else(unknown)?.receive_only = receive_only.then_some(true);
+        Ok(card)
     }
 
     /// Closes a channel to new records; what was published in it stays.

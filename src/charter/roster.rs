@@ -497,6 +497,15 @@ impl Roster {
         })
     }
 
+    /// An audience with its circle's generation as it is now.
+    pub fn audience_now(&self, audience: &Audience) -> Audience {
+        let mut audience = audience.clone();
+        if let Readers::Circle { name, generation, .. } = &mut audience.readers {
+            *generation = self.generation(name).unwrap_or(*generation);
+        }
+        audience
+    }
+
     /// The generation to write into heads for a circle now; built-in circles have one generation for ever.
     pub fn generation(&self, name: &CircleName) -> Option<u64> {
         if built_in(name.as_str()).is_some() {

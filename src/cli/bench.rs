@@ -19,6 +19,7 @@ use crate::{
     },
     publish::{Lane, Publisher},
     record::{FeedId, Indicator, Kind, Observable, Record, Report, Tlp, WireRef},
+    sim::listed_value,
 };
 use axum::body::Body;
 use clap::Subcommand;
@@ -105,16 +106,6 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     }
 }
 
-/// A value of the mix that public lists have: about half domains, a third addresses, the rest URLs and hashes.
-fn value(number: u64) -> String {
-    match number % 10 {
-        0..=4 => format!("host-{number}.list-{}.example", number % 9_973),
-        5..=7 => format!("2001:db8:{:x}:{:x}::{:x}", (number >> 32) & 0xffff, (number >> 16) & 0xffff, number & 0xffff),
-        8 => format!("http://host-{number}.example/path/{}", number % 101),
-        _ => hex::encode(crate::envelope::Hash::of(&number.to_be_bytes()).0),
-    }
-}
-
 fn new_node(member: &str) -> Result<NewNode, Failure> {
     Ok(NewNode {
         member: member.parse().map_err(Failure::usage)?,
@@ -136,7 +127,7 @@ fn publish(context: &Context, lines: u64, keep: Option<PathBuf>) -> Result<(), F
     let list = place.path.join("list.txt");
     let written = (|| {
         let mut file = BufWriter::new(File::create(&list)?);
-        (0..lines).try_for_each(|number| writeln!(file, "{}", value(number)))?;
+        (0..lines).try_for_each(|number| writeln!(file, "{}", listed_value(number)))?;
         file.flush()
     })();
     written.map_err(|error| Failure::environment(format!("{}: {error}", list.display())))?;
@@ -222,7 +213,7 @@ fn make_batches(data: &Path, path: &Path, records: u64) -> Result<u64, Failure> 
             report = Some(reference);
             full.map_or(Ok(()), &mut put)?;
         }
-        let value = Observable::recognise(&value(number)).map_err(Failure::environment)?;
+        let value = Observable::recognise(&listed_value(number)).map_err(Failure::environment)?;
         let record = Record::Indicator(Indicator::of(value, None::<WireRef>));
         let (_, full) = publisher.push(record, report.as_ref()).map_err(Failure::environment)?;
         full.map_or(Ok(()), &mut put)?;
@@ -275,7 +266,7 @@ fn ingest(context: &Context, records: u64, keep: Option<PathBuf>) -> Result<(), 
         return Err(Failure::environment(format!("{known} records were accepted, {} were sent", records + reports)));
     }
     // Queryable: the last value is found.
-    let question = crate::query::Question { text: Some(value(records - 1)), ..Default::default() };
+    let question = crate::query::Question { text: Some(listed_value(records - 1)), ..Default::default() };
     let answer = crate::query::answer(&ledger, &question, Clock::System.now()).map_err(Failure::environment)?;
     if answer.values.is_empty() {
         return Err(Failure::environment("the last record is not found by its value"));

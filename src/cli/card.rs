@@ -8,7 +8,7 @@ use crate::{
     cbor,
     charter::{CARD_BYTES_MAX, Card, CardDraft, LastHead, Roster},
     clock::Clock,
-    envelope::KeyId,
+    envelope::{KeyId, Readers},
     http::{DocumentParameters, RosterReply},
     node::{
         door::document,
@@ -74,6 +74,22 @@ enum Verb {
         close: bool,
         #[arg(long)]
         description: Option<String>,
+        /// Members of the circle that it is not for.
+        #[arg(long, value_name = "MEMBER", value_delimiter = ',')]
+        except: Vec<String>,
+        /// Audiences that its readers may pass it on to: federation, circle:NAME, member:ID. Never AMBER+STRICT or RED.
+        #[arg(long, value_name = "AUDIENCE", value_delimiter = ',')]
+        onward: Vec<String>,
+        #[command(flatten)]
+        way: WayArguments,
+    },
+    /// Say of a node of ours that it stands behind a diode or without a network and takes in bundles: it counts as offline by
+    /// design.
+    ReceiveOnly {
+        node: String,
+        /// It is connected again.
+        #[arg(long)]
+        undo: bool,
         #[command(flatten)]
         way: WayArguments,
     },
@@ -154,8 +170,12 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
             let name = channel.parse().map_err(Failure::usage)?;
             change(context, &way, |known, now| known.card.without_channel(&name, now).map_err(Failure::usage))
         }
-        Verb::Channel { channel, description, way, .. } => {
+        Verb::ReceiveOnly { node, undo, way } => {
+            change(context, &way, |known, now| known.card.with_receive_only(&node, !undo, now).map_err(Failure::usage))
+        }
+        Verb::Channel { channel, description, except, onward, way, .. } => {
             let (name, audience) = channel_of(&channel)?;
+            let audience = audience.except(&except).and_then(|audience| audience.with_onward(&onward)).map_err(Failure::usage)?;
             change(context, &way, |known, now| Ok(known.card.with_channel(name.clone(), audience.clone(), description.clone(), now)))
         }
         Verb::Node { request, way } => {
@@ -314,7 +334,15 @@ fn said(card: &Card) -> Vec<String> {
     );
     lines.extend(card.channels.iter().map(|one| {
         let about = one.description.as_ref().map(|text| format!("  {text}")).unwrap_or_default();
-        format!("channel     {}  to {}, {}{about}", one.name, one.audience.name(), span(one.from, one.until))
+        let not = match &one.audience.readers {
+            Readers::Circle { excluded, .. } if !excluded.is_empty() => {
+                format!(" except {}", excluded.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", "))
+            }
+            _ => String::new(),
+        };
+        let onward = &one.audience.onward;
+        let onward = if onward.is_empty() { String::new() } else { format!(", onward to {}", onward.join(", ")) };
+        format!("channel     {}  to {}{not}{onward}, {}{about}", one.name, one.audience.name(), span(one.from, one.until))
     }));
     lines.extend(card.pins.iter().map(|pin| {
         format!(

@@ -110,6 +110,7 @@ impl Client {
             own: opened.own,
             operators: http::Operators::of(&opened.config.operators),
             enforcer: opened.enforcer,
+            documents: opened.documents,
         };
         let keeper = opened.door;
         std::thread::spawn(move || door::run(keeper, queue, events));

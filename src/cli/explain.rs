@@ -65,6 +65,10 @@ fn tell_record(context: &Context, record: &Value, policies: bool) {
     line(context, "tags", &list(record, "tags"));
     line(context, "signed", &format!("{} by key {}", of("signed"), of("signed_by")));
     line(context, "came", &format!("{} through {}", of("received"), of("through")));
+    let path = list(record, "path");
+    if !path.is_empty() {
+        line(context, "passed on", &format!("by {path}, as each says of the one before"));
+    }
     line(context, "proof", &format!("head {}", of("head_id")));
     for decision in items(record, "decisions") {
         let by = decision.get("by").and_then(Value::as_str).map(|by| format!(", by {by}")).unwrap_or_default();

@@ -5,6 +5,7 @@
 
 mod admit;
 mod agreements;
+mod ask;
 mod bench;
 mod bundle;
 mod card;
@@ -14,6 +15,7 @@ mod decisions;
 mod demo;
 mod disputes;
 mod doctor;
+mod document;
 mod explain;
 mod follow;
 mod force;
@@ -30,6 +32,7 @@ mod quarantine;
 mod query;
 mod receipts;
 mod run;
+mod share;
 mod sim;
 mod status;
 mod stop_enforcing;
@@ -88,6 +91,10 @@ enum Verb {
     Follow(follow::Arguments),
     Sync(sync::Arguments),
     Receipts(receipts::Arguments),
+    Share(share::Arguments),
+    Ask(ask::Arguments),
+    Sighting(ask::SightingArguments),
+    Document(document::Arguments),
     Bundle(bundle::Arguments),
     Quarantine(quarantine::Arguments),
     Verify(verify::Arguments),
@@ -160,6 +167,10 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Follow(arguments) => follow::run(context, arguments),
         Verb::Sync(arguments) => sync::run(context, arguments),
         Verb::Receipts(arguments) => receipts::run(context, arguments),
+        Verb::Share(arguments) => share::run(context, arguments),
+        Verb::Ask(arguments) => ask::run(context, arguments),
+        Verb::Sighting(arguments) => ask::sighting(context, arguments),
+        Verb::Document(arguments) => document::run(context, arguments),
         Verb::Bundle(arguments) => bundle::run(context, arguments),
         Verb::Quarantine(arguments) => quarantine::run(context, arguments),
         Verb::Verify(arguments) => verify::run(context, arguments),
@@ -194,7 +205,7 @@ impl From<crate::node::setup::SetupError> for Failure {
     fn from(error: crate::node::setup::SetupError) -> Self {
         use crate::node::{rules::RulesError, setup::SetupError as E};
         match error {
-            E::Io { .. } | E::Ledger(_) | E::Key(_) | E::Rules(RulesError::Io { .. }) => Self::environment(error),
+            E::Io { .. } | E::Documents(_) | E::Ledger(_) | E::Key(_) | E::Rules(RulesError::Io { .. }) => Self::environment(error),
             _ => Self::usage(error),
         }
     }

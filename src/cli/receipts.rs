@@ -18,7 +18,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     screen.value(&reply);
     let applied = ["applied", "exported"].iter().filter_map(|state| reply.counts.get(*state)).sum::<usize>();
     let mut summary = format!("{}#{}: applied by {applied} of {}", reply.feed, reply.seq, reply.lines.len());
-    for state in ["not yet", "silent", "offline by design"] {
+    for state in ["not yet", "silent", "unreachable", "offline by design"] {
         if let Some(count) = reply.counts.get(state) {
             summary.push_str(&format!("; {state}: {count}"));
         }

@@ -131,6 +131,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         operators: http::Operators::of(&opened.config.operators),
         enforcer: opened.enforcer.clone(),
         reach: reach.clone(),
+        documents: opened.documents.clone(),
     };
     let enforcer = opened.enforcer.clone();
     let enforcing = (!enforcer.is_idle()).then(|| std::thread::spawn(move || enforcer.run()));
@@ -144,7 +145,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         ledger: opened.ledger,
         door: requests.clone(),
         clock: Clock::System,
-        listen: opened.config.node.listen,
+        listen: if opened.config.node.inbound { opened.config.node.listen } else { Vec::new() },
         announce: opened.config.node.announce,
         dial: opened.config.node.dial,
         links: node::Links::of(opened.config.node.proxy.and_then(|text| text.parse().ok()).as_ref()),
@@ -154,6 +155,8 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         places: context.data.join("places.cbor"),
         reach,
         enforcer: opened.enforcer.clone(),
+        documents: opened.documents,
+        inbound: opened.config.node.inbound,
         observer: None,
     };
     let ready = |addresses: Vec<String>| tracing::info!(addresses = addresses.join(" "), "ready");

@@ -80,6 +80,13 @@ pub(super) fn run(context: &Context, _: Arguments) -> Result<(), Failure> {
             number("/queued")
         ));
     }
+    for line in at("/network/relayed").as_array().into_iter().flatten() {
+        screen.line(&format!("relayed     {}", line.as_str().unwrap_or_default()));
+    }
+    for line in at("/network/unreachable").as_array().into_iter().flatten() {
+        let text = |name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default();
+        screen.line(&format!("unreachable {} ({})  since {}: {}", text("member"), text("node"), text("since"), text("why")));
+    }
     let refusals = at("/network/refusals");
     let refusals: Vec<String> = refusals.as_object().into_iter().flatten().map(|(code, count)| format!("{count} {code}")).collect();
     if !refusals.is_empty() {

@@ -64,6 +64,9 @@ fn sentence(line: &CompletenessLine) -> String {
     if line.holes > 0 && line.behind == 0 {
         lacks.push(format!("{} batches that nobody connected may or can give us", grouped(line.holes)));
     }
+    if line.records == line.passed_on && line.passed_on > 0 {
+        return format!("{}  {} records that others passed on to us", line.member, grouped(line.passed_on));
+    }
     let records = grouped(line.records);
     match lacks.is_empty() {
         true => format!("{}  all of {records} records", line.member),

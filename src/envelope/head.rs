@@ -12,6 +12,7 @@ use crate::{
     cbor::{self, int_map, uint_enum},
     record::{ChannelName, CircleName, FeedId, MemberId, Timestamp, Tlp},
 };
+use std::collections::BTreeSet;
 
 /// The head format that this version writes, and the newest whose records it judges.
 pub const HEAD_FORMAT: u64 = 1;
@@ -101,6 +102,31 @@ impl Audience {
         }
     }
 
+    /// The same without these members; only a circle can leave members out.
+    pub fn except(mut self, members: &[String]) -> Result<Self, String> {
+        let ids = members.iter().map(|id| id.parse::<MemberId>().map_err(|error| error.to_string()));
+        let ids: BTreeSet<MemberId> = ids.collect::<Result<_, _>>()?;
+        match &mut self.readers {
+            _ if ids.is_empty() => (),
+            Readers::Circle { excluded, .. } => {
+                *excluded = ids.into_iter().chain(std::mem::take(excluded)).collect::<BTreeSet<_>>().into_iter().collect()
+            }
+            _ => return Err("only a circle can leave members out; name the readers instead: NAME=named:MEMBER,MEMBER".to_owned()),
+        }
+        self.checked()
+    }
+
+    /// The same, whose readers may pass it on to these audiences too: `federation`, `circle:NAME`, `member:ID`.
+    pub fn with_onward(mut self, names: &[String]) -> Result<Self, String> {
+        self.onward = names.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+        self.checked()
+    }
+
+    fn checked(self) -> Result<Self, String> {
+        self.check().map_err(str::to_owned)?;
+        Ok(self)
+    }
+
     /// Whether a marking may travel to these readers at all: design section 6.
     pub fn permits(&self, tlp: Tlp) -> bool {
         match self.readers {
@@ -129,7 +155,11 @@ impl Audience {
             Some(("member", member)) => member.parse::<MemberId>().is_ok(),
             Some(_) => false,
         };
-        if self.onward.iter().all(known) { Ok(()) } else { Err("`onward` names no audience") }
+        if self.onward.iter().all(known) {
+            Ok(())
+        } else {
+            Err("`onward` names something else than `federation`, `circle:NAME` or `member:ID`")
+        }
     }
 }
 
@@ -213,6 +243,12 @@ impl Head {
     /// Whether the records can be read by this version.
     pub fn is_newer(&self) -> bool {
         self.format > HEAD_FORMAT
+    }
+
+    /// The head as if its author had named only this of its further audiences; `None` if it did not name it.
+    pub fn onward_only(&self, name: &str) -> Option<Self> {
+        let onward = self.audience.onward.iter().filter(|one| *one == name).cloned().collect::<Vec<_>>();
+        (!onward.is_empty()).then(|| Self { audience: Audience { readers: self.audience.readers.clone(), onward }, ..self.clone() })
     }
 
     /// The rules beyond the shape, for what is read and what is signed.

@@ -12,12 +12,14 @@
 //! Follows: RFC 9052 (COSE), RFC 8032 (Ed25519), RFC 9162 section 2.1 (Merkle trees), design section 5.
 
 mod body;
+mod content;
 mod cose;
 mod head;
 mod keys;
 pub mod merkle;
 
 pub use body::*;
+pub use content::*;
 pub use cose::*;
 pub use head::*;
 pub use keys::*;

@@ -11,7 +11,7 @@ use crate::{
         serving::Serving,
     },
     record::{MemberId, Timestamp, Tlp, UnknownName},
-    replica::{BUNDLE_MAGIC, BundleError, BundleReader, Message, bundle_end, document_messages, frame},
+    replica::{BUNDLE_MAGIC, BundleError, BundleReader, Message, Served, bundle_end, document_messages, frame},
 };
 use axum::{
     Extension, Json,
@@ -99,7 +99,12 @@ fn write(local: &Local, to: &MemberId, since: Timestamp, tlp_max: Tlp, mut put: 
             return Ok(());
         }
     }
-    let serving = Serving { ledger: local.ledger.clone(), current: local.current.clone(), clock: local.clock.clone() };
+    let serving = Serving {
+        me: local.identity.member.clone(),
+        ledger: local.ledger.clone(),
+        current: local.current.clone(),
+        clock: local.clock.clone(),
+    };
     let mut read = true;
     serving.everything(to, since, tlp_max, |batch, head, body| {
         if egress.lets_out(to, &head, None) && egress.lets_out(to, &body, Some(&batch.head)) {
@@ -205,9 +210,8 @@ impl Import {
             }
             Message::Body(body) => {
                 let Some(head) = self.head.take() else { return Ok(()) };
-                let withheld = u16::try_from(body.withheld.unwrap_or(0)).unwrap_or(u16::MAX);
                 // What the bundle leaves out is stepped over, and filled by what comes later.
-                let arrived = Arrived { head: Box::new(head), body: body.body.into_vec(), withheld, from: BUNDLE_KEY, beyond: true };
+                let arrived = Arrived { head: Box::new(head), served: Served::of(BUNDLE_KEY, body), beyond: true };
                 let (reply, waiting) = oneshot::channel();
                 self.local.door.send(Request::Import(arrived, reply)).map_err(|_| DoorError::Stopping)?;
                 self.with_the_door.push_back(waiting);
@@ -224,14 +228,11 @@ impl Import {
 
     /// A batch that is here: of interest if it is here in part.
     fn known(&mut self, bytes: &[u8]) -> Option<ProvedHead> {
-        let roster = std::sync::Arc::clone(&self.local.current.get().roster);
-        let signed = crate::envelope::SignedHead::open(bytes, &roster.federation()).ok()?;
-        let (feed, seq) = (signed.head().feed(), signed.head().seq);
-        if self.local.ledger.withheld_of(&feed, seq).ok()? == 0 {
+        let head = crate::ledger::stored_head(bytes).ok()?;
+        if self.local.ledger.withheld_of(&head.feed(), head.seq).ok()? == 0 {
             return None;
         }
-        let key = *roster.speaker(&signed, self.local.clock.now()).ok()?;
-        signed.prove(&key).ok()
+        self.local.current.get().prove(bytes, self.local.clock.now()).ok()
     }
 
     fn document(&mut self, document: u64, bytes: Vec<u8>) -> Result<(), ApiError> {

@@ -11,10 +11,10 @@ use crate::{
     enforce::{Mode, Order, Scope},
     envelope::Class,
     node::{
-        door::{Publication, ReportOf, Request, own_audience},
+        door::{Publication, ReportOf, Request},
         enforcer::{HitLine, OutletLine},
     },
-    record::{ChannelName, Observable, Record, RecordRef, Sighted, Sighting, SightingKind, Timestamp, Tlp, UnknownName},
+    record::{Observable, Record, RecordRef, Sighted, Sighting, SightingKind, Timestamp, Tlp, UnknownName},
 };
 use axum::{
     Extension, Json,
@@ -237,11 +237,11 @@ async fn tell_authors(local: &Local, value: &str, reason: &str, reply: &mut Orde
         let place = record.clone();
         let head = blocking(move || Ok(here.ledger.batch_at(&place.feed, place.seq)?.map(|batch| batch.head))).await?;
         let Some(head) = head else { continue };
-        let Some(channel) = channel_with(local, &head.audience.readers) else {
+        let Some(channel) = super::talk::channel_to_answer(local, &head) else {
             reply.not_told.push(format!(
-                "{record}: no channel of ours has the readers of {}; write to {}",
-                head.audience.name(),
-                head.member
+                "{record}: no channel of ours reaches {} and nobody outside of {}; write to them",
+                head.member,
+                head.audience.name()
             ));
             continue;
         };
@@ -266,11 +266,4 @@ async fn tell_authors(local: &Local, value: &str, reason: &str, reply: &mut Orde
         }
     }
     Ok(())
-}
-
-fn channel_with(local: &Local, readers: &crate::envelope::Readers) -> Option<ChannelName> {
-    let intake = local.current.get();
-    let card = intake.roster.card(&local.identity.member)?;
-    let same = |name: &ChannelName| own_audience(&intake, &local.identity.member, name).is_ok_and(|audience| audience.readers == *readers);
-    card.channels.iter().map(|channel| &channel.name).find(|name| same(name)).cloned()
 }

@@ -12,6 +12,10 @@
 //! GET  /v1/sync, /v1/receipts, /v1/proof               POST /v1/verify
 //! GET  /v1/follow            POST /v1/follow
 //! GET  /v1/bundle            POST /v1/bundle      (body: the file itself)
+//! GET  /v1/documents         POST /v1/documents   (body: the content), /v1/documents/fetch, /v1/documents/drop
+//! GET  /v1/documents/content
+//! GET  /v1/questions         POST /v1/ask, /v1/sighting
+//! GET  /v1/share             POST /v1/share
 //! ```
 //!
 //! The socket has mode 0660 in a directory of mode 0750, so the file system says who may ask; the peer's user id is logged
@@ -19,6 +23,7 @@
 
 mod agreements;
 mod bundle;
+mod documents;
 mod enforce;
 mod held;
 mod metrics;
@@ -27,6 +32,8 @@ mod policy;
 mod publish;
 mod queue;
 mod roster;
+mod share;
+mod talk;
 mod travel;
 
 use crate::{
@@ -36,6 +43,7 @@ use crate::{
     ledger::{Counts, Ledger, LedgerError, Recovery},
     node::{
         Current, Identity, NetworkStatus, Watch,
+        documents::Documents,
         door::{DoorError, Request, TakeBack, shared_channel},
         enforcer::{Enforcer, HitLine, OutletLine},
         own_heads::{OwnHeads, Waiting},
@@ -70,6 +78,7 @@ use tokio::net::UnixListener;
 
 pub use agreements::AgreementReply;
 pub use bundle::{BundleParameters, ImportReply};
+pub use documents::{DocumentLine, DocumentNamed, DocumentParametersOf, DocumentPublished, DocumentsFilter, DocumentsReply};
 pub use enforce::{OrderParameters, OrderReply, force_text};
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use operators::{Operators, sign_decision};
@@ -77,6 +86,8 @@ pub use policy::{ListLine, PolicyReply, RejudgeParameters, TryLine, TryParameter
 pub use publish::{ListHit, PublishParameters, PublishReply, ReachLine};
 pub use queue::{drain, queued};
 pub use roster::{DocumentParameters, RosterReply, decision_text};
+pub use share::{ShareLine, ShareParameters, ShareReply};
+pub use talk::{AnswerLine, AskParameters, QuestionLine, QuestionsFilter, Said, SightingParameters};
 pub use travel::{CompletenessLine, FollowParameters, FollowReply, FollowedChannel, ReceiptLine, ReceiptsReply, SyncReply};
 
 /// The socket's name in the data directory.
@@ -114,6 +125,8 @@ pub struct Local {
     pub enforcer: Enforcer,
     /// How far others have applied what is ours.
     pub reach: Reach,
+    /// Contents that are too long for a record.
+    pub documents: Documents,
 }
 
 /// An answer that is no success.
@@ -195,6 +208,10 @@ pub fn router(local: Local) -> Router {
         .route("/v1/sync", get(travel::sync))
         .route("/v1/follow", get(travel::follows))
         .route("/v1/receipts", get(travel::receipts))
+        .route("/v1/documents", get(documents::documents))
+        .route("/v1/documents/content", get(documents::content))
+        .route("/v1/questions", get(talk::questions))
+        .route("/v1/share", get(share::shares))
         .route("/v1/proof", get(travel::proof))
         .route("/v1/verify", post(travel::verify).layer(json()))
         .route("/metrics", get(metrics::metrics))
@@ -204,10 +221,16 @@ pub fn router(local: Local) -> Router {
         .route("/v1/held", post(held::decide).layer(json()))
         .route("/v1/order", post(enforce::order).layer(json()))
         .route("/v1/follow", post(travel::follow).layer(json()))
+        .route("/v1/share", post(share::share).layer(json()))
+        .route("/v1/documents/fetch", post(documents::fetch).layer(json()))
+        .route("/v1/documents/drop", post(documents::drop_content).layer(json()))
         .route("/v1/policy/rejudge", post(policy::rejudge).layer(json()))
         .route_layer(of(Role::Decides));
     let publishes = Router::new()
         .route("/v1/withdraw", post(withdraw_deed).layer(json()))
+        .route("/v1/documents", post(documents::publish).layer(DefaultBodyLimit::disable()))
+        .route("/v1/ask", post(talk::ask).layer(json()))
+        .route("/v1/sighting", post(talk::sight).layer(json()))
         .route("/v1/publish", post(publish::publish_deed).layer(DefaultBodyLimit::disable()))
         .route_layer(of(Role::Publishes));
     let administers = Router::new()

@@ -4,7 +4,9 @@
 //! A file each in `queue/`: one line of JSON that says what it is, then the body. Done means published and then deleted, so
 //! a crash between the two publishes twice rather than never.
 
-use super::{ApiError, Local, PublishParameters, WithdrawParameters, publish, withdraw};
+use super::{
+    ApiError, AskParameters, Local, PublishParameters, SightingParameters, WithdrawParameters, documents, publish, talk, withdraw,
+};
 use axum::{
     Json,
     body::{Body, Bytes},
@@ -33,6 +35,9 @@ const POLL: Duration = Duration::from_millis(20);
 enum Job {
     Publish(PublishParameters),
     Withdraw(WithdrawParameters),
+    Document(documents::Ready),
+    Question(AskParameters),
+    Sighting(SightingParameters),
 }
 
 /// Waits a moment for the lane; `true` when it may publish.
@@ -53,6 +58,18 @@ pub(super) async fn keep_publication(local: &Local, parameters: PublishParameter
 
 pub(super) async fn keep_withdrawal(local: &Local, parameters: WithdrawParameters) -> Result<String, ApiError> {
     keep(local, &Job::Withdraw(parameters), Body::empty()).await
+}
+
+pub(super) async fn keep_document(local: &Local, ready: documents::Ready) -> Result<String, ApiError> {
+    keep(local, &Job::Document(ready), Body::empty()).await
+}
+
+pub(super) async fn keep_question(local: &Local, parameters: AskParameters) -> Result<String, ApiError> {
+    keep(local, &Job::Question(parameters), Body::empty()).await
+}
+
+pub(super) async fn keep_sighting(local: &Local, parameters: SightingParameters) -> Result<String, ApiError> {
+    keep(local, &Job::Sighting(parameters), Body::empty()).await
 }
 
 async fn keep(local: &Local, job: &Job, body: Body) -> Result<String, ApiError> {
@@ -133,5 +150,8 @@ async fn perform(local: &Local, path: &Path) -> Result<(), ApiError> {
             publish::publish(State(local.clone()), Query(parameters), body).await.map(|_| ())
         }
         Job::Withdraw(parameters) => withdraw(State(local.clone()), Json(parameters)).await.map(|_| ()),
+        Job::Document(ready) => documents::send(local, ready).await.map(|_| ()),
+        Job::Question(parameters) => talk::put_question(local, parameters).await.map(|_| ()),
+        Job::Sighting(parameters) => talk::put_sighting(local, parameters).await.map(|_| ()),
     }
 }

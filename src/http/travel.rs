@@ -2,7 +2,7 @@
 
 use super::{ApiError, Deed, Local, Operator, at_door, blocking};
 use crate::{
-    charter::Standing,
+    charter::{Card, Standing},
     envelope::{Class, Head},
     ledger::{FollowEntry, FollowLine},
     node::{door::Request, reach::Teller, wanted_of},
@@ -41,6 +41,9 @@ pub struct CompletenessLine {
     pub newest: Option<String>,
     /// What of it is followed, if not all.
     pub followed: Vec<String>,
+    /// Records that were passed on to us from beyond their audience; of their batches we lack nothing that is ours to have.
+    #[serde(default)]
+    pub passed_on: u64,
 }
 
 /// What `sync` says.
@@ -69,6 +72,12 @@ fn completeness(local: &Local) -> Result<SyncReply, ApiError> {
         line.feeds += 1;
         line.batches += state.spans.count();
         line.records += state.counts.total();
+        let head = crate::ledger::stored_head(&state.head)?;
+        if !intake.roster.addresses(&head.audience, &head.member, &local.identity.member) {
+            line.passed_on += state.counts.total() - state.counts.absent;
+            line.newest = line.newest.take().max(Some(state.time.to_string()));
+            continue;
+        }
         line.withheld += state.withheld;
         line.holes += state.spans.gaps().map(|(first, last)| last - first + 1).sum::<u64>();
         line.newest = line.newest.take().max(Some(state.time.to_string()));
@@ -157,7 +166,7 @@ fn followed(local: &Local) -> Result<FollowReply, ApiError> {
     let roster = std::sync::Arc::clone(&local.current.get().roster);
     let (me, mut offered) = (&local.identity.member, Vec::new());
     for card in roster.cards().map(|card| card.card()).filter(|card| card.member != *me) {
-        let ours = card.channels.iter().filter(|channel| roster.addresses(&current_audience(&roster, &channel.audience), &card.member, me));
+        let ours = card.channels.iter().filter(|channel| roster.addresses(&roster.audience_now(&channel.audience), &card.member, me));
         offered.extend(ours.map(|channel| format!("{}/{}", card.member, channel.name)));
     }
     Ok(FollowReply {
@@ -165,15 +174,6 @@ fn followed(local: &Local) -> Result<FollowReply, ApiError> {
         channels: entry.map(|entry| entry.channels.into_iter().map(channel).collect()).unwrap_or_default(),
         offered,
     })
-}
-
-/// A channel's audience with its circle's generation as it is now.
-fn current_audience(roster: &crate::charter::Roster, audience: &crate::envelope::Audience) -> crate::envelope::Audience {
-    let mut audience = audience.clone();
-    if let crate::envelope::Readers::Circle { name, generation, .. } = &mut audience.readers {
-        *generation = roster.generation(name).unwrap_or(*generation);
-    }
-    audience
 }
 
 pub(super) async fn follows(State(local): State<Local>) -> Result<Json<FollowReply>, ApiError> {
@@ -298,7 +298,7 @@ fn reach_of(local: &Local, of: &str) -> Result<ReceiptsReply, ApiError> {
     }
     let batch = local.ledger.batch_at(&feed, seq)?.ok_or_else(|| ApiError::nothing(format!("there is no batch {feed}#{seq} here")))?;
     let (roster, now) = (std::sync::Arc::clone(&local.current.get().roster), local.clock.now());
-    let tellers = local.reach.tellers();
+    let (tellers, unreachable) = (local.reach.tellers(), local.watch.get().unreachable);
     let mut reply = ReceiptsReply { feed: feed.to_string(), seq, withdrawn_by, ..ReceiptsReply::default() };
     for member in roster.charter().charter().members.iter().filter(|member| member.id != *me) {
         let entitled = |class| may_send(&roster, &Head { class, ..batch.head.clone() }, &member.id, now, Way::Published).is_ok();
@@ -306,8 +306,13 @@ fn reach_of(local: &Local, of: &str) -> Result<ReceiptsReply, ApiError> {
             continue;
         }
         let nodes = tellers.iter().map(|(_, teller)| teller).filter(|teller| teller.member == member.id);
-        let has_node = roster.card(&member.id).is_some_and(|card| !card.nodes.is_empty());
-        let line = line_of(&member.id, nodes.collect(), &feed, seq, has_node);
+        // Who never had a card is not there yet; whose nodes all only take in bundles is away on purpose.
+        let on_line = |card: &Card| card.nodes.iter().any(|node| node.receive_only != Some(true));
+        let on_line = roster.card(&member.id).is_some_and(on_line);
+        let mut line = line_of(&member.id, nodes.collect(), &feed, seq, on_line);
+        if line.state == "silent" && unreachable.iter().any(|one| one.member == member.id.as_str()) {
+            "unreachable".clone_into(&mut line.state);
+        }
         *reply.counts.entry(line.state.clone()).or_default() += 1;
         reply.lines.push(line);
     }
@@ -315,7 +320,7 @@ fn reach_of(local: &Local, of: &str) -> Result<ReceiptsReply, ApiError> {
 }
 
 /// The best that the nodes of one member have said.
-fn line_of(member: &MemberId, nodes: Vec<&Teller>, feed: &FeedId, seq: u64, has_node: bool) -> ReceiptLine {
+fn line_of(member: &MemberId, nodes: Vec<&Teller>, feed: &FeedId, seq: u64, on_line: bool) -> ReceiptLine {
     let line = |state: &str, since: Option<crate::record::Timestamp>, withheld| ReceiptLine {
         member: member.to_string(),
         state: state.to_owned(),
@@ -335,7 +340,7 @@ fn line_of(member: &MemberId, nodes: Vec<&Teller>, feed: &FeedId, seq: u64, has_
     let heard = nodes.iter().map(|node| node.heard).max();
     match heard {
         Some(heard) => line("silent", Some(heard), 0),
-        None if has_node => line("silent", None, 0),
+        None if on_line => line("silent", None, 0),
         None => line("offline by design", None, 0),
     }
 }

@@ -43,6 +43,20 @@ pub enum Entry {
     Order(OrderEntry),
     /// Which channels are followed from now on.
     Follow(FollowEntry),
+    /// Which records are passed on beyond their audience, or no more.
+    Share(ShareEntry),
+}
+
+/// Records that an operator passes on to a further audience, which their authors named, or takes that back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareEntry {
+    pub at: Timestamp,
+    pub by: String,
+    pub records: Vec<String>,
+    /// `federation`, `circle:NAME` or `member:ID`.
+    pub with: String,
+    /// They are passed on no more. What was passed on stays where it is.
+    pub ends: bool,
 }
 
 /// Which channels are followed, and who said so.
@@ -138,6 +152,7 @@ impl ErasedEntry {
             table: vec![OutcomeLine::Absent],
             runs: vec![(0, self.records)],
             withheld: 0,
+            path: Vec::new(),
         }
     }
 
@@ -230,6 +245,20 @@ pub struct BatchEntry {
     /// Records that whoever served it kept from us.
     #[serde(default)]
     pub withheld: u16,
+    /// Through which members a re-shared batch came before, as whoever served it says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<MemberId>,
+}
+
+/// How a batch came here.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Brought<'a> {
+    /// Node key of the peer that served it; empty for our own.
+    pub from: &'a [u8],
+    /// Through which members it came before, as that peer says.
+    pub path: &'a [MemberId],
+    /// Records that are withheld from us.
+    pub withheld: u16,
 }
 
 /// What became of a record, without the record.
@@ -254,7 +283,7 @@ impl OutcomeLine {
 
 impl BatchEntry {
     /// The entry of a batch that passed the door.
-    pub fn of(admitted: &Admitted, received: Timestamp, from: &[u8]) -> Self {
+    pub fn of(admitted: &Admitted, received: Timestamp, brought: &Brought<'_>) -> Self {
         let mut table: Vec<OutcomeLine> = Vec::new();
         let mut numbers: HashMap<OutcomeLine, u16> = HashMap::new();
         let mut runs: Vec<(u16, u16)> = Vec::new();
@@ -289,14 +318,15 @@ impl BatchEntry {
         let batch = admitted.batch();
         Self {
             received,
-            from: from.to_vec().into(),
+            from: brought.from.to_vec().into(),
             id: batch.head().id(),
             head: batch.head().bytes().to_vec().into(),
             body: batch.body().to_vec().into(),
             policy: admitted.policy(),
             table,
             runs,
-            withheld: 0,
+            withheld: brought.withheld,
+            path: brought.path.to_vec(),
         }
     }
 
@@ -363,6 +393,7 @@ const JUDGED: u8 = 11;
 const ORDER: u8 = 12;
 const FILLED: u8 = 13;
 const FOLLOW: u8 = 14;
+const SHARE: u8 = 15;
 
 impl Entry {
     /// The entry as it stands in a frame.
@@ -383,6 +414,7 @@ impl Entry {
             Self::Judged(entry) => tagged(JUDGED, &cbor::to_vec(entry)),
             Self::Order(entry) => tagged(ORDER, &cbor::to_vec(entry)),
             Self::Follow(entry) => tagged(FOLLOW, &cbor::to_vec(entry)),
+            Self::Share(entry) => tagged(SHARE, &cbor::to_vec(entry)),
         }
     }
 
@@ -407,6 +439,7 @@ impl Entry {
             JUDGED => read(bytes, "a later verdict").map(Self::Judged),
             ORDER => read(bytes, "an order").map(Self::Order),
             FOLLOW => read(bytes, "what is followed").map(Self::Follow),
+            SHARE => read(bytes, "what is passed on").map(Self::Share),
             other => Err(LedgerError::Damaged(format!("journal entry kind {other} needs a newer huecry"))),
         }
     }

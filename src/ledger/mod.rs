@@ -16,6 +16,7 @@ mod index;
 mod journal;
 mod later;
 mod quarantine;
+mod shares;
 mod state;
 
 pub use disputes::*;
@@ -24,6 +25,7 @@ pub use index::*;
 pub use journal::*;
 pub use later::Touched;
 pub use quarantine::*;
+pub use shares::*;
 pub use state::*;
 
 use crate::{
@@ -210,6 +212,11 @@ impl Ledger {
         let mut feeds: Vec<_> = self.state(|state| state.feeds.clone()).into_iter().collect();
         feeds.sort_by(|one, other| one.0.cmp(&other.0));
         feeds
+    }
+
+    /// Whether there is a feed like this.
+    pub fn any_feed(&self, is: impl Fn(&FeedId) -> bool) -> bool {
+        self.state(|state| state.feeds.keys().any(is))
     }
 
     /// One feed.
@@ -443,10 +450,9 @@ impl Writer {
         &self.ledger
     }
 
-    /// Takes in a batch that passed the door, of which whoever served it says that it kept `withheld` records back.
-    /// Durable after the next [`Self::commit`].
-    pub fn keep(&mut self, admitted: &Admitted, received: Timestamp, from: &[u8], withheld: u16) -> Result<(), LedgerError> {
-        let entry = BatchEntry { withheld, ..BatchEntry::of(admitted, received, from) };
+    /// Takes in a batch that passed the door. Durable after the next [`Self::commit`].
+    pub fn keep(&mut self, admitted: &Admitted, received: Timestamp, brought: &Brought<'_>) -> Result<(), LedgerError> {
+        let entry = BatchEntry::of(admitted, received, brought);
         let frame = Entry::Batch(entry.clone()).encode();
         let position = self.journal.append(&frame)?;
         let records = admitted.outcomes().iter().map(|outcome| match outcome {
@@ -458,12 +464,12 @@ impl Writer {
     }
 
     /// Takes in more of a batch that is here: its `new` places. What was taken in before is committed first.
-    pub fn fill(&mut self, admitted: &Admitted, new: &[u16], received: Timestamp, from: &[u8], withheld: u16) -> Result<(), LedgerError> {
+    pub fn fill(&mut self, admitted: &Admitted, new: &[u16], received: Timestamp, brought: &Brought<'_>) -> Result<(), LedgerError> {
         self.commit()?;
         let head = admitted.batch().head().head();
         let Some(before) = self.ledger.batch_at(&head.feed(), head.seq)? else { return Ok(()) };
         let lines = |index: u16| (!new.contains(&index)).then(|| before.first_outcome(index));
-        let entry = BatchEntry { withheld, ..BatchEntry::of(admitted, received, from) }.with_lines(lines);
+        let entry = BatchEntry::of(admitted, received, brought).with_lines(lines);
         let position = self.journal.append(&Entry::Filled(entry.clone()).encode())?;
         self.note_filled(position, head, &entry, &before)
     }
@@ -642,6 +648,7 @@ impl Writer {
         }
         let (Some(record), OutcomeLine::Judged { ends, judgement }) = (record, line) else { return };
         let reference = || RecordRef { feed: head.feed(), seq: head.seq, index: place.index };
+        self.changes.listed(record, place, &reference);
         self.note_record(record, &reference, head);
         if judgement.verdict == Verdict::Accept {
             self.note_dispute(record, &reference, head, *ends);
@@ -783,6 +790,7 @@ impl Writer {
             Entry::Judged(entry) => self.note_judged(&entry)?,
             Entry::Order(_) => self.changes.order(position),
             Entry::Follow(_) => self.note_follow(position)?,
+            Entry::Share(entry) => self.note_shares(&entry)?,
             // A further copy of a batch that was rewritten out changes nothing; the first one keeps its number.
             Entry::Erased(entry) if self.is_copy(&entry, position)? => (),
             Entry::Erased(entry) => {

@@ -4,12 +4,12 @@
 //! may lose its newest batches in a crash, or open damaged files as an empty database: position and store id tell, and
 //! the journal is replayed from there. May be deleted; it is rebuilt.
 
-use super::{Aside, Dispute, Disputes, LaterVerdict, LedgerError, Place, Position, entry::BatchEntry};
+use super::{Aside, Dispute, Disputes, LaterVerdict, LedgerError, Place, Position, ShareEntry, Shares, entry::BatchEntry};
 use crate::{
     cbor,
     envelope::{Class, Hash, Head, SignedHead},
     intake::Spans,
-    record::{FeedId, MemberId, Reason, RecordRef, Timestamp},
+    record::{FeedId, Kind, MemberId, Reason, Record, RecordRef, Sighted, Sighting, Timestamp},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
@@ -37,7 +37,13 @@ mod table {
     pub const WITHHELD: u8 = b'L';
     pub const REMOVAL: u8 = b'R';
     pub const WAITING: u8 = b'T';
+    pub const SHARE: u8 = b'P';
+    pub const LISTED: u8 = b'I';
+    pub const ANSWER: u8 = b'A';
 }
+
+/// What the tables hold, as a number: a state that was written by another version is built anew from the journal.
+const STATE_FORMAT: u32 = 2;
 
 /// How many records of a feed met which end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,6 +190,8 @@ pub struct Changes {
     pub ended: Vec<FeedId>,
     /// Disputes that come (`Ok`) or end (`Err`, the sighting), in order.
     pub disputes: Vec<Result<Dispute, String>>,
+    /// Orders to pass records on, or to do so no more, in order.
+    pub shares: Vec<ShareEntry>,
     /// Records taken back in these changes.
     pub withdrawn: HashSet<RecordRef>,
     pub next_batch: Option<u64>,
@@ -194,7 +202,13 @@ pub struct State {
     tree: sled::Db,
     pub feeds: HashMap<FeedId, FeedState>,
     pub disputes: Disputes,
+    pub shares: Shares,
     pub next_batch: u64,
+}
+
+/// Names the store whose state this is, and the form in which it is kept.
+fn mark(store_id: &str) -> String {
+    format!("{store_id} {STATE_FORMAT}")
 }
 
 fn broken(error: sled::Error) -> LedgerError {
@@ -222,6 +236,11 @@ fn place_of(key: &[u8]) -> Option<Place> {
     Some(Place { batch: u64::from_be_bytes(*rest.first_chunk::<8>()?), index: u16::from_be_bytes(*index) })
 }
 
+/// The place that ends a key, whatever stands before it.
+fn last_place(key: &[u8]) -> Option<Place> {
+    key.last_chunk::<10>().and_then(|place| place_of(&[&[0], &place[..]].concat()))
+}
+
 fn place_key(place: Place) -> Vec<u8> {
     [&place.batch.to_be_bytes()[..], &place.index.to_be_bytes()].concat()
 }
@@ -245,10 +264,10 @@ impl State {
         let tree = open_tree(path)?;
         let meta = |name: &str| tree.get(keyed(table::META, &[name.as_bytes()])).map_err(broken);
         let number = |bytes: Option<sled::IVec>| bytes.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok()).map(u64::from_be_bytes);
-        let same = meta("store")?.is_some_and(|store| *store == *store_id.as_bytes());
+        let same = meta("store")?.is_some_and(|store| *store == *mark(store_id).as_bytes());
         let position = number(meta("position")?).filter(|_| same);
         let next_batch = number(meta("next")?).unwrap_or(0);
-        let mut state = Self { tree, feeds: HashMap::new(), disputes: Disputes::default(), next_batch };
+        let mut state = Self { tree, feeds: HashMap::new(), disputes: Disputes::default(), shares: Shares::default(), next_batch };
         if position.is_some() {
             state.load()?;
         }
@@ -266,6 +285,9 @@ impl State {
         }
         for row in self.tree.scan_prefix([table::DISPUTE]) {
             self.disputes.add(read(&row.map_err(broken)?.1)?);
+        }
+        for row in self.tree.scan_prefix([table::SHARE]) {
+            self.shares.apply(&read(&row.map_err(broken)?.1)?);
         }
         Ok(())
     }
@@ -288,7 +310,7 @@ impl State {
             changes.batch.insert(keyed(table::META, &[b"next"]), &next.to_be_bytes());
             self.next_batch = next;
         }
-        changes.batch.insert(keyed(table::META, &[b"store"]), store_id.as_bytes());
+        changes.batch.insert(keyed(table::META, &[b"store"]), mark(store_id).as_bytes());
         changes.batch.insert(keyed(table::META, &[b"position"]), &position.to_be_bytes());
         self.tree.apply_batch(changes.batch).map_err(broken)?;
         self.feeds.extend(changes.feeds);
@@ -301,6 +323,7 @@ impl State {
                 Err(sighting) => drop(self.disputes.remove(&sighting)),
             }
         }
+        changes.shares.iter().for_each(|entry| self.shares.apply(entry));
         Ok(())
     }
 
@@ -334,6 +357,27 @@ impl State {
             }
         }
         Ok(found)
+    }
+
+    /// Where the records stand that take back a record.
+    pub fn withdrawn_by(&self, record: &RecordRef) -> Result<Vec<RecordRef>, LedgerError> {
+        let rows = self.tree.scan_prefix(keyed(table::WITHDRAWN, &[&record_key(record)]));
+        let by = rows.map(|row| Ok(read::<Withdrawn>(&row.map_err(broken)?.1)?.by.parse().ok()));
+        by.filter_map(Result::transpose).collect()
+    }
+
+    /// Records that are found by their kind, the newest first.
+    pub fn listed(&self, kind: Kind, limit: usize) -> Result<Vec<Place>, LedgerError> {
+        let rows = self.tree.scan_prefix([table::LISTED, kind as u8]).rev().take(limit);
+        let places = rows.map(|row| Ok(last_place(&row.map_err(broken)?.0)));
+        places.filter_map(Result::transpose).collect()
+    }
+
+    /// Sightings that name a record, the oldest first.
+    pub fn answers(&self, record: &RecordRef, limit: usize) -> Result<Vec<Place>, LedgerError> {
+        let rows = self.tree.scan_prefix(keyed(table::ANSWER, &[&record_key(record)])).take(limit);
+        let places = rows.map(|row| Ok(last_place(&row.map_err(broken)?.0)));
+        places.filter_map(Result::transpose).collect()
     }
 
     /// Records that wait for a person, oldest first, from `from` on.
@@ -436,8 +480,7 @@ impl State {
     pub fn waiting_for(&self, report: &RecordRef, limit: usize) -> Result<Vec<Place>, LedgerError> {
         let mut places = Vec::new();
         for row in self.tree.scan_prefix(keyed(table::WAITING, &[&record_key(report)])).take(limit) {
-            let (key, _) = row.map_err(broken)?;
-            places.extend(key.last_chunk::<10>().and_then(|place| place_of(&[&[0], &place[..]].concat())));
+            places.extend(last_place(&row.map_err(broken)?.0));
         }
         Ok(places)
     }
@@ -511,6 +554,32 @@ impl Changes {
     pub fn wait(&mut self, report: &RecordRef, place: Place, waits: bool) {
         let key = keyed(table::WAITING, &[&record_key(report), &place_key(place)]);
         if waits { self.batch.insert(key, &[]) } else { self.batch.remove(key) }
+    }
+
+    /// Notes a record that is found by its kind, or by what it answers.
+    pub fn listed(&mut self, record: &Record, place: Place, this: &impl Fn() -> RecordRef) {
+        match record {
+            Record::Document(_) | Record::Question(_) => {
+                self.batch.insert(keyed(table::LISTED, &[&[record.kind() as u8], &place_key(place)]), &[]);
+            }
+            Record::Sighting(Sighting { of: Sighted::Records(targets), .. }) => {
+                let this = this();
+                for target in targets.iter().filter_map(|target| target.resolve(&this.feed, this.seq)) {
+                    self.batch.insert(keyed(table::ANSWER, &[&record_key(&target), &place_key(place)]), &[]);
+                }
+            }
+            _ => (),
+        }
+    }
+
+    /// Notes an order to pass records on, or to do so no more.
+    pub fn share(&mut self, entry: &ShareEntry) {
+        for record in &entry.records {
+            let key = keyed(table::SHARE, &[record.as_bytes(), &[0], entry.with.as_bytes()]);
+            let one = ShareEntry { records: vec![record.clone()], ..entry.clone() };
+            if entry.ends { self.batch.remove(key) } else { self.batch.insert(key, cbor::to_vec(&one)) }
+        }
+        self.shares.push(entry.clone());
     }
 
     /// Notes that a record waits for a person.

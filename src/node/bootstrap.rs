@@ -95,7 +95,7 @@ async fn fetching(
     addresses: &[String],
     proxy: Option<&Proxy>,
 ) -> Result<Option<Haul>, NodeError> {
-    let mut swarm = swarm::build(node, &Topics::of(federation), swarm::Links::of(proxy))?;
+    let mut swarm = swarm::build(node, &Topics::of(federation), swarm::Links::of(proxy), swarm::Relaying::default())?;
     let me = node.public().to_bytes();
     let mut keys: HashMap<PeerId, PeerKey> = HashMap::new();
     for text in addresses {
@@ -138,7 +138,7 @@ async fn fetching(
                     && let Ok(Some(message)) = Message::decode(&bytes)
                     && let Some(answer) = haul.take(message)
                 {
-                    outlets.get(&peer).map(|outlet: &streams::Outlet| outlet.try_send(&answer, None));
+                    outlets.get(&peer).map(|outlet: &streams::Outlet| outlet.try_send(&answer));
                 }
                 if haul.complete() {
                     return Ok(Some(haul));
@@ -149,7 +149,7 @@ async fn fetching(
         // The first to answer is asked for everything.
         if let Some(key) = keys.get(&peer).filter(|_| outlets.is_empty()) {
             let outlet = streams::start(*key, None, 1, stream, incoming.clone());
-            outlet.try_send(&Message::Hello(nothing_yet()), None);
+            outlet.try_send(&Message::Hello(nothing_yet()));
             outlets.insert(*key, outlet);
         }
     }

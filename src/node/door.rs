@@ -22,12 +22,12 @@ use crate::{
     enforce::{Order, OrderEntry},
     envelope::{Audience, Class, Hash, Head, KeyId, ProvedHead, PublicKey, SecretKey, SignedHead, Signer, Slot},
     intake::{Admitted, Blame, Intake, Known as _, Outcome, Placed, Refusal},
-    ledger::{Aside, Counts, DecisionEntry, FollowEntry, Ledger, LedgerError, Place, QuarantineStep, Touched, Writer},
+    ledger::{Aside, Brought, Counts, DecisionEntry, FollowEntry, Ledger, LedgerError, Place, QuarantineStep, ShareEntry, Touched, Writer},
     policy::{Judgement, Verdict, Way, may_send},
     publish::{Draft, Lane, PublishError, Publisher},
     query::As,
     record::{ChannelName, FeedId, Kind, MemberId, Reason, Record, RecordRef, Report, Timestamp, Tlp, UnknownName, WireRef, Withdrawal},
-    replica::{PeerKey, Wanted},
+    replica::{PeerKey, Served, Wanted},
 };
 use std::{
     collections::BTreeMap,
@@ -141,10 +141,7 @@ type Reply<T> = oneshot::Sender<Result<T, DoorError>>;
 /// A batch that a peer served.
 pub struct Arrived {
     pub head: Box<ProvedHead>,
-    pub body: Vec<u8>,
-    /// Records that the peer says it keeps from us.
-    pub withheld: u16,
-    pub from: PeerKey,
+    pub served: Served,
     /// It may come behind a hole that it makes.
     pub beyond: bool,
 }
@@ -152,7 +149,7 @@ pub struct Arrived {
 impl Arrived {
     /// A whole batch in its turn.
     pub fn in_turn(head: ProvedHead, body: Vec<u8>, from: PeerKey) -> Self {
-        Self { head: Box::new(head), body, withheld: 0, from, beyond: false }
+        Self { head: Box::new(head), served: Served { body, withheld: 0, path: Vec::new(), from }, beyond: false }
     }
 }
 
@@ -165,9 +162,7 @@ pub enum Request {
     Fill {
         feed: FeedId,
         seq: u64,
-        body: Vec<u8>,
-        withheld: u16,
-        from: PeerKey,
+        served: Served,
     },
     /// A second head for one place.
     Fork {
@@ -221,6 +216,11 @@ pub enum Request {
         entry: Box<FollowEntry>,
         reply: Reply<()>,
     },
+    /// Records that are passed on to a further audience from now on, or no more.
+    Share {
+        entry: Box<ShareEntry>,
+        reply: Reply<()>,
+    },
     /// What an operator ordered about enforcement.
     Order {
         order: Order,
@@ -265,6 +265,8 @@ pub enum Event {
     },
     /// What is followed has changed.
     Followed,
+    /// What is passed on beyond its audience has changed.
+    Shared,
     /// Policies have changed, so that something may be servable that was not.
     Rules,
     /// The journal failed; nothing more is acknowledged.
@@ -388,7 +390,7 @@ impl Door {
 
     /// Takes in a batch that a peer served. Durable after [`Self::commit`].
     pub fn batch(&mut self, arrived: Arrived) -> Result<(), DoorError> {
-        let Arrived { head, body, withheld, from, beyond } = arrived;
+        let Arrived { head, served: Served { body, withheld, path, from }, beyond } = arrived;
         let now = self.clock.now();
         let (feed, seq) = (head.head().feed(), head.head().seq);
         let intake = self.current.get();
@@ -404,7 +406,7 @@ impl Door {
             }
         }
         let withheld = self.lacking(&feed, admitted.batch().slots(), withheld);
-        self.writer.keep(&admitted, now, &from, withheld)?;
+        self.writer.keep(&admitted, now, &Brought { from: &from, path: &path, withheld })?;
         let last = self.writer.position(&feed).map_or(0, |(last, _)| last);
         if seq < last {
             self.note_reports(&admitted, &feed, seq);
@@ -423,9 +425,9 @@ impl Door {
 
     /// Takes in a batch out of a bundle: new, or more of one that is here.
     fn import(&mut self, arrived: Arrived, events: &mut Vec<Event>) -> Result<bool, DoorError> {
-        let (feed, seq, from) = (arrived.head.head().feed(), arrived.head.head().seq, arrived.from);
+        let (feed, seq, from) = (arrived.head.head().feed(), arrived.head.head().seq, arrived.served.from);
         if self.writer.head_at(&feed, seq) == Some(arrived.head.id()) {
-            let more = self.fill(&feed, seq, arrived.body, arrived.withheld, &from)?;
+            let more = self.fill(&feed, seq, arrived.served)?;
             if more {
                 events.push(Event::Filled { feed, seq, from });
             }
@@ -438,20 +440,19 @@ impl Door {
     }
 
     /// Takes in more of a batch that is here in part. Answers whether anything was new.
-    pub fn fill(&mut self, feed: &FeedId, seq: u64, body: Vec<u8>, withheld: u16, from: &[u8]) -> Result<bool, DoorError> {
+    pub fn fill(&mut self, feed: &FeedId, seq: u64, served: Served) -> Result<bool, DoorError> {
+        let Served { body, withheld, path, from } = served;
         self.writer.commit()?;
         let (now, intake) = (self.clock.now(), self.current.get());
         let Some(held) = self.ledger().batch_at(feed, seq)?.filter(|held| !held.entry.body.is_empty()) else { return Ok(false) };
-        let head = SignedHead::open(&held.entry.head, &intake.roster.federation()).map_err(Refusal::from)?;
-        let key = *intake.roster.speaker(&head, now).map_err(Refusal::from)?;
-        let head = head.prove(&key).map_err(Refusal::from)?;
+        let head = intake.prove(&held.entry.head, now)?;
         let Some((admitted, new)) = intake.fill(head, &held.entry.body, body, now, &self.writer)? else {
             let lacking = self.lacking(feed, &held.slots, withheld);
             self.writer.note_withheld(feed, seq, Some(lacking))?;
             return Ok(false);
         };
         let withheld = self.lacking(feed, admitted.batch().slots(), withheld);
-        self.writer.fill(&admitted, &new, now, from, withheld)?;
+        self.writer.fill(&admitted, &new, now, &Brought { from: &from, path: &path, withheld })?;
         self.note_reports(&admitted, feed, seq);
         Ok(true)
     }
@@ -641,7 +642,7 @@ impl Door {
         };
         let (feed, seq, bytes) = (head.head().feed(), head.head().seq, head.bytes().to_vec());
         let admitted = intake.admit(head, draft.body, now, &self.writer, false)?;
-        self.writer.keep(&admitted, now, &[], 0)?;
+        self.writer.keep(&admitted, now, &Brought::default())?;
         for outcome in admitted.outcomes() {
             match outcome {
                 crate::intake::Outcome::Judged(one) => match one.judgement.verdict {
@@ -766,9 +767,7 @@ impl Door {
         let (feed, seq) = (head.head().feed(), head.head().seq);
         let Some(held) = self.ledger().batch_at(&feed, seq)? else { return Ok(None) };
         let intake = self.current.get();
-        let ours = SignedHead::open(&held.entry.head, &intake.roster.federation()).map_err(Refusal::from)?;
-        let key = *intake.roster.speaker(&ours, self.clock.now()).map_err(Refusal::from)?;
-        let ours = ours.prove(&key).map_err(Refusal::from)?;
+        let ours = intake.prove(&held.entry.head, self.clock.now())?;
         let Some(proof) = crate::charter::equivocation(&ours, head) else { return Ok(None) };
         let bytes = crate::cbor::to_vec(&proof);
         self.writer.keep_proof(&feed, &bytes)?;
@@ -856,11 +855,8 @@ pub fn own_audience(intake: &Intake, member: &MemberId, channel: &ChannelName) -
     let card = intake.roster.card(member).ok_or_else(|| DoorError::NoCard(member.clone()))?;
     let names = || card.channels.iter().map(|one| one.name.as_str());
     let found = card.channels.iter().find(|one| one.name == *channel);
-    let mut audience = found.ok_or_else(|| UnknownName::new("channel of ours", channel.as_str(), names()))?.audience.clone();
-    if let crate::envelope::Readers::Circle { name, generation, .. } = &mut audience.readers {
-        *generation = intake.roster.generation(name).unwrap_or(*generation);
-    }
-    Ok(audience)
+    let found = found.ok_or_else(|| UnknownName::new("channel of ours", channel.as_str(), names()))?;
+    Ok(intake.roster.audience_now(&found.audience))
 }
 
 /// Whom a channel reaches at a marking: each other member, or why not. Nothing is signed for this.
@@ -954,7 +950,7 @@ fn close(door: Door, reply: Option<oneshot::Sender<Result<(), LedgerError>>>) {
 fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut Vec<Box<dyn FnOnce()>>) {
     match request {
         Request::Batch(arrived) => {
-            let (feed, seq, from) = (arrived.head.head().feed(), arrived.head.head().seq, arrived.from);
+            let (feed, seq, from) = (arrived.head.head().feed(), arrived.head.head().seq, arrived.served.from);
             let bytes = arrived.head.bytes().to_vec();
             out.push(match door.batch(arrived) {
                 Ok(()) => Event::Kept { feed, seq, head: bytes, from: Some(from) },
@@ -966,12 +962,15 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
             let done = door.import(arrived, out);
             replies.push(Box::new(move || drop(reply.send(done))));
         }
-        Request::Fill { feed, seq, body, withheld, from } => match door.fill(&feed, seq, body, withheld, &from) {
-            Ok(true) => out.push(Event::Filled { feed, seq, from }),
-            Ok(false) => (),
-            Err(DoorError::Refused(refusal)) => out.push(Event::Refused { feed, seq, from, refusal }),
-            Err(error) => out.push(Event::Fatal(error.to_string())),
-        },
+        Request::Fill { feed, seq, served } => {
+            let from = served.from;
+            match door.fill(&feed, seq, served) {
+                Ok(true) => out.push(Event::Filled { feed, seq, from }),
+                Ok(false) => (),
+                Err(DoorError::Refused(refusal)) => out.push(Event::Refused { feed, seq, from, refusal }),
+                Err(error) => out.push(Event::Fatal(error.to_string())),
+            }
+        }
         Request::Fork { head } => match door.fork(&head) {
             Ok(Some(bytes)) => out.push(Event::Document { document: document::PROOF, bytes }),
             Ok(None) => (),
@@ -1026,6 +1025,13 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
             if done.is_ok() {
                 door.follow(super::wanted_of(*entry));
                 out.push(Event::Followed);
+            }
+            replies.push(Box::new(move || drop(reply.send(done))));
+        }
+        Request::Share { entry, reply } => {
+            let done = door.writer.keep_shares(*entry).map_err(DoorError::from);
+            if done.is_ok() {
+                out.push(Event::Shared);
             }
             replies.push(Box::new(move || drop(reply.send(done))));
         }

@@ -8,11 +8,11 @@
 use super::{Current, door::document};
 use crate::{
     clock::Clock,
-    envelope::{Class, Head, fits},
+    envelope::{Class, Head, chunk_proves, fits},
     ledger::{Ledger, stored_head},
     policy::releases,
-    record::{FeedId, MemberId},
-    replica::{Message, WireFeed},
+    record::{Content, Document, FeedId, MemberId, Record},
+    replica::{Chunk, Message, WireFeed},
 };
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -62,6 +62,8 @@ impl Egress {
             Message::Pull(one) => self.feed_may(reader, &one.feed),
             Message::Range(one) => self.feed_may(reader, &one.feed),
             Message::Receipts(many) => many.receipts.iter().all(|one| one.feed.member == *reader),
+            Message::ChunkAsk(one) => self.feed_may(reader, &one.feed),
+            Message::Chunk(one) => self.chunk_may(reader, one),
             Message::Document(one) if one.document == document::PROOF => self.proof_may(reader, &one.part),
             Message::Document(_) => true,
         };
@@ -89,6 +91,17 @@ impl Egress {
 
     fn head_may(&self, reader: &MemberId, bytes: &[u8]) -> bool {
         stored_head(bytes).is_ok_and(|head| self.may(reader, &head))
+    }
+
+    /// Whether a chunk is of the content that the record names under which it leaves, and that record may leave.
+    fn chunk_may(&self, reader: &MemberId, chunk: &Chunk) -> bool {
+        let batch = self.shared.ledger.batch_at(&FeedId::from(chunk.feed.clone()), chunk.seq).ok().flatten();
+        batch.is_some_and(|batch| match batch.record(chunk.index) {
+            Some(Record::Document(Document { content: Content::Hash { hash, length }, .. })) => {
+                self.may(reader, &batch.head) && chunk_proves(&hash, length, chunk.chunk, &chunk.bytes, &chunk.path)
+            }
+            _ => false,
+        })
     }
 
     /// Whether the reader may know that a feed exists: whether it may have its removals.

@@ -113,7 +113,7 @@ fn first_card(
         serial: 1,
         issued: now,
         publishing: vec![PublishingKey { key: keys.public(Purpose::Publishing)?, node: node.to_owned(), lane: 0, from, until: None }],
-        nodes: vec![NodeKey { name: node.to_owned(), key: keys.public(Purpose::Node)?, from, until: None }],
+        nodes: vec![NodeKey { name: node.to_owned(), key: keys.public(Purpose::Node)?, from, until: None, receive_only: None }],
         channels: all,
         pins: Vec::new(),
         epochs: Vec::new(),

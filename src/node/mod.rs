@@ -13,10 +13,13 @@
 //! | local window (`http`) | requests on the socket | `door::Request`, ledger |
 
 pub mod bootstrap;
+mod contents;
+pub mod documents;
 pub mod door;
 pub mod egress;
 pub mod enforcer;
 pub mod keys;
+mod links;
 pub mod membership;
 pub mod own_heads;
 pub mod proxy;
@@ -28,21 +31,20 @@ pub mod streams;
 pub mod swarm;
 
 use crate::{
-    charter::{
-        ADDRESSES_MAX, Channel, Roster, SignedCard, SignedStamp, Stage, WHEREABOUTS_DAYS_MAX, Whereabouts, open_whereabouts,
-        sign_whereabouts, whereabouts_claim,
-    },
+    charter::{ADDRESSES_MAX, MemberKind, Roster, SignedStamp, Stage, WHEREABOUTS_DAYS_MAX, Whereabouts, sign_whereabouts},
     clock::Clock,
-    envelope::{Audience, Class, Head, KeyId, PublicKey, Readers, SecretKey, SignedHead},
+    envelope::{Class, Head, KeyId, PublicKey, SecretKey, SignedHead},
     intake::{Blame, Intake, Known as _, Placed, Spans, WRONG_PREV},
     ledger::{FollowEntry, FollowLine, Ledger},
     policy::{Lists, Policy, Way, may_gossip, may_send},
     record::{DAY_MS, FeedId, HOUR_MS, MemberId, Timestamp},
     replica::{
-        Announce, Ask, CURSORS_PER_MESSAGE_MAX, CardSerial, Cursor, Cursors, Digest, Effect, End, Filter, Hello, Message, PROTOCOL_VERSION,
-        PeerKey, Range, Receipt, Receipts, Replica, Wanted, digest_of, document_messages, number,
+        Announce, Ask, CURSORS_PER_MESSAGE_MAX, CardSerial, Contents, Cursor, Cursors, Digest, Effect, End, Filter, Hello, Message,
+        PROTOCOL_VERSION, PeerKey, Range, Receipt, Receipts, Replica, Wanted, digest_of, document_messages, number,
     },
 };
+use contents::Given;
+use documents::Documents;
 use door::{Arrived, Event, Request, document};
 use egress::Egress;
 use enforcer::Enforcer;
@@ -50,8 +52,9 @@ use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     gossipsub::{self, MessageAcceptance},
-    swarm::{SwarmEvent, dial_opts::DialOpts},
+    swarm::SwarmEvent,
 };
+use links::{Audiences, RelayPlace, Unreached};
 use reach::Reach;
 use serving::{Reader, Serving, Wish};
 use std::{
@@ -64,14 +67,10 @@ use streams::{Incoming, Outlet};
 pub use swarm::Links;
 use swarm::{Behaviour, BehaviourEvent, Topics};
 
-/// Outbound links that a node keeps, each to another member.
-const LINKS_MAX: usize = 16;
-/// Links that a reader of a restricted channel keeps into its audience, so that one of them may be away or hostile.
-const AUDIENCE_LINKS: usize = 3;
-/// Nodes that are dialled in one round because of an audience.
-const AUDIENCE_DIALS: usize = 8;
-/// How often the loop looks after slow answers.
+/// How often the loop looks after slow answers, as long as something is under way.
 const TICK: Duration = Duration::from_millis(50);
+/// The same when nothing is: what is due then is due within seconds.
+const IDLE_TICK: Duration = Duration::from_millis(500);
 /// How often lost connections are dialled again.
 const DIAL_INTERVAL_MS: u64 = 2_000;
 /// How far the wall clock may differ from the steady one, or be behind signed documents: the skew that is harmless.
@@ -88,18 +87,12 @@ const RECOVER_BATCHES_MAX: usize = 32;
 const STAMP_RENEW_MS: u64 = 6 * HOUR_MS;
 /// Longest document put together from pieces.
 const DOCUMENT_BYTES_MAX: usize = crate::charter::CHARTER_BYTES_MAX;
-/// Longest file of remembered whereabouts: some thousands of nodes.
-const PLACES_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Receipts in one message: with 256 intervals each it stays within a frame.
 const RECEIPTS_PER_MESSAGE_MAX: usize = 16;
 /// Wishes of one peer that are served at a time: what it asks for by range, and some bodies.
 const TURNS_MAX: usize = 8;
 /// Wishes of one peer that wait; what it asks for beyond is answered as if it were not there, and asked for again.
 const WISHES_MAX: usize = 256;
-/// Others' whereabouts that a new peer is told: to tell it all 250 would be half of what a whole federation says at its start.
-const PLACES_AT_MEETING: usize = 32;
-/// Peers that whereabouts are passed on to; as in a mesh, six would do.
-const PASS_ON_TO: usize = 8;
 /// Refusals remembered for `status`, by code.
 const REFUSAL_CODES_MAX: usize = 64;
 
@@ -166,6 +159,10 @@ pub struct NetworkStatus {
     pub refusals: BTreeMap<String, u64>,
     /// What is wrong with the local clock, if something is.
     pub clock_alarm: Option<String>,
+    /// Nodes on current cards that were dialled and not reached.
+    pub unreachable: Vec<UnreachableStatus>,
+    /// Addresses through relays at which this node, which has no inbound port, can be reached.
+    pub relayed: Vec<String>,
     /// What the egress guard had to stop, if it ever had to.
     pub egress_alarm: Option<String>,
     pub egress_refused: u64,
@@ -181,6 +178,15 @@ pub struct PeerStatus {
     pub member: String,
     pub node: String,
     pub software: String,
+}
+
+/// One node that was not reached.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct UnreachableStatus {
+    pub member: String,
+    pub node: String,
+    pub since: String,
+    pub why: String,
 }
 
 /// The loop's handle for the local window.
@@ -285,8 +291,23 @@ pub struct Shell {
     revision: u64,
     recovered_at: Timestamp,
     receipted_at: Timestamp,
+    /// How far exports were rebuilt when authors were told last, and whether anything else has changed since.
+    receipted_through: u64,
+    receipts_due: bool,
     enforcer: Enforcer,
     observer: Option<Observer>,
+    /// Contents of documents: the files, what is being fetched, and what members were given today.
+    documents: Documents,
+    contents: Contents,
+    given: BTreeMap<MemberId, Given>,
+    /// Whether others can dial this node; if not, it keeps places at relays.
+    inbound: bool,
+    relays: BTreeMap<PeerKey, RelayPlace>,
+    /// Links that we chose ourselves.
+    dialled: BTreeSet<PeerKey>,
+    /// Nodes that were dialled and not reached; as many as the gate lets in.
+    unreached: BTreeMap<PeerKey, Unreached>,
+    audiences: Audiences,
 }
 
 /// Told of everything that becomes durable: a rehearsal measures by it.
@@ -310,6 +331,9 @@ pub struct Parts {
     pub places: PathBuf,
     pub reach: Reach,
     pub enforcer: Enforcer,
+    pub documents: Documents,
+    /// Whether others can dial this node.
+    pub inbound: bool,
     pub observer: Option<Observer>,
 }
 
@@ -320,15 +344,6 @@ pub fn wanted_of(entry: FollowEntry) -> Wanted {
         ((one.member, one.channel), filter)
     };
     Wanted { everything: entry.everything, channels: entry.channels.into_iter().map(line).collect() }
-}
-
-/// A channel's audience with its circle's generation as it is now.
-fn now_read_by(roster: &Roster, channel: &Channel) -> Audience {
-    let mut audience = channel.audience.clone();
-    if let Readers::Circle { name, generation, .. } = &mut audience.readers {
-        *generation = roster.generation(name).unwrap_or(*generation);
-    }
-    audience
 }
 
 /// The alarm of a wall clock that shows `now` where the steady one expects `expected`.
@@ -351,7 +366,10 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), NodeError> {
     let topics = Topics::of(&parts.current.get().roster.federation());
-    let mut swarm = swarm::build(&parts.identity.node, &topics, parts.links)?;
+    let roster = Arc::clone(&parts.current.get().roster);
+    let coordinates = roster.member(&parts.identity.member).is_some_and(|one| one.kind == MemberKind::Coordinator);
+    let relaying = swarm::Relaying { serves: coordinates && parts.inbound, uses: !parts.inbound };
+    let mut swarm = swarm::build(&parts.identity.node, &topics, parts.links, relaying)?;
     let mut waiting = Vec::new();
     for text in &parts.listen {
         let listener = swarm.listen_on(multiaddress(text)?);
@@ -379,7 +397,8 @@ pub async fn run(
     let (incoming, mut frames) = tokio::sync::mpsc::channel(streams::IN_FRAMES_MAX);
     let (opened, mut ours) = tokio::sync::mpsc::channel(64);
     let started = parts.clock.now();
-    let serving = Serving { ledger: parts.ledger.clone(), current: parts.current.clone(), clock: parts.clock.clone() };
+    let me = parts.identity.member.clone();
+    let serving = Serving { me, ledger: parts.ledger.clone(), current: parts.current.clone(), clock: parts.clock.clone() };
     let egress = Egress::new(parts.current.clone(), parts.ledger.clone(), parts.clock.clone());
     let mut shell = Shell {
         identity: parts.identity,
@@ -423,8 +442,18 @@ pub async fn run(
         revision: started.ms(),
         recovered_at: Timestamp::default(),
         receipted_at: Timestamp::default(),
+        receipted_through: 0,
+        receipts_due: true,
         enforcer: parts.enforcer,
         observer: parts.observer,
+        documents: parts.documents,
+        contents: Contents::default(),
+        given: BTreeMap::new(),
+        inbound: parts.inbound,
+        relays: BTreeMap::new(),
+        dialled: BTreeSet::new(),
+        unreached: BTreeMap::new(),
+        audiences: Audiences::default(),
     };
     shell.wanted = shell.read_wanted();
     shell.open_gate();
@@ -432,11 +461,12 @@ pub async fn run(
     shell.housekeeping();
     shell.publish_status();
     ready(shell.swarm.listeners().map(ToString::to_string).collect());
+    shell.on_tick();
     let mut accepted = accepted;
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticked = tokio::time::Instant::now();
     tokio::pin!(stop);
     while !shell.rekeyed {
+        let next_tick = ticked + if shell.is_busy() { TICK } else { IDLE_TICK };
         // Local work first: what is durable is passed on before more is taken in.
         tokio::select! {
             biased;
@@ -445,7 +475,10 @@ pub async fn run(
                 Some(event) => shell.on_door(event)?,
                 None => return Err(NodeError::Fatal("the door's thread ended; see the log".to_owned())),
             },
-            _ = tick.tick() => shell.on_tick(),
+            () = tokio::time::sleep_until(next_tick) => {
+                shell.on_tick();
+                ticked = tokio::time::Instant::now();
+            }
             Some((peer, stream)) = ours.recv() => shell.on_stream(peer, stream),
             Some((peer, stream)) = accepted.next() => shell.on_accepted(peer, stream),
             Some(incoming) = frames.recv() => shell.on_incoming(incoming),
@@ -456,6 +489,11 @@ pub async fn run(
 }
 
 impl Shell {
+    /// Whether anything is under way that may need another look soon.
+    fn is_busy(&self) -> bool {
+        self.replica.is_busy() || !self.news.is_empty() || self.contents.is_busy() || self.own.waiting().is_some()
+    }
+
     fn me(&self) -> PeerKey {
         self.identity.node.public().to_bytes()
     }
@@ -496,6 +534,7 @@ impl Shell {
                 self.replica.gone(key);
             }
         }
+        self.unreached.retain(|key, _| admitted.values().any(|one| one == key));
         self.node_ids = admitted.values().filter_map(|key| Some((PublicKey::from_bytes(key).ok()?.id(), *key))).collect();
         self.admitted = admitted;
     }
@@ -507,6 +546,7 @@ impl Shell {
         }
         match event {
             Event::Kept { feed, seq, head, from } => {
+                self.receipts_due = true;
                 let own = from.is_none();
                 let parsed = SignedHead::open(&head, &self.current.get().roster.federation()).ok();
                 let gossiped = parsed.is_some_and(|parsed| may_gossip(parsed.head()));
@@ -518,10 +558,20 @@ impl Shell {
                 self.carry_out(effects);
             }
             Event::Filled { feed, seq, from } => {
+                self.receipts_due = true;
                 tracing::debug!(%feed, seq, peer = %hex::encode(from.get(..4).unwrap_or_default()), "more of a batch came");
                 self.revision = self.revision.max(now.ms());
             }
             Event::Rules => self.revision = self.revision.max(now.ms()),
+            // Those whom it concerns see it in our cursors, and they shall see it now.
+            Event::Shared => {
+                self.revision = self.revision.max(now.ms());
+                let peers: Vec<PeerKey> = self.connected.keys().copied().collect();
+                for peer in peers {
+                    let cursors = self.cursors_for(&peer);
+                    self.send_cursors(&peer, cursors);
+                }
+            }
             Event::Followed => self.follow_anew(now),
             Event::Refused { feed, seq, from, refusal } => {
                 self.count_refusal(refusal.code);
@@ -611,10 +661,13 @@ impl Shell {
             self.recovered_at = now;
             self.recover(now);
         }
-        if now.ms_since(self.receipted_at) >= RECEIPTS_INTERVAL_MS {
-            self.receipted_at = now;
-            self.send_receipts();
+        let through = self.enforcer.through();
+        let changed = self.receipts_due || through != self.receipted_through;
+        if changed && now.ms_since(self.receipted_at) >= RECEIPTS_INTERVAL_MS {
+            (self.receipted_at, self.receipted_through, self.receipts_due) = (now, through, false);
+            self.send_receipts(through);
         }
+        self.fetch_contents(now);
         self.learn_own_heads();
         self.watch_clock(now);
         if now.ms_since(self.dialled_at) >= DIAL_INTERVAL_MS {
@@ -679,10 +732,9 @@ impl Shell {
         let now = self.clock.now();
         self.housekept_at = now;
         self.open_gate();
-        let addresses = match self.announce.as_slice() {
-            [] => self.swarm.listeners().map(ToString::to_string).filter(|text| !text.contains("/0.0.0.0/")).take(ADDRESSES_MAX).collect(),
-            given => given.to_vec(),
-        };
+        let mut addresses = self.own_addresses();
+        addresses.truncate(ADDRESSES_MAX);
+        self.tell_relay_where_it_is();
         let intake = self.current.get();
         let federation = intake.roster.federation();
         let until = now.plus_ms(WHEREABOUTS_DAYS_MAX * DAY_MS / 2);
@@ -728,98 +780,20 @@ impl Shell {
         self.ask_door(Request::Document { document, bytes, reply: None });
     }
 
-    /// Whereabouts of the last run, each proved again: with them a node whose first contacts are gone finds the others.
-    fn recall_places(&mut self) {
-        let Ok(bytes) = std::fs::read(&self.places) else { return };
-        let known: Vec<serde_bytes::ByteBuf> = crate::cbor::from_slice(&bytes, PLACES_BYTES_MAX).unwrap_or_default();
-        known.iter().for_each(|bytes| self.on_whereabouts(bytes));
-    }
-
-    /// Only a help for the next start, so a failure to write it is no failure of the node.
-    fn remember_places(&self) {
-        let known: Vec<serde_bytes::ByteBuf> = self.whereabouts.values().map(|(_, bytes)| bytes.clone().into()).collect();
-        let aside = self.places.with_extension("new");
-        let written = std::fs::write(&aside, crate::cbor::to_vec(&known)).and_then(|()| std::fs::rename(&aside, &self.places));
-        if let Err(error) = written {
-            tracing::debug!(%error, "whereabouts were not remembered");
-        }
-    }
-
-    fn dial_more(&mut self, now: Timestamp) {
-        let given = self.dial.clone();
-        for address in given {
-            let peer = address.iter().find_map(|part| match part {
-                libp2p::multiaddr::Protocol::P2p(peer) => Some(peer),
-                _ => None,
-            });
-            if let Some(peer) = peer {
-                self.dial_peer(peer, vec![address]);
-            }
-        }
-        let roster = Arc::clone(&self.current.get().roster);
-        let mut wanted = self.needed_for_audiences(&roster, now);
-        if self.connected.len() < LINKS_MAX {
-            let free = |key: &&PeerKey| !self.connected.contains_key(*key) && roster.node(key, now).is_some();
-            wanted.extend(self.whereabouts.keys().filter(free).take(LINKS_MAX));
-        }
-        for key in wanted {
-            let place = self.whereabouts.get(&key).filter(|(place, _)| place.until > now).map(|(place, _)| place.addresses.clone());
-            if let (Some(addresses), Some(peer)) = (place, swarm::peer_id(&key)) {
-                self.dial_peer(peer, addresses.iter().filter_map(|text| text.parse().ok()).collect());
-            }
-        }
-    }
-
-    /// Nodes to be linked to because records go no other way: what is not for the whole federation travels only among its
-    /// readers. An author meets every reader of what it has published; a reader meets some of those who may have it.
-    fn needed_for_audiences(&self, roster: &Roster, now: Timestamp) -> Vec<PeerKey> {
-        let linked: BTreeSet<&MemberId> = self.connected.values().map(|one| &one.member).collect();
-        let me = &self.identity.member;
-        let mut members: BTreeSet<&MemberId> = BTreeSet::new();
-        // Many channels have the same few audiences.
-        let mut readers: BTreeMap<Readers, Vec<&MemberId>> = BTreeMap::new();
-        for card in roster.cards().map(SignedCard::card) {
-            for channel in card.channels.iter().filter(|channel| channel.audience.readers != Readers::Federation) {
-                let audience = now_read_by(roster, channel);
-                let others = readers.entry(audience.readers.clone()).or_insert_with(|| {
-                    let all = roster.charter().charter().members.iter().map(|member| &member.id);
-                    all.filter(|id| *id != me && roster.addresses(&audience, me, id)).collect()
-                });
-                if card.member == *me {
-                    let published = |(feed, _): &(FeedId, _)| feed.member == *me && feed.channel == channel.name;
-                    if self.ledger.feeds().iter().any(published) {
-                        members.extend(others.iter().filter(|id| !linked.contains(*id)));
-                    }
-                } else if roster.addresses(&audience, &card.member, me) {
-                    let links = others.iter().filter(|id| linked.contains(*id)).count() + usize::from(linked.contains(&card.member));
-                    if links < AUDIENCE_LINKS {
-                        members.extend(others.iter().filter(|id| !linked.contains(*id)).take(AUDIENCE_LINKS));
-                        members.insert(&card.member);
-                    }
-                }
-            }
-        }
-        let nodes = self.whereabouts.keys().filter(|key| roster.node(key, now).is_some_and(|node| members.contains(&node.member)));
-        // Some at a time, other ones each time: who does not answer must not keep the others waiting.
-        let skip = usize::try_from(now.ms() / DIAL_INTERVAL_MS).unwrap_or(0);
-        let nodes: Vec<PeerKey> = nodes.filter(|key| !self.connected.contains_key(*key)).copied().collect();
-        nodes.iter().cycle().skip(skip % nodes.len().max(1)).take(AUDIENCE_DIALS.min(nodes.len())).copied().collect()
-    }
-
-    fn dial_peer(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        if self.admitted.contains_key(&peer) && !self.swarm.is_connected(&peer) && !addresses.is_empty() {
-            // The default condition refuses a second dial while one is under way.
-            let _under_way = self.swarm.dial(DialOpts::peer_id(peer).addresses(addresses).build());
-        }
-    }
-
     fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
                 if let Some(key) = self.admitted.get(&peer_id).copied() {
+                    if endpoint.is_dialer() {
+                        self.dialled.insert(key);
+                    }
+                    self.unreached.remove(&key);
                     self.open_stream(key, peer_id);
                 }
             }
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer_id), error, .. } => self.not_reached(&peer_id, &error),
+            SwarmEvent::NewListenAddr { listener_id, address } => self.listens(listener_id, &address),
+            SwarmEvent::ListenerClosed { listener_id, .. } => self.listens_no_more(listener_id),
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
                 if let Some(key) = self.admitted.get(&peer_id).copied() {
                     self.lose(&key);
@@ -900,8 +874,10 @@ impl Shell {
         }
     }
 
-    fn addressed_to_us(&self, head: &crate::envelope::Head) -> bool {
-        self.current.get().roster.addresses(&head.audience, &head.member, &self.identity.member)
+    /// Whether a head is for us: as published, or because its author lets it be passed on to an audience that we are in.
+    fn addressed_to_us(&self, head: &Head) -> bool {
+        let (roster, me) = (Arc::clone(&self.current.get().roster), &self.identity.member);
+        roster.addresses(&head.audience, &head.member, me) || head.audience.onward.iter().any(|name| roster.names(name, me, true))
     }
 
     fn count_refusal(&mut self, code: &str) {
@@ -961,6 +937,7 @@ impl Shell {
             partial: None,
         };
         self.connected.insert(key, connected);
+        self.receipts_due = true;
         self.send(&key, &Message::Hello(self.hello()));
         if self.wanted != Wanted::default() {
             self.send(&key, &Message::Follow(self.wanted.message(&self.identity.member)));
@@ -980,7 +957,9 @@ impl Shell {
     fn lose(&mut self, key: &PeerKey) {
         self.opening.remove(key);
         self.told.remove(key);
+        self.dialled.remove(key);
         if self.connected.remove(key).is_some() {
+            self.contents.gone(key);
             self.replica.gone(key);
             self.reach.gone(key, self.clock.now());
             self.publish_status();
@@ -997,7 +976,7 @@ impl Shell {
     }
 
     fn send(&mut self, to: &PeerKey, message: &Message) {
-        let sent = self.connected.get(to).is_none_or(|connected| connected.outlet.try_send(message, None));
+        let sent = self.connected.get(to).is_none_or(|connected| connected.outlet.try_send(message));
         if !sent {
             self.cut(to, "does-not-read");
         }
@@ -1008,7 +987,7 @@ impl Shell {
         let Some(outlet) = self.connected.get(to).map(|connected| connected.outlet.clone()) else { return };
         tokio::spawn(async move {
             for message in messages {
-                if !outlet.send(&message, None).await {
+                if !outlet.send(&message).await {
                     break;
                 }
             }
@@ -1045,7 +1024,7 @@ impl Shell {
                     }
                 }
             }
-            Incoming::Frame { peer, stream, bytes } => {
+            Incoming::Frame { peer, stream, bytes, room: _room } => {
                 if self.connected.get(&peer).is_some_and(|connected| connected.outlet.stream == stream) {
                     match Message::decode(&bytes) {
                         Ok(Some(message)) => self.on_message(peer, message),
@@ -1126,7 +1105,12 @@ impl Shell {
                 return;
             }
             Message::Body(body) => self.replica.body(from, body, held, now),
-            Message::End(end) => self.replica.ended(from, &end, held, now),
+            Message::ChunkAsk(ask) => return self.serve_chunk(&from, ask, now),
+            Message::Chunk(chunk) => return self.on_chunk(from, chunk, now),
+            Message::End(end) => {
+                self.contents.ended(from, &end, now);
+                self.replica.ended(from, &end, held, now)
+            }
             Message::Follow(follow) => {
                 if let Some(connected) = self.connected.get_mut(&from) {
                     connected.wanted = Wanted::from_message(follow);
@@ -1213,47 +1197,6 @@ impl Shell {
         }
     }
 
-    fn on_whereabouts(&mut self, bytes: &[u8]) {
-        let now = self.clock.now();
-        let intake = self.current.get();
-        let federation = intake.roster.federation();
-        // Most are old news, and a look at the serial is cheaper than a signature.
-        let Some((id, serial)) = whereabouts_claim(bytes, &federation) else { return };
-        let Some(key) = self.node_ids.get(&id).copied() else { return };
-        if self.whereabouts.get(&key).is_some_and(|(ours, _)| ours.serial >= serial) {
-            return;
-        }
-        let opened = PublicKey::from_bytes(&key).ok().and_then(|public| open_whereabouts(bytes, &public, &federation).ok());
-        let Some(place) = opened else { return };
-        let newer = self.whereabouts.get(&key).is_none_or(|(ours, _)| ours.serial < place.serial);
-        if newer && key != self.me() && place.until > now {
-            self.whereabouts.insert(key, (place, bytes.to_vec()));
-            self.news.push((key, bytes.to_vec()));
-        }
-    }
-
-    /// Our own whereabouts and some others', other ones each time: enough to find links; what is new comes by itself.
-    fn some_places(&self) -> Vec<Message> {
-        let own = self.whereabouts.get(&self.me()).into_iter();
-        let skip = usize::try_from(self.streams_opened).unwrap_or(0).wrapping_mul(PLACES_AT_MEETING) % self.whereabouts.len().max(1);
-        let others = self.whereabouts.values().cycle().skip(skip).take(PLACES_AT_MEETING.min(self.whereabouts.len()));
-        own.chain(others).flat_map(|(_, bytes)| document_messages(document::WHEREABOUTS, bytes)).collect()
-    }
-
-    /// Passes on the whereabouts that came since the last tick, to some peers, other ones each time: they reach all that way.
-    fn pass_on_whereabouts(&mut self) {
-        if self.news.is_empty() || self.connected.is_empty() {
-            return;
-        }
-        let news = std::mem::take(&mut self.news);
-        self.passed_on = self.passed_on.wrapping_add(1);
-        let skip = self.passed_on.wrapping_mul(PASS_ON_TO) % self.connected.len();
-        for peer in self.connected.keys().cycle().skip(skip).take(PASS_ON_TO.min(self.connected.len())) {
-            let others = news.iter().filter(|(key, _)| key != peer);
-            self.send_in_time(peer, others.flat_map(|(_, bytes)| document_messages(document::WHEREABOUTS, bytes)).collect());
-        }
-    }
-
     /// The cursors that a peer may know of: feeds whose readers it is among.
     fn cursors_for(&self, peer: &PeerKey) -> Vec<Cursor> {
         let Some(connected) = self.connected.get(peer) else { return Vec::new() };
@@ -1300,7 +1243,11 @@ impl Shell {
         let roster = Arc::clone(&self.current.get().roster);
         let Some(reader) = self.connected.get(peer).map(|one| &one.member) else { return false };
         let channel = roster.card(&feed.member).and_then(|card| card.channels.iter().find(|channel| channel.name == feed.channel));
-        channel.is_some_and(|channel| roster.addressed_once(&now_read_by(&roster, channel), &feed.member, reader))
+        channel.is_some_and(|channel| {
+            let audience = roster.audience_now(&channel.audience);
+            let onward = || audience.onward.iter().any(|name| roster.names(name, reader, true));
+            roster.addressed_once(&audience, &feed.member, reader) || onward()
+        })
     }
 
     fn compare_cursors(&mut self, with: &PeerKey) {
@@ -1321,8 +1268,7 @@ impl Shell {
     }
 
     /// Tells authors how far we are with what is theirs, where that has changed.
-    fn send_receipts(&mut self) {
-        let through = self.enforcer.through();
+    fn send_receipts(&mut self, through: u64) {
         let mut due: Vec<(PeerKey, Vec<Receipt>)> = Vec::new();
         for (feed, state) in self.ledger.feeds() {
             let rebuilt = self.ledger.batch_number(&feed, state.last()).ok().flatten().is_some_and(|number| number < through);
@@ -1364,16 +1310,16 @@ impl Shell {
         for effect in effects {
             match effect {
                 Effect::Send { to, message } => self.send(&to, &message),
-                Effect::Submit { head, body, withheld, from, beyond } => {
-                    let (feed, seq) = (head.head().feed(), head.head().seq);
-                    if !self.ask_door(Request::Batch(Arrived { head, body, withheld, from, beyond })) {
+                Effect::Submit { head, served, beyond } => {
+                    let (feed, seq, from) = (head.head().feed(), head.head().seq, served.from);
+                    if !self.ask_door(Request::Batch(Arrived { head, served, beyond })) {
                         let (held, now) = (self.ledger.spans(&feed), self.clock.now());
                         // What it asks for instead comes with the next tick: the door is full now.
                         let _later = self.replica.refused(&feed, seq, from, false, &held, now);
                     }
                 }
-                Effect::Fill { feed, seq, body, withheld, from } => {
-                    self.ask_door(Request::Fill { feed, seq, body, withheld, from });
+                Effect::Fill { feed, seq, served } => {
+                    self.ask_door(Request::Fill { feed, seq, served });
                 }
                 Effect::ServeBody { to, request, feed, seq } => {
                     self.serve(&to, Wish { request, feed, first: seq, last: seq, bytes_max: u64::MAX, removals: false, with_heads: false });
@@ -1390,28 +1336,30 @@ impl Shell {
     /// Tells every connected peer that may know of a batch.
     fn announce(&mut self, feed: &FeedId, seq: u64, except: Option<PeerKey>) {
         let Ok(Some(batch)) = self.ledger.batch_at(feed, seq) else { return };
-        let now = self.clock.now();
-        let roster = Arc::clone(&self.current.get().roster);
         let message = Message::Announce(Announce { kind: number::ANNOUNCE, head: batch.entry.head.clone() });
-        let may = |member: &MemberId| may_send(&roster, &batch.head, member, now, Way::Published).is_ok();
+        let may = |member: &MemberId| self.serving.may_have(&batch, member);
         let wants = |one: &Connected| one.wanted.of(feed).is_some();
         let peers = self.connected.iter().filter(|(key, one)| Some(**key) != except && wants(one) && may(&one.member));
         let peers: Vec<PeerKey> = peers.map(|(key, _)| *key).collect();
         peers.iter().for_each(|peer| self.send(peer, &message));
     }
 
+    fn serve(&mut self, to: &PeerKey, wish: Wish) {
+        let Some(connected) = self.connected.get(to) else { return };
+        if !connected.may_wait() {
+            return self.send(to, &Message::End(End { kind: number::END, request: wish.request, more: false }));
+        }
+        self.in_its_turn(to, move |serving, reader| serving.serve(reader, &wish));
+    }
+
     /// Serves on a blocking thread, some wishes of one peer at a time: one that reads slowly must not take up all threads.
-    fn serve(&self, to: &PeerKey, wish: Wish) {
+    fn in_its_turn(&self, to: &PeerKey, work: impl FnOnce(&Serving, &Reader) + Send + 'static) {
         let Some(connected) = self.connected.get(to) else { return };
         let reader = Reader { member: connected.member.clone(), wanted: connected.wanted.clone(), outlet: connected.outlet.clone() };
         let (serving, turns) = (self.serving.clone(), Arc::clone(&connected.turns));
-        if Arc::strong_count(&turns) > WISHES_MAX {
-            connected.outlet.try_send(&Message::End(End { kind: number::END, request: wish.request, more: false }), None);
-            return;
-        }
         tokio::spawn(async move {
             if let Ok(_turn) = turns.acquire().await {
-                let _served = tokio::task::spawn_blocking(move || serving.serve(&reader, &wish)).await;
+                let _served = tokio::task::spawn_blocking(move || work(&serving, &reader)).await;
             }
         });
     }
@@ -1435,6 +1383,8 @@ impl Shell {
             feeds_under_way: self.replica.feeds_under_way(),
             refusals: self.refusals.clone(),
             clock_alarm: self.clock_alarm.clone(),
+            unreachable: self.unreachable(),
+            relayed: self.swarm.listeners().filter(|address| links::is_relayed(address)).map(ToString::to_string).collect(),
             egress_alarm: self.egress.alarm(),
             egress_refused: self.egress.refused(),
             behind: self.replica.behind(self.held()).into_iter().map(|(feed, count)| (feed.to_string(), count)).collect(),

@@ -8,6 +8,7 @@
 
 use super::{
     Current, Identity,
+    documents::{Documents, DocumentsError},
     door::{Door, shared_channel},
     enforcer::Enforcer,
     keys::{KeyFileError, KeyStore, Purpose},
@@ -39,6 +40,8 @@ const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Why a node could not be set up or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
+    #[error(transparent)]
+    Documents(#[from] DocumentsError),
     #[error("{}: {error}", path.display())]
     Io { path: PathBuf, error: std::io::Error },
     #[error("{} is no huecry directory; make one with `huecry init`", .0.display())]
@@ -184,6 +187,7 @@ pub struct Opened {
     pub own: OwnHeads,
     /// What our outlets may act on.
     pub enforcer: Enforcer,
+    pub documents: Documents,
     /// What a person should know: lists with odd entries and the like.
     pub notes: Vec<String>,
 }
@@ -226,13 +230,14 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
     let identity = Arc::new(identity);
     let own = own_heads(&ledger, &current.get(), &identity, &keys, clock.now());
     let enforcer = Enforcer::open(data, config.outlets(), ledger.clone(), current.clone(), clock.clone())?;
+    let documents = Documents::open(&data.join("documents"), config.limits.documents_bytes_max)?;
     let mut door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), clock);
     door.attend(enforcer.clone());
     door.follow(ledger.followed()?.map(super::wanted_of).unwrap_or_default());
     if changed {
         door.judge_held_again();
     }
-    Ok(Opened { keys, own, enforcer, config, identity, current, ledger, door, recovery, notes })
+    Ok(Opened { keys, own, enforcer, documents, config, identity, current, ledger, door, recovery, notes })
 }
 
 /// A lane that has published to others before waits until they have told it its own head.

@@ -17,8 +17,8 @@ use libp2p::{
         self, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId, PeerScoreParams,
         PeerScoreThresholds, TopicHash, ValidationMode, WhitelistSubscriptionFilter,
     },
-    identity, memory_connection_limits, noise, ping,
-    swarm::NetworkBehaviour,
+    identity, memory_connection_limits, noise, ping, relay,
+    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
     tcp, yamux,
 };
 use sha2::{Digest as _, Sha256};
@@ -35,6 +35,12 @@ const MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Streams one connection may have: gossip both ways, ping, one standing stream, and room to renew them.
 pub const STREAMS_MAX: usize = 16;
+/// The same between a relay and a node that is reached through it: each circuit is a stream.
+const RELAY_STREAMS_MAX: usize = 64;
+/// Nodes that a relay keeps a place for: every node of a federation whose members have one each.
+const RELAY_RESERVATIONS_MAX: usize = 256;
+/// Circuits through one relay: each takes two streams and a buffer of 8 KiB.
+const RELAY_CIRCUITS_MAX: usize = 2_048;
 
 /// Everything a connection can do, the gate first: behaviours before it would remember peers that it refuses (T6).
 #[derive(NetworkBehaviour)]
@@ -45,6 +51,19 @@ pub struct Behaviour {
     pub ping: ping::Behaviour,
     pub gossip: gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>>,
     pub stream: libp2p_stream::Behaviour,
+    /// At a coordinator: passes connections on to members that nobody can dial.
+    pub relay: Toggle<relay::Behaviour>,
+    /// Everywhere, since whoever is to be dialled may be behind one.
+    pub relayed: Toggle<relay::client::Behaviour>,
+}
+
+/// What a node has to do with relays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Relaying {
+    /// It passes connections on.
+    pub serves: bool,
+    /// It is reached through others.
+    pub uses: bool,
 }
 
 /// The two topics of a federation, under names that tell nothing.
@@ -96,10 +115,10 @@ pub fn gossip_config() -> Result<gossipsub::Config, SwarmError> {
         .max_publish_messages(64)
         // The default sends every own message to everyone.
         .flood_publish(false)
-        .mesh_n(8)
-        .mesh_n_low(6)
-        .mesh_n_high(12)
-        .mesh_outbound_min(3)
+        .mesh_n(6)
+        .mesh_n_low(5)
+        .mesh_n_high(9)
+        .mesh_outbound_min(2)
         .history_length(12)
         .history_gossip(4)
         .duplicate_cache_time(Duration::from_secs(600))
@@ -147,22 +166,28 @@ pub fn keypair(node: &SecretKey) -> Result<identity::Keypair, SwarmError> {
 }
 
 /// The swarm of a node.
-pub fn build(node: &SecretKey, topics: &Topics, links: Links) -> Result<Swarm<Behaviour>, SwarmError> {
-    let yamux = || {
+pub fn build(node: &SecretKey, topics: &Topics, links: Links, relaying: Relaying) -> Result<Swarm<Behaviour>, SwarmError> {
+    let streams_max = if relaying.serves || relaying.uses { RELAY_STREAMS_MAX } else { STREAMS_MAX };
+    let yamux = move || {
         let mut config = yamux::Config::default();
-        config.set_max_num_streams(STREAMS_MAX);
+        config.set_max_num_streams(streams_max);
         config
     };
     // A rehearsal has many nodes in one process; each would refuse links because of the others' memory.
     let memory = if matches!(links, Links::Given(_)) { usize::MAX } else { MEMORY_BYTES_MAX };
     let behaviour = behaviour(topics, memory)?;
+    let with_relays = move |keypair: &identity::Keypair, relayed: relay::client::Behaviour| {
+        let relay = relaying.serves.then(|| relay::Behaviour::new(keypair.public().to_peer_id(), relay_config()));
+        Behaviour { relay: relay.into(), relayed: Some(relayed).into(), ..behaviour }
+    };
     let tcp = tcp::Config::default().nodelay(true);
     let builder = SwarmBuilder::with_existing_identity(keypair(node)?).with_tokio();
     let idle = |config: libp2p::swarm::Config| config.with_idle_connection_timeout(IDLE_TIMEOUT);
     match links {
         Links::Tcp => {
             let builder = builder.with_tcp(tcp, noise::Config::new, yamux).map_err(broken)?;
-            Ok(builder.with_behaviour(|_| behaviour).map_err(broken)?.with_swarm_config(idle).build())
+            let builder = builder.with_relay_client(noise::Config::new, yamux).map_err(broken)?;
+            Ok(builder.with_behaviour(with_relays).map_err(broken)?.with_swarm_config(idle).build())
         }
         Links::Through(proxy) => {
             let transport = |keypair: &identity::Keypair| -> Result<_, noise::Error> {
@@ -171,12 +196,31 @@ pub fn build(node: &SecretKey, topics: &Topics, links: Links) -> Result<Swarm<Be
                 Ok(tcp.upgrade(libp2p::core::upgrade::Version::V1Lazy).authenticate(noise).multiplex(yamux()))
             };
             let builder = builder.with_other_transport(|keypair| transport(keypair).map_err(Box::from)).map_err(broken)?;
-            Ok(builder.with_behaviour(|_| behaviour).map_err(broken)?.with_swarm_config(idle).build())
+            let builder = builder.with_relay_client(noise::Config::new, yamux).map_err(broken)?;
+            Ok(builder.with_behaviour(with_relays).map_err(broken)?.with_swarm_config(idle).build())
         }
         Links::Given(transport) => {
             let builder = builder.with_other_transport(|_| transport).map_err(broken)?;
-            Ok(builder.with_behaviour(|_| behaviour).map_err(broken)?.with_swarm_config(idle).build())
+            let builder = builder.with_relay_client(noise::Config::new, yamux).map_err(broken)?;
+            Ok(builder.with_behaviour(with_relays).map_err(broken)?.with_swarm_config(idle).build())
         }
+    }
+}
+
+/// A relay for members, who are known and few: its limits are against mistakes, not against the public, for whom libp2p's
+/// defaults (two minutes, 128 KiB, so many a minute and address) are meant.
+fn relay_config() -> relay::Config {
+    relay::Config {
+        max_reservations: RELAY_RESERVATIONS_MAX,
+        max_reservations_per_peer: 2,
+        reservation_duration: Duration::from_secs(3_600),
+        reservation_rate_limiters: Vec::new(),
+        max_circuits: RELAY_CIRCUITS_MAX,
+        max_circuits_per_peer: RELAY_STREAMS_MAX / 2,
+        // The two ends make a new one when a day is over.
+        max_circuit_duration: Duration::from_secs(24 * 3_600),
+        max_circuit_bytes: 0,
+        circuit_src_rate_limiters: Vec::new(),
     }
 }
 
@@ -199,6 +243,8 @@ fn behaviour(topics: &Topics, memory: usize) -> Result<Behaviour, SwarmError> {
         ping: ping::Behaviour::new(ping::Config::new()),
         gossip: gossip(topics)?,
         stream: libp2p_stream::Behaviour::new(),
+        relay: None.into(),
+        relayed: None.into(),
     })
 }
 

@@ -63,6 +63,9 @@ pub struct Story {
     pub source: String,
     /// The node that brought it, `this node` for our own, or the key if no card names it any more.
     pub through: String,
+    /// Through which members it was passed on before, as each says of the one before; the nearest to its author first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<String>,
     pub head_id: String,
     pub signed_by: String,
     /// Hash of the policy that judged, as it was then.
@@ -156,6 +159,7 @@ impl Teller<'_> {
             assertion: self.reading.assertion(found),
             source: source.map_or("not said, so it corroborates nothing".to_owned(), named),
             through,
+            path: entry.path.iter().map(ToString::to_string).collect(),
             head_id: entry.id.to_string(),
             signed_by: signed_by.map(|head| head.key().to_string()).unwrap_or_default(),
             policy_hash: entry.policy.to_string(),

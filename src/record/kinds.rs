@@ -38,7 +38,7 @@ uint_enum! {
 }
 
 fixed_bytes! {
-    /// SHA-256 of a document's content.
+    /// Root of the Merkle tree over the chunks of a document's content (`envelope::ContentTree`).
     pub struct ContentHash [32]
 }
 
@@ -229,7 +229,7 @@ int_map! {
 pub enum Content {
     /// Text of at most [`DOCUMENT_BYTES_MAX`], here.
     Inline(String),
-    /// Fetched on demand and checked against its hash.
+    /// Fetched on demand, chunk by chunk, each checked against the root.
     Hash { hash: ContentHash, length: u64 },
 }
 
@@ -295,6 +295,17 @@ impl Record {
             Self::Renewal(_) => Kind::Renewal,
             Self::Question(_) => Kind::Question,
             Self::Document(_) => Kind::Document,
+        }
+    }
+
+    /// The records that this one is about, where it may name any.
+    pub fn targets_mut(&mut self) -> Option<&mut Vec<WireRef>> {
+        match self {
+            Self::Withdrawal(one) => Some(&mut one.targets),
+            Self::Renewal(one) => Some(&mut one.targets),
+            Self::Document(one) => Some(&mut one.targets),
+            Self::Sighting(Sighting { of: Sighted::Records(targets), .. }) => Some(targets),
+            _ => None,
         }
     }
 

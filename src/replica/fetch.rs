@@ -2,8 +2,8 @@
 
 use super::{
     Effect, FAILURES_MAX, FEEDS_MAX, Message, Order, Peer, PeerKey, RANGE_BATCHES_MAX, RANGE_BYTES_MAX, RANGE_MS_MAX, RANGE_TIMEOUT_MS,
-    RANGES_MAX, RANGES_PER_FEED_MAX, RANGES_PER_PEER_MAX, Range, Replica, SUBMITTED_MAX, WAITING_BYTES_MAX, WAITING_PER_FEED_MAX, number,
-    shown_in,
+    RANGES_MAX, RANGES_PER_FEED_MAX, RANGES_PER_PEER_MAX, Range, Replica, SUBMITTED_MAX, Served, WAITING_BYTES_MAX, WAITING_PER_FEED_MAX,
+    number, shown_in,
 };
 use crate::{
     envelope::{Class, ProvedHead},
@@ -15,11 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A head whose body is on its way, or here and waiting for its turn.
 pub(super) struct Pending {
     pub head: ProvedHead,
-    /// The body, and how many records were withheld.
-    pub body: Option<(Vec<u8>, u16)>,
-    /// A body that shows nothing, and who gave it: taken if nobody gives a better one.
-    pub fallback: Option<(PeerKey, Vec<u8>, u16)>,
-    pub from: PeerKey,
+    pub body: Option<Served>,
+    /// A body that shows nothing: taken if nobody gives a better one.
+    pub fallback: Option<Served>,
     pub announcers: Vec<PeerKey>,
     pub asked: BTreeSet<PeerKey>,
     pub request: u64,
@@ -35,7 +33,7 @@ const ANNOUNCERS_MAX: usize = 16;
 impl Pending {
     pub fn asking(head: ProvedHead, from: PeerKey, request: u64, now: Timestamp) -> Self {
         let (announcers, asked) = (vec![from], BTreeSet::from([from]));
-        Self { head, body: None, fallback: None, from, announcers, asked, request, asked_at: now, since: now }
+        Self { head, body: None, fallback: None, announcers, asked, request, asked_at: now, since: now }
     }
 
     pub fn announced(&mut self, from: PeerKey) {
@@ -52,13 +50,9 @@ impl Pending {
     }
 
     /// Takes a body that came for it; of one that shows nothing, only note.
-    pub fn take(&mut self, from: PeerKey, body: Vec<u8>, withheld: u16) {
-        let shows_nothing = self.head.head().class == Class::Content && shown_in(&body) == Some(0);
-        if shows_nothing {
-            self.fallback = Some((from, body, withheld));
-        } else {
-            (self.from, self.body) = (from, Some((body, withheld)));
-        }
+    pub fn take(&mut self, served: Served) {
+        let shows_nothing = self.head.head().class == Class::Content && shown_in(&served.body) == Some(0);
+        *(if shows_nothing { &mut self.fallback } else { &mut self.body }) = Some(served);
     }
 }
 
@@ -117,16 +111,16 @@ impl Replica {
                 continue;
             }
             let Some(fetching) = self.feeds.get_mut(feed) else { break };
-            let Some(Pending { head, body: Some((body, withheld)), from, request, .. }) = fetching.pending.remove(&seq) else { continue };
+            let Some(Pending { head, body: Some(served), request, .. }) = fetching.pending.remove(&seq) else { continue };
             self.pulls.remove(&request);
-            self.waiting_bytes = self.waiting_bytes.saturating_sub(body.len());
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(served.body.len());
             if here.contains(seq) {
                 continue;
             }
             fetching.submitted.insert(seq);
             self.submitted += 1;
             here.insert(seq);
-            effects.push(Effect::Submit { head: Box::new(head), body, withheld, from, beyond: seq != front + 1 });
+            effects.push(Effect::Submit { head: Box::new(head), served, beyond: seq != front + 1 });
         }
         effects
     }

@@ -5,7 +5,6 @@
 
 use super::{Follow, Followed, number};
 use crate::{
-    intake::Defaults,
     policy::CONFIDENCE_UNSAID,
     record::{ChannelName, FeedId, MemberId, ObservableType, Record},
 };
@@ -82,11 +81,6 @@ impl Wanted {
         };
         Self { everything: follow.everything, channels: follow.channels.into_iter().map(line).collect() }
     }
-}
-
-/// The confidence that a report lends.
-pub fn lent_confidence(defaults: &Defaults) -> Option<u8> {
-    defaults.confidence
 }
 
 #[cfg(test)]

@@ -169,6 +169,8 @@ int_map! {
         req 2 body: ByteBuf,
         /// How many records the sender has not, or keeps back, that the reader would follow.
         opt 3 withheld: u64,
+        /// Through which members a re-shared batch came, as each says of the one before; the nearest to its author first.
+        many 4 path: MemberId,
     }
 }
 
@@ -215,6 +217,33 @@ int_map! {
 }
 
 int_map! {
+    /// Send me a chunk of the content of a document, which is named by its record.
+    pub struct ChunkAsk {
+        req 0 kind: u64,
+        req 1 request: u64,
+        req 2 feed: WireFeed,
+        req 3 seq: u64,
+        req 4 index: u16,
+        req 5 chunk: u64,
+    }
+}
+
+int_map! {
+    /// A chunk, with the hashes that prove it against the root in its record.
+    pub struct Chunk {
+        req 0 kind: u64,
+        req 1 request: u64,
+        req 2 feed: WireFeed,
+        req 3 seq: u64,
+        req 4 index: u16,
+        req 5 chunk: u64,
+        req 6 bytes: ByteBuf,
+        /// From the sibling upwards.
+        many 7 path: Hash,
+    }
+}
+
+int_map! {
     /// A request is over. Whether anything was withheld, or never existed, looks the same.
     pub struct End {
         req 0 kind: u64,
@@ -240,6 +269,8 @@ pub enum Message {
     End(End),
     Follow(Follow),
     Receipts(Receipts),
+    ChunkAsk(ChunkAsk),
+    Chunk(Chunk),
 }
 
 /// Numbers of the messages, under key 0.
@@ -257,6 +288,8 @@ pub mod number {
     pub const END: u64 = 10;
     pub const FOLLOW: u64 = 11;
     pub const RECEIPTS: u64 = 12;
+    pub const CHUNK_ASK: u64 = 13;
+    pub const CHUNK: u64 = 14;
 }
 
 impl Message {
@@ -276,6 +309,8 @@ impl Message {
             Self::End(_) => "end",
             Self::Follow(_) => "follow",
             Self::Receipts(_) => "receipts",
+            Self::ChunkAsk(_) => "chunk ask",
+            Self::Chunk(_) => "chunk",
         }
     }
 
@@ -295,6 +330,8 @@ impl Message {
             Self::End(one) => cbor::to_vec(one),
             Self::Follow(one) => cbor::to_vec(one),
             Self::Receipts(one) => cbor::to_vec(one),
+            Self::ChunkAsk(one) => cbor::to_vec(one),
+            Self::Chunk(one) => cbor::to_vec(one),
         }
     }
 
@@ -319,6 +356,8 @@ impl Message {
             number::END => Self::End(cbor::decode_checked(bytes)?),
             number::FOLLOW => Self::Follow(cbor::decode_checked(bytes)?),
             number::RECEIPTS => Self::Receipts(cbor::decode_checked(bytes)?),
+            number::CHUNK_ASK => Self::ChunkAsk(cbor::decode_checked(bytes)?),
+            number::CHUNK => Self::Chunk(cbor::decode_checked(bytes)?),
             _ => return Ok(None),
         }))
     }

@@ -14,11 +14,13 @@
 //! filled later. Not here: proofs (`intake`), entitlement (`policy::may_send`, asked by the shell for every byte it serves).
 
 mod bundle;
+mod contents;
 mod fetch;
 mod follow;
 mod message;
 
 pub use bundle::*;
+pub use contents::*;
 pub use follow::*;
 pub use message::*;
 
@@ -78,8 +80,31 @@ pub const SUBMITTED_MAX: usize = 512;
 pub const FEEDS_MAX: usize = 4_096;
 /// Most requests that one peer may park here.
 pub const PARKED_PER_PEER_MAX: usize = 64;
+/// Most members on the path of a re-shared batch that are believed and kept.
+pub const PATH_MAX: usize = 16;
 /// Most requests under way for what is lacking in batches that are here.
 pub const RECOVERIES_MAX: usize = 64;
+
+/// What a peer served of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    pub body: Vec<u8>,
+    /// Records that it says it lacks or keeps back.
+    pub withheld: u16,
+    /// Through which members it came before, as the peer says: of what was re-shared.
+    pub path: Vec<MemberId>,
+    pub from: PeerKey,
+}
+
+impl Served {
+    /// What `from` served in this message.
+    pub fn of(from: PeerKey, body: Body) -> Self {
+        let withheld = u16::try_from(body.withheld.unwrap_or(0)).unwrap_or(u16::MAX);
+        let mut path = body.path;
+        path.truncate(PATH_MAX);
+        Self { body: body.body.into_vec(), withheld, path, from }
+    }
+}
 
 /// What the shell is to do.
 #[derive(Clone, Debug)]
@@ -91,18 +116,14 @@ pub enum Effect {
     /// Through the one door.
     Submit {
         head: Box<ProvedHead>,
-        body: Vec<u8>,
-        withheld: u16,
-        from: PeerKey,
+        served: Served,
         beyond: bool,
     },
     /// More of a batch that is here, through the same door.
     Fill {
         feed: FeedId,
         seq: u64,
-        body: Vec<u8>,
-        withheld: u16,
-        from: PeerKey,
+        served: Served,
     },
     /// Answer with this body, if the peer may have it.
     ServeBody {
@@ -225,6 +246,11 @@ impl Replica {
         }
     }
 
+    /// Whether anything is under way that time may have to move.
+    pub fn is_busy(&self) -> bool {
+        !self.feeds.is_empty() || !self.ranges.is_empty()
+    }
+
     /// Peers with an open stream.
     pub fn peers(&self) -> impl Iterator<Item = &PeerKey> {
         self.peers.keys()
@@ -314,29 +340,29 @@ impl Replica {
 
     /// A body came: for a pull, as part of a range, or with what was lacking.
     pub fn body(&mut self, from: PeerKey, answer: Body, held: impl Fn(&FeedId) -> Spans, now: Timestamp) -> Vec<Effect> {
-        let withheld = u16::try_from(answer.withheld.unwrap_or(0)).unwrap_or(u16::MAX);
-        let body = answer.body.into_vec();
-        if self.recoveries.get(&answer.request).is_some_and(|recovery| recovery.peer == from)
-            && let Some(Recovery { feed, seq, .. }) = self.recoveries.remove(&answer.request)
+        let request = answer.request;
+        let served = Served::of(from, answer);
+        let length = served.body.len();
+        if self.recoveries.get(&request).is_some_and(|recovery| recovery.peer == from)
+            && let Some(Recovery { feed, seq, .. }) = self.recoveries.remove(&request)
         {
-            return vec![Effect::Fill { feed, seq, body, withheld, from }];
+            return vec![Effect::Fill { feed, seq, served }];
         }
-        if let Some((feed, seq)) = self.pulls.get(&answer.request).cloned() {
+        if let Some((feed, seq)) = self.pulls.get(&request).cloned() {
             let pending = self.feeds.get_mut(&feed).and_then(|fetching| fetching.pending.get_mut(&seq));
             let Some(pending) = pending.filter(|pending| pending.body.is_none() && pending.asked.contains(&from)) else {
                 return Vec::new();
             };
-            let length = body.len();
-            pending.take(from, body, withheld);
+            pending.take(served);
             self.waiting_bytes += if pending.body.is_some() { length } else { 0 };
             self.answer_ms = (7 * self.answer_ms + now.ms_since(pending.since)) / 8;
             return self.took(&feed, seq, &held(&feed), now);
         }
-        let Some(range) = self.ranges.get_mut(&answer.request).filter(|range| range.peer == from) else { return Vec::new() };
+        let Some(range) = self.ranges.get_mut(&request).filter(|range| range.peer == from) else { return Vec::new() };
         let Some(head) = range.head.take() else { return Vec::new() };
-        (range.since, range.bytes) = (now, range.bytes + body.len() as u64);
+        (range.since, range.bytes) = (now, range.bytes + length as u64);
         if range.bytes > 2 * RANGE_BYTES_MAX {
-            self.range_failed(from, answer.request);
+            self.range_failed(from, request);
             return Vec::new();
         }
         let (feed, seq) = (range.feed.clone(), head.head().seq);
@@ -360,9 +386,8 @@ impl Replica {
             }
         };
         let fetching = self.feeds.entry(feed.clone()).or_default();
-        let length = body.len();
         let pending = fetching.pending.entry(seq).or_insert(pending);
-        pending.take(from, body, withheld);
+        pending.take(served);
         self.waiting_bytes += if pending.body.is_some() { length } else { 0 };
         self.took(&feed, seq, &spans, now)
     }
@@ -395,9 +420,9 @@ impl Replica {
                 Some(Effect::Send { to, message: Message::Pull(pull) })
             }
             None => {
-                if let Some((from, body, withheld)) = pending.fallback.take() {
-                    self.waiting_bytes += body.len();
-                    (pending.from, pending.body) = (from, Some((body, withheld)));
+                if let Some(served) = pending.fallback.take() {
+                    self.waiting_bytes += served.body.len();
+                    pending.body = Some(served);
                 } else {
                     // Everyone was asked: begin again after a pause.
                     pending.asked.clear();
@@ -478,7 +503,7 @@ impl Replica {
     pub fn restart(&mut self, feed: &FeedId) {
         if let Some(fetching) = self.feeds.remove(feed) {
             self.submitted = self.submitted.saturating_sub(fetching.submitted.len());
-            let bytes: usize = fetching.pending.values().filter_map(|pending| Some(pending.body.as_ref()?.0.len())).sum();
+            let bytes: usize = fetching.pending.values().filter_map(|pending| Some(pending.body.as_ref()?.body.len())).sum();
             self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
             fetching.pending.values().for_each(|pending| drop(self.pulls.remove(&pending.request)));
         }
@@ -578,6 +603,14 @@ impl Replica {
         effects
     }
 
+    /// Who may have a batch: its author's nodes, then whoever says that it has it.
+    pub fn holders(&self, feed: &FeedId, seq: u64) -> Vec<PeerKey> {
+        let has = |peer: &Peer| peer.cursors.get(feed).is_some_and(|has| has.contains(seq));
+        let (authors, others): (Vec<_>, Vec<_>) = self.peers.iter().partition(|(_, peer)| peer.member == feed.member);
+        let others = others.into_iter().filter(|(_, peer)| has(peer));
+        authors.into_iter().chain(others).map(|(key, _)| *key).collect()
+    }
+
     /// Which peers were asked for what is lacking of a feed.
     pub fn asked_for_rest(&self, feed: &FeedId) -> BTreeSet<PeerKey> {
         self.asked_for_rest.iter().filter(|((of, _), _)| of == feed).flat_map(|(_, asked)| asked.keys().copied()).collect()
@@ -627,6 +660,3 @@ impl Replica {
         lacking.filter(|(_, count)| *count > 0).collect()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,16 +8,19 @@ use super::{
     federation::{self, Federation},
     hostile::{self, Hostile, MALICE},
     link::{LinkPlan, transport},
+    listed_value,
 };
 use crate::{
     charter::Quota,
     clock::Clock,
+    config::DOCUMENTS_BYTES_MAX,
     envelope::{Class, SecretKey},
     http::{Local, Operators},
     intake::{Intake, Limits},
     ledger::Ledger,
     node::{
         self, Current, Identity, Links, Parts, Watch,
+        documents::Documents,
         door::{self, Door, Event, Publication, ReportOf, Request, TakeBack},
         enforcer::Enforcer,
         keys::KeyStore,
@@ -252,6 +255,7 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
         Arc::new(Identity { member: actor.id.clone(), node_name: "main".to_owned(), lane: 0, node: again(&actor.node)?, freshness: None });
     let (current, keys, own) = (Current::new(intake.clone()), KeyStore::in_data(&data)?, OwnHeads::default());
     let enforcer = Enforcer::open(&data, Vec::new(), ledger.clone(), current.clone(), Clock::System)?;
+    let documents = Documents::open(&data.join("documents"), DOCUMENTS_BYTES_MAX)?;
     let publishing = Some(again(&actor.publishing)?);
     let mut door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), Clock::System);
     door.attend(enforcer.clone());
@@ -274,6 +278,7 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
         operators: Operators::of(&[]),
         enforcer: enforcer.clone(),
         reach: reach.clone(),
+        documents: documents.clone(),
     };
     let parts = Parts {
         identity,
@@ -291,6 +296,8 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
         places: data.join("places.cbor"),
         reach,
         enforcer,
+        documents,
+        inbound: true,
         observer,
     };
     let (stop, mut stopped) = watch::channel(false);
@@ -403,9 +410,7 @@ async fn publish(plan: &Plan, crowd: &[Running]) -> Result<Vec<(usize, RecordRef
         let author = usize::try_from(number).unwrap_or(0) % AUTHORS.min(crowd.len());
         let record = |at: u64| -> Result<Record, Failed> {
             let value = number * plan.batch_records + at;
-            let [_, _, b, c] = u32::try_from(value).unwrap_or(0).to_be_bytes();
-            let text = format!("10.{}.{b}.{c}", 100 + (value >> 16));
-            Ok(Record::Indicator(Indicator::of(Observable::recognise(&text)?, None)))
+            Ok(Record::Indicator(Indicator::of(Observable::recognise(&listed_value(value))?, None)))
         };
         let publication = Publication {
             channel: federation::OPEN.parse()?,

@@ -124,7 +124,7 @@ pub fn found(
             serial: 1,
             issued: from,
             publishing: vec![PublishingKey { key: actor.publishing.public(), node: "main".to_owned(), lane: 0, from, until: None }],
-            nodes: vec![NodeKey { name: "main".to_owned(), key: actor.node.public(), from, until: None }],
+            nodes: vec![NodeKey { name: "main".to_owned(), key: actor.node.public(), from, until: None, receive_only: None }],
             channels,
             pins: Vec::new(),
             epochs: Vec::new(),

@@ -14,8 +14,8 @@ use crate::{
     policy::{Lists, Policy, Starter, Way, may_gossip, may_send},
     record::{FeedId, Indicator, MemberId, Observable, Record, RecordRef, Timestamp, Tlp},
     replica::{
-        Announce, Body, Cursor, Cursors, Digest, Effect, End, Message, Order, PeerKey, RANGE_BATCHES_MAX, RangeHead, Replica, digest_of,
-        number,
+        Announce, Body, Cursor, Cursors, Digest, Effect, End, Message, Order, PeerKey, RANGE_BATCHES_MAX, RangeHead, Replica, Served,
+        digest_of, number,
     },
 };
 use std::{
@@ -611,7 +611,7 @@ impl World {
             if with_heads {
                 out.push(Message::RangeHead(RangeHead { kind: number::RANGE_HEAD, request, head: stored.head.bytes().to_vec().into() }));
             }
-            out.push(Message::Body(Body { kind: number::BODY, request, body: body.into(), withheld }));
+            out.push(Message::Body(Body { kind: number::BODY, request, body: body.into(), withheld, path: Vec::new() }));
         }
         match malice {
             Some(Malice::Silent) => return,
@@ -634,7 +634,7 @@ impl World {
         let now = self.time();
         let Some(one) = self.nodes.get_mut(node) else { return };
         match effect {
-            Effect::Submit { head, body, withheld, from, beyond } => {
+            Effect::Submit { head, served: Served { body, withheld, from, .. }, beyond } => {
                 let (feed, seq) = (head.head().feed(), head.head().seq);
                 match self.intake.admit((*head).clone(), body.clone(), now, &one.store, beyond) {
                     Ok(_) => {
@@ -654,7 +654,7 @@ impl World {
                     }
                 }
             }
-            Effect::Fill { feed, seq, body, withheld, .. } => {
+            Effect::Fill { feed, seq, served: Served { body, withheld, .. } } => {
                 let Some(stored) = one.store.feeds.get_mut(&feed).and_then(|batches| batches.get_mut(&seq)) else { return };
                 let Ok(given) = ProvedBatch::open(stored.head.clone(), body) else { return };
                 let Ok(merged) = given.with(&stored.body) else { return };

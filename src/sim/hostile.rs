@@ -5,7 +5,7 @@ use crate::{
     envelope::{FederationId, Hash, SecretKey},
     node::{
         streams::PROTOCOL,
-        swarm::{BehaviourEvent, Links, SwarmError, Topics, build, node_key, peer_id},
+        swarm::{BehaviourEvent, Links, Relaying, SwarmError, Topics, build, node_key, peer_id},
     },
     record::FeedId,
     replica::{Body, Cursor, Cursors, Digest, End, FRAME_BYTES_MAX, Hello, Message, PROTOCOL_VERSION, PeerKey, frame, number},
@@ -49,7 +49,7 @@ pub struct Hostile {
 /// Does harm until told to stop.
 pub async fn run(hostile: Hostile, mut stop: watch::Receiver<bool>) -> Result<(), SwarmError> {
     let topics = Topics::of(&hostile.federation);
-    let mut swarm = build(&hostile.key, &topics, hostile.links)?;
+    let mut swarm = build(&hostile.key, &topics, hostile.links, Relaying::default())?;
     for peer in hostile.others.iter().filter_map(peer_id) {
         swarm.behaviour_mut().gate.allow_peer(peer);
     }
@@ -147,7 +147,7 @@ impl Conduct {
             Malice::Withholds => vec![end],
             Malice::Lies => {
                 let rubbish = self.dice.seed().to_vec().into();
-                vec![Message::Body(Body { kind: number::BODY, request, body: rubbish, withheld: None }), end]
+                vec![Message::Body(Body { kind: number::BODY, request, body: rubbish, withheld: None, path: Vec::new() }), end]
             }
         }
     }

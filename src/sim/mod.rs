@@ -13,6 +13,16 @@ pub mod history;
 pub mod hostile;
 pub mod link;
 
+/// A value of the mix that public lists have: half domains, a third addresses, the rest URLs and hashes. All reserved names.
+pub fn listed_value(number: u64) -> String {
+    match number % 10 {
+        0..=4 => format!("host-{number}.list-{}.example", number % 9_973),
+        5..=7 => format!("2001:db8:{:x}:{:x}::{:x}", (number >> 32) & 0xffff, (number >> 16) & 0xffff, number & 0xffff),
+        8 => format!("http://host-{number}.example/path/{}", number % 101),
+        _ => hex::encode(crate::envelope::Hash::of(&number.to_be_bytes()).0),
+    }
+}
+
 /// Numbers that a seed makes: SplitMix64 (Steele, Lea, Flood 2014), because a history must replay the same for ever,
 /// whatever version of a library is there.
 #[derive(Clone, Debug)]

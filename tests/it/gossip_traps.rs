@@ -2,7 +2,7 @@
 
 use crate::wire::{federation, key};
 use futures::StreamExt;
-use huecry::node::swarm::{Behaviour, BehaviourEvent, GOSSIP_BYTES_MAX, Links, Topics, build, gossip_config, peer_id};
+use huecry::node::swarm::{Behaviour, BehaviourEvent, GOSSIP_BYTES_MAX, Links, Relaying, Topics, build, gossip_config, peer_id};
 use libp2p::{
     Swarm,
     gossipsub::{self, MessageAcceptance, PublishError},
@@ -11,7 +11,7 @@ use libp2p::{
 use std::time::Duration;
 
 fn swarm(seed: u8) -> Swarm<Behaviour> {
-    let mut swarm = build(&key(seed), &Topics::of(&federation()), Links::Tcp).unwrap();
+    let mut swarm = build(&key(seed), &Topics::of(&federation()), Links::Tcp, Relaying::default()).unwrap();
     swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
     swarm
 }

@@ -9,7 +9,7 @@ use huecry::{
     enforce::Orders,
     envelope::{Class, Domain, Head, SignedHead},
     intake::{Blame, Intake, Known, Limits, Placed},
-    ledger::{Ledger, Writer},
+    ledger::{Brought, Ledger, Writer},
     policy::{Lists, Policy, Starter, Way, may_send},
     query::{Question, answer, explain},
     record::*,
@@ -29,7 +29,7 @@ fn open(path: &std::path::Path) -> (Ledger, Writer) {
 fn take(intake: &Intake, writer: &mut Writer, head: &[u8], body: Vec<u8>, now: Timestamp) {
     let Ok(Placed::Next(head)) = intake.place(head, now, writer) else { panic!("the head is not next") };
     let admitted = intake.admit(head, body, now, writer, false).unwrap();
-    writer.keep(&admitted, now, &[9; 32], 0).unwrap();
+    writer.keep(&admitted, now, &Brought { from: &[9; 32], ..Brought::default() }).unwrap();
 }
 
 fn filled(path: &std::path::Path) -> (Ledger, Writer) {

@@ -238,7 +238,7 @@ async fn asks_like_a_stranger(federation: &Federation, all: &[Published], me: us
     let open = all.iter().find(|one| one.feed.channel.as_str() == OPEN && one.feed.member == secret.feed.member).unwrap();
     let links = transport(&swarm::keypair(&actor.node).unwrap(), link(99), Arc::default(), None, swarm::STREAMS_MAX).unwrap();
     let topics = Topics::of(&federation.roster.federation());
-    let mut swarm = swarm::build(&crowd::again(&actor.node).unwrap(), &topics, Links::Given(links)).unwrap();
+    let mut swarm = swarm::build(&crowd::again(&actor.node).unwrap(), &topics, Links::Given(links), swarm::Relaying::default()).unwrap();
     let them = federation.actors[holder].node.public().to_bytes();
     let peer = swarm::peer_id(&them).unwrap();
     swarm.behaviour_mut().gate.allow_peer(peer);

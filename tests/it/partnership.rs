@@ -92,7 +92,7 @@ fn card(id: &str, publishing: PublicKey, node: PublicKey, root: u8, charter: &Si
         serial: 1,
         issued: day(0),
         publishing: vec![PublishingKey { key: publishing, node: "main".to_owned(), lane: 0, from: day(0), until: None }],
-        nodes: vec![NodeKey { name: "main".to_owned(), key: node, from: day(0), until: None }],
+        nodes: vec![NodeKey { name: "main".to_owned(), key: node, from: day(0), until: None, receive_only: None }],
         channels: vec![channel],
         pins: Vec::new(),
         epochs: Vec::new(),

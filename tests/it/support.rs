@@ -1,5 +1,6 @@
 //! What several behaviours need.
 
+use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -93,5 +94,77 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     while !done() {
         assert!(begun.elapsed() < Duration::from_secs(60), "waited a minute for {what}");
         std::thread::sleep(Duration::from_millis(30));
+    }
+}
+
+/// Runs a command that has to succeed.
+pub fn run(data: &Path, words: &[&str]) -> Output {
+    let output = huecry(data, words);
+    assert_eq!(code(&output), 0, "{words:?}: {}{}", stdout(&output), stderr(&output));
+    output
+}
+
+/// An agency that coordinates, a police unit and a vendor, joined, nothing running.
+pub struct Three {
+    pub place: tempfile::TempDir,
+}
+
+impl Three {
+    pub fn new() -> Self {
+        let three = Self { place: tempfile::tempdir().unwrap() };
+        let listen = |data: &Path, words: &[&str]| {
+            let address = format!("/ip4/127.0.0.1/tcp/{}", port());
+            run(data, &[words, &["--listen", &address]].concat());
+        };
+        let (agency, police, vendor) = (three.of("agency"), three.of("police"), three.of("vendor"));
+        listen(&agency, &["init", "--member", "xx-agency", "--kind", "coordinator", "--name", "Agency", "--found", "Watch"]);
+        let federation = json_of(&run(&agency, &["--json", "status"]))["federation"].as_str().unwrap().to_owned();
+        let to = ["--federation", &federation];
+        listen(&vendor, &[&["init", "--member", "some-vendor", "--kind", "vendor", "--name", "Some Vendor"], &to[..]].concat());
+        let country = ["init", "--member", "xa-police", "--kind", "country", "--country", "XA", "--name", "Police"];
+        listen(&police, &[&country[..], &to].concat());
+        let (one, other) = (vendor.join("request.huecry"), police.join("request.huecry"));
+        run(&agency, &["admit", one.to_str().unwrap(), other.to_str().unwrap()]);
+        let invitation = agency.join("invitation.huecry");
+        run(&vendor, &["join", invitation.to_str().unwrap()]);
+        run(&police, &["join", invitation.to_str().unwrap()]);
+        three
+    }
+
+    /// Takes in one more police unit, whose directory is called as its member is.
+    pub fn and(self, member: &str) -> Self {
+        let (agency, data) = (self.of("agency"), self.of(member));
+        let federation = json_of(&run(&agency, &["--json", "status"]))["federation"].as_str().unwrap().to_owned();
+        let (country, address) = (member[..2].to_uppercase(), format!("/ip4/127.0.0.1/tcp/{}", port()));
+        let new = ["init", "--member", member, "--kind", "country", "--country", &country, "--name", member, "--listen", &address];
+        run(&data, &[&new[..], &["--federation", &federation]].concat());
+        run(&agency, &["admit", data.join("request.huecry").to_str().unwrap()]);
+        run(&data, &["join", agency.join("invitation.huecry").to_str().unwrap()]);
+        self
+    }
+
+    pub fn of(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    pub fn start(&self, name: &str) -> Running {
+        start(&self.of(name))
+    }
+
+    pub fn publish(&self, name: &str, values: &[&str], more: &[&str]) {
+        let list = self.place.path().join("list.txt");
+        std::fs::write(&list, values.join("\n")).unwrap();
+        let words = ["publish", list.to_str().unwrap(), "--title", "t", "--use", "alert", "--source", "own", "--layout", "plain"];
+        let sure = if more.contains(&"--confidence") { &[][..] } else { &["--confidence", "80"] };
+        run(&self.of(name), &[&words[..], sure, more].concat());
+    }
+
+    pub fn finds(&self, name: &str, value: &str) -> bool {
+        code(&huecry(&self.of(name), &["query", value])) == 0
+    }
+
+    pub fn sync(&self, name: &str, of: &str) -> Value {
+        let reply = json_of(&run(&self.of(name), &["--json", "sync", "--once"]));
+        reply["lines"].as_array().unwrap().iter().find(|line| line["member"] == of).cloned().unwrap_or_default()
     }
 }

@@ -1,70 +1,8 @@
 //! How records travel between real processes: in part, in full again, only what is followed, and how far they have got.
 
-use crate::support::{Running, code, huecry, json_of, port, start, stderr, stdout, until};
+use crate::support::{Three, code, huecry, json_of, run, stderr, stdout, until};
 use serde_json::Value;
-use std::{
-    path::{Path, PathBuf},
-    process::Output,
-};
-
-fn run(data: &Path, words: &[&str]) -> Output {
-    let output = huecry(data, words);
-    assert_eq!(code(&output), 0, "{words:?}: {}{}", stdout(&output), stderr(&output));
-    output
-}
-
-/// An agency that coordinates, a police unit and a vendor, joined, nothing running.
-struct Three {
-    place: tempfile::TempDir,
-}
-
-impl Three {
-    fn new() -> Self {
-        let three = Self { place: tempfile::tempdir().unwrap() };
-        let listen = |data: &Path, words: &[&str]| {
-            let address = format!("/ip4/127.0.0.1/tcp/{}", port());
-            run(data, &[words, &["--listen", &address]].concat());
-        };
-        let (agency, police, vendor) = (three.of("agency"), three.of("police"), three.of("vendor"));
-        listen(&agency, &["init", "--member", "xx-agency", "--kind", "coordinator", "--name", "Agency", "--found", "Watch"]);
-        let federation = json_of(&run(&agency, &["--json", "status"]))["federation"].as_str().unwrap().to_owned();
-        let to = ["--federation", &federation];
-        listen(&vendor, &[&["init", "--member", "some-vendor", "--kind", "vendor", "--name", "Some Vendor"], &to[..]].concat());
-        let country = ["init", "--member", "xa-police", "--kind", "country", "--country", "XA", "--name", "Police"];
-        listen(&police, &[&country[..], &to].concat());
-        let (one, other) = (vendor.join("request.huecry"), police.join("request.huecry"));
-        run(&agency, &["admit", one.to_str().unwrap(), other.to_str().unwrap()]);
-        let invitation = agency.join("invitation.huecry");
-        run(&vendor, &["join", invitation.to_str().unwrap()]);
-        run(&police, &["join", invitation.to_str().unwrap()]);
-        three
-    }
-
-    fn of(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
-    }
-
-    fn start(&self, name: &str) -> Running {
-        start(&self.of(name))
-    }
-
-    fn publish(&self, name: &str, values: &[&str], more: &[&str]) {
-        let list = self.place.path().join("list.txt");
-        std::fs::write(&list, values.join("\n")).unwrap();
-        let words = ["publish", list.to_str().unwrap(), "--title", "t", "--use", "alert", "--source", "own", "--layout", "plain"];
-        let sure = if more.contains(&"--confidence") { &[][..] } else { &["--confidence", "80"] };
-        run(&self.of(name), &[&words[..], sure, more].concat());
-    }
-
-    fn finds(&self, name: &str, value: &str) -> bool {
-        code(&huecry(&self.of(name), &["query", value])) == 0
-    }
-
-    fn sync(&self, name: &str, of: &str) -> Value {
-        let reply = json_of(&run(&self.of(name), &["--json", "sync", "--once"]));
-        reply["lines"].as_array().unwrap().iter().find(|line| line["member"] == of).cloned().unwrap_or_default()
-    }
-}
+use std::path::Path;
 
 const KEEP_ADDRESSES: &str = "\n@id(\"keep-addresses\")\n@reason(\"addresses stay here for now\")\n\
      forbid (principal, action == Action::\"share\", resource) when { resource.type == \"ipv4\" };\n";

@@ -98,7 +98,7 @@ pub fn plain_card() -> Card {
             from: at(0),
             until: Some(at(200 * DAY_MS)),
         }],
-        nodes: vec![NodeKey { name: "main".to_owned(), key: key(41).public(), from: at(0), until: None }],
+        nodes: vec![NodeKey { name: "main".to_owned(), key: key(41).public(), from: at(0), until: None, receive_only: None }],
         channels: vec![
             Channel { name: "c2".parse().unwrap(), audience: Audience::federation(), description: None, from: at(0), until: None },
             Channel { name: "own".parse().unwrap(), audience: Audience::named(vec![member]), description: None, from: at(0), until: None },
@@ -541,8 +541,23 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
         Message::Cursors(replica::Cursors { kind: number::CURSORS, cursors: vec![cursor], more: false }).encode(),
         judge_message,
     );
-    let body = replica::Body { kind: number::BODY, request: 1, body: batch(|_| ()).1.into(), withheld: Some(3) };
-    add("message/body", Message::Body(body).encode(), judge_message);
+    let body = replica::Body { kind: number::BODY, request: 1, body: batch(|_| ()).1.into(), withheld: Some(3), path: Vec::new() };
+    add("message/body", Message::Body(body.clone()).encode(), judge_message);
+    let path = vec!["xa-police".parse().unwrap(), "xb-police".parse().unwrap()];
+    add("message/body_passed_on", Message::Body(replica::Body { path, ..body }).encode(), judge_message);
+    let ask = replica::ChunkAsk { kind: number::CHUNK_ASK, request: 4, feed: (&feed).into(), seq: 2, index: 1, chunk: 3 };
+    add("message/chunk_ask", Message::ChunkAsk(ask).encode(), judge_message);
+    let chunk = replica::Chunk {
+        kind: number::CHUNK,
+        request: 4,
+        feed: (&feed).into(),
+        seq: 2,
+        index: 1,
+        chunk: 3,
+        bytes: vec![9; 40].into(),
+        path: vec![Hash([1; 32]), Hash([2; 32])],
+    };
+    add("message/chunk", Message::Chunk(chunk).encode(), judge_message);
     let range =
         replica::Range { kind: number::RANGE, request: 2, feed: (&feed).into(), first: 3, last: 9, bytes_max: 4096, removals: Some(true) };
     add("message/range", Message::Range(range).encode(), judge_message);

@@ -1,6 +1,7 @@
 //! `huecry bench catchup`: a node that has nothing meets one that has everything, two processes on loopback.
 
-use super::{Place, rate, value};
+use super::{Place, rate};
+use crate::sim::listed_value;
 use crate::{
     cli::{Context, Failure, client::Client, print::grouped, runtime},
     http::{PublishParameters, PublishReply},
@@ -46,7 +47,7 @@ pub(super) fn run(context: &Context, records: u64, keep: Option<PathBuf>) -> Res
         alone: true,
         ..PublishParameters::default()
     };
-    let lines: String = (0..records).map(|number| value(number) + "\n").collect();
+    let lines: String = (0..records).map(|number| listed_value(number) + "\n").collect();
     let reply: PublishReply = runtime()?.block_on(async {
         let client = Client::open(&full).await?;
         let reply = client.stream("/v1/publish", &parameters, Body::from(lines)).await;

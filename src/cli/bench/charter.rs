@@ -119,7 +119,7 @@ fn card(number: usize, charter: &SignedCharter, now: Timestamp) -> Result<Signed
         serial: 1,
         issued: now,
         publishing: vec![PublishingKey { key: publishing, node: "main".to_owned(), lane: 0, from: now, until: None }],
-        nodes: vec![NodeKey { name: "main".to_owned(), key: key("node", number)?.public(), from: now, until: None }],
+        nodes: vec![NodeKey { name: "main".to_owned(), key: key("node", number)?.public(), from: now, until: None, receive_only: None }],
         channels: ["indicators", "reports", "c2"].into_iter().map(channel).collect::<Result<_, Failure>>()?,
         pins: Vec::new(),
         epochs: Vec::new(),

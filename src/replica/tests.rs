@@ -1,1 +1,0 @@
-//! Replication by itself: what is asked of whom, and when.
