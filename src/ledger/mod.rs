@@ -16,8 +16,10 @@ mod index;
 mod journal;
 mod later;
 mod quarantine;
+mod recent;
 mod shares;
 mod state;
+mod tree;
 
 pub use disputes::*;
 pub use entry::*;
@@ -36,6 +38,7 @@ use crate::{
     record::{Decoded, FeedId, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp, Tlp},
 };
 use fs4::fs_std::FileExt as _;
+use recent::Recent;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
@@ -85,6 +88,7 @@ struct Shared {
     state: RwLock<State>,
     index: Index,
     reports: Mutex<HashMap<RecordRef, Arc<Defaults>>>,
+    recent: Recent,
     store_id: String,
     _lock: File,
 }
@@ -102,6 +106,8 @@ pub struct Writer {
     changes: Changes,
     rows: Vec<NewRow>,
     next_batch: u64,
+    /// Batches taken in since the last commit.
+    fresh: Vec<StoredBatch>,
     /// What changed since it was last asked for, if anybody asks.
     touched: Option<Touched>,
 }
@@ -163,6 +169,15 @@ impl StoredBatch {
 impl Ledger {
     /// Opens or creates the ledger in `directory`, alone. Replays what the derived stores lack.
     pub fn open(directory: &Path) -> Result<(Self, Writer, Recovery), LedgerError> {
+        Self::open_as(directory, false)
+    }
+
+    /// The same with the state in memory, built anew at each start: for a rehearsal of many nodes in one process.
+    pub fn open_for_rehearsal(directory: &Path) -> Result<(Self, Writer, Recovery), LedgerError> {
+        Self::open_as(directory, true)
+    }
+
+    fn open_as(directory: &Path, rehearsal: bool) -> Result<(Self, Writer, Recovery), LedgerError> {
         std::fs::create_dir_all(directory).map_err(|error| LedgerError::io(directory, error))?;
         let lock = lock(directory)?;
         let (journal, cut_bytes) = Journal::open(&directory.join("journal"), new_store_id)?;
@@ -170,12 +185,13 @@ impl Ledger {
         let mut recovery = Recovery { cut_bytes, ..Recovery::default() };
         let behind = |position: &Option<Position>| position.is_none_or(|position| position > journal.end());
         let state_path = directory.join("state");
-        let mut opened = State::open(&state_path, &store_id);
+        let open_state = || if rehearsal { Ok((State::in_memory(), Some(0))) } else { State::open(&state_path, &store_id) };
+        let mut opened = open_state();
         if opened.as_ref().map_or(true, |(_, position)| behind(position)) {
             recovery.state_rebuilt = journal.end() > 0;
             drop(opened);
             start_anew(&state_path)?;
-            opened = State::open(&state_path, &store_id);
+            opened = open_state();
         }
         let (state, state_position) = opened?;
         let index_path = directory.join("index");
@@ -193,12 +209,20 @@ impl Ledger {
             state: RwLock::new(state),
             index,
             reports: Mutex::new(HashMap::new()),
+            recent: Recent::default(),
             store_id,
             _lock: lock,
         };
         let ledger = Self { shared: Arc::new(shared) };
-        let mut writer =
-            Writer { ledger: ledger.clone(), journal, changes: Changes::default(), rows: Vec::new(), next_batch, touched: None };
+        let mut writer = Writer {
+            ledger: ledger.clone(),
+            journal,
+            changes: Changes::default(),
+            rows: Vec::new(),
+            next_batch,
+            fresh: Vec::new(),
+            touched: None,
+        };
         recovery.replayed = writer.replay(state_position.unwrap_or(0), index_position.unwrap_or(0))?;
         Ok((ledger, writer, recovery))
     }
@@ -459,7 +483,13 @@ impl Writer {
             Outcome::Judged(one) => Some(&one.record),
             _ => None,
         });
-        self.note_batch(position, admitted.batch().head().head(), &entry, records);
+        let (number, head) = (self.next_batch, admitted.batch().head().head());
+        self.note_batch(position, head, &entry, records);
+        let slots = admitted.batch().slots().to_vec();
+        if self.fresh.len() >= recent::BATCHES_MAX {
+            self.fresh.remove(0);
+        }
+        self.fresh.push(StoredBatch { number, head: head.clone(), entry, slots, aside: None, later: BTreeMap::new() });
         Ok(())
     }
 
@@ -587,7 +617,12 @@ impl Writer {
     /// Makes everything taken in durable: journal and fsync first, then the state. The index follows.
     pub fn commit(&mut self) -> Result<(), LedgerError> {
         self.journal.commit()?;
+        // What is no new batch may be about one that is.
+        if self.changes.touches_old() {
+            self.ledger.shared.recent.forget();
+        }
         self.apply_changes(self.journal.end())?;
+        self.ledger.shared.recent.add(std::mem::take(&mut self.fresh));
         if self.rows.len() >= INDEX_ROWS_PENDING_MAX { self.write_index() } else { Ok(()) }
     }
 

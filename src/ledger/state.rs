@@ -4,7 +4,11 @@
 //! may lose its newest batches in a crash, or open damaged files as an empty database: position and store id tell, and
 //! the journal is replayed from there. May be deleted; it is rebuilt.
 
-use super::{Aside, Dispute, Disputes, LaterVerdict, LedgerError, Place, Position, ShareEntry, Shares, entry::BatchEntry};
+use super::{
+    Aside, Dispute, Disputes, LaterVerdict, LedgerError, Place, Position, ShareEntry, Shares,
+    entry::BatchEntry,
+    tree::{Batch, Tree},
+};
 use crate::{
     cbor,
     envelope::{Class, Hash, Head, SignedHead},
@@ -16,9 +20,6 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::Path,
 };
-
-/// Memory for sled's page cache; the state of a large federation is some 20 MiB.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Tables, by key prefix.
 mod table {
@@ -181,7 +182,7 @@ pub enum DocumentKey<'a> {
 /// Changes that are applied together.
 #[derive(Default)]
 pub struct Changes {
-    batch: sled::Batch,
+    batch: Batch,
     /// Feeds as they are after the changes.
     pub feeds: BTreeMap<FeedId, FeedState>,
     /// Id of each head taken in, and of the one that it names as before it.
@@ -195,11 +196,13 @@ pub struct Changes {
     /// Records taken back in these changes.
     pub withdrawn: HashSet<RecordRef>,
     pub next_batch: Option<u64>,
+    /// Something about a batch that was here before is among them.
+    old: bool,
 }
 
 /// The state on disk, and the parts of it that are held in memory.
 pub struct State {
-    tree: sled::Db,
+    tree: Tree,
     pub feeds: HashMap<FeedId, FeedState>,
     pub disputes: Disputes,
     pub shares: Shares,
@@ -209,10 +212,6 @@ pub struct State {
 /// Names the store whose state this is, and the form in which it is kept.
 fn mark(store_id: &str) -> String {
     format!("{store_id} {STATE_FORMAT}")
-}
-
-fn broken(error: sled::Error) -> LedgerError {
-    LedgerError::State(error.to_string())
 }
 
 fn keyed(table: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -249,45 +248,45 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, LedgerError> {
     cbor::decode_stored(bytes).map_err(|error| LedgerError::State(format!("a value does not read: {error}")))
 }
 
-/// Opens sled so that none of its ways to fail takes the node along: it panics on some damaged files.
-fn open_tree(path: &Path) -> Result<sled::Db, LedgerError> {
-    let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(500));
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open())) {
-        Ok(opened) => opened.map_err(broken),
-        Err(_panic) => Err(LedgerError::State("sled panicked while opening its file".to_owned())),
-    }
-}
-
 impl State {
     /// Opens or creates the state. As position `None`: it is new, damaged or of another store, and has to be rebuilt.
     pub fn open(path: &Path, store_id: &str) -> Result<(Self, Option<Position>), LedgerError> {
-        let tree = open_tree(path)?;
-        let meta = |name: &str| tree.get(keyed(table::META, &[name.as_bytes()])).map_err(broken);
-        let number = |bytes: Option<sled::IVec>| bytes.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok()).map(u64::from_be_bytes);
+        let tree = Tree::open(path)?;
+        let meta = |name: &str| tree.get(&keyed(table::META, &[name.as_bytes()]));
+        let number = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok()).map(u64::from_be_bytes);
         let same = meta("store")?.is_some_and(|store| *store == *mark(store_id).as_bytes());
         let position = number(meta("position")?).filter(|_| same);
         let next_batch = number(meta("next")?).unwrap_or(0);
-        let mut state = Self { tree, feeds: HashMap::new(), disputes: Disputes::default(), shares: Shares::default(), next_batch };
+        let mut state = Self { next_batch, ..Self::of(tree) };
         if position.is_some() {
             state.load()?;
         }
         Ok((state, position))
     }
 
+    /// An empty state that is gone with the process: for a rehearsal of many nodes in one.
+    pub fn in_memory() -> Self {
+        Self::of(Tree::in_memory())
+    }
+
+    fn of(tree: Tree) -> Self {
+        Self { tree, feeds: HashMap::new(), disputes: Disputes::default(), shares: Shares::default(), next_batch: 0 }
+    }
+
     /// Fills the memory part from the tree.
     fn load(&mut self) -> Result<(), LedgerError> {
-        for row in self.tree.scan_prefix([table::FEED]) {
-            let (_, value) = row.map_err(broken)?;
+        for row in self.tree.prefix(&[table::FEED], usize::MAX)? {
+            let (_, value) = row;
             let feed: FeedState = read(&value)?;
             if let Ok(head) = stored_head(&feed.head) {
                 self.feeds.insert(head.feed(), feed);
             }
         }
-        for row in self.tree.scan_prefix([table::DISPUTE]) {
-            self.disputes.add(read(&row.map_err(broken)?.1)?);
+        for row in self.tree.prefix(&[table::DISPUTE], usize::MAX)? {
+            self.disputes.add(read(&row.1)?);
         }
-        for row in self.tree.scan_prefix([table::SHARE]) {
-            self.shares.apply(&read(&row.map_err(broken)?.1)?);
+        for row in self.tree.prefix(&[table::SHARE], usize::MAX)? {
+            self.shares.apply(&read(&row.1)?);
         }
         Ok(())
     }
@@ -312,7 +311,7 @@ impl State {
         }
         changes.batch.insert(keyed(table::META, &[b"store"]), mark(store_id).as_bytes());
         changes.batch.insert(keyed(table::META, &[b"position"]), &position.to_be_bytes());
-        self.tree.apply_batch(changes.batch).map_err(broken)?;
+        self.tree.apply(changes.batch)?;
         self.feeds.extend(changes.feeds);
         for feed in changes.ended {
             self.feeds.remove(&feed);
@@ -329,11 +328,11 @@ impl State {
 
     /// Pushes everything to the disk; called when the node stops in order.
     pub fn flush(&self) -> Result<(), LedgerError> {
-        self.tree.flush().map(|_bytes| ()).map_err(broken)
+        self.tree.flush()
     }
 
     fn get<T: DeserializeOwned>(&self, table: u8, key: &[u8]) -> Result<Option<T>, LedgerError> {
-        self.tree.get(keyed(table, &[key])).map_err(broken)?.map(|bytes| read(&bytes)).transpose()
+        self.tree.get(&keyed(table, &[key]))?.map(|bytes| read(&bytes)).transpose()
     }
 
     /// A batch by its number.
@@ -350,8 +349,8 @@ impl State {
     pub fn withdrawn(&self, record: &RecordRef) -> Result<Option<Withdrawn>, LedgerError> {
         // A row for each withdrawal that names it: one of them may be set aside, and the others still hold.
         let mut found: Option<Withdrawn> = None;
-        for row in self.tree.scan_prefix(keyed(table::WITHDRAWN, &[&record_key(record)])) {
-            let one: Withdrawn = read(&row.map_err(broken)?.1)?;
+        for row in self.tree.prefix(&keyed(table::WITHDRAWN, &[&record_key(record)]), usize::MAX)? {
+            let one: Withdrawn = read(&row.1)?;
             if found.as_ref().is_none_or(|first| one.at < first.at) {
                 found = Some(one);
             }
@@ -361,31 +360,29 @@ impl State {
 
     /// Where the records stand that take back a record.
     pub fn withdrawn_by(&self, record: &RecordRef) -> Result<Vec<RecordRef>, LedgerError> {
-        let rows = self.tree.scan_prefix(keyed(table::WITHDRAWN, &[&record_key(record)]));
-        let by = rows.map(|row| Ok(read::<Withdrawn>(&row.map_err(broken)?.1)?.by.parse().ok()));
+        let rows = self.tree.prefix(&keyed(table::WITHDRAWN, &[&record_key(record)]), usize::MAX)?;
+        let by = rows.iter().map(|(_, value)| Ok(read::<Withdrawn>(value)?.by.parse().ok()));
         by.filter_map(Result::transpose).collect()
     }
 
     /// Records that are found by their kind, the newest first.
     pub fn listed(&self, kind: Kind, limit: usize) -> Result<Vec<Place>, LedgerError> {
-        let rows = self.tree.scan_prefix([table::LISTED, kind as u8]).rev().take(limit);
-        let places = rows.map(|row| Ok(last_place(&row.map_err(broken)?.0)));
-        places.filter_map(Result::transpose).collect()
+        let rows = self.tree.last(&[table::LISTED, kind as u8], limit)?;
+        Ok(rows.iter().filter_map(|(key, _)| last_place(key)).collect())
     }
 
     /// Sightings that name a record, the oldest first.
     pub fn answers(&self, record: &RecordRef, limit: usize) -> Result<Vec<Place>, LedgerError> {
-        let rows = self.tree.scan_prefix(keyed(table::ANSWER, &[&record_key(record)])).take(limit);
-        let places = rows.map(|row| Ok(last_place(&row.map_err(broken)?.0)));
-        places.filter_map(Result::transpose).collect()
+        let rows = self.tree.prefix(&keyed(table::ANSWER, &[&record_key(record)]), limit)?;
+        Ok(rows.iter().filter_map(|(key, _)| last_place(key)).collect())
     }
 
     /// Records that wait for a person, oldest first, from `from` on.
     pub fn held(&self, from: Place, limit: usize) -> Result<Vec<Place>, LedgerError> {
         let first = keyed(table::HELD, &[&place_key(from)]);
         let mut places = Vec::new();
-        for row in self.tree.range(first..vec![table::HELD + 1]).take(limit) {
-            places.extend(place_of(&row.map_err(broken)?.0));
+        for row in self.tree.range(first, vec![table::HELD + 1], limit)? {
+            places.extend(place_of(&row.0));
         }
         Ok(places)
     }
@@ -393,8 +390,8 @@ impl State {
     /// Verdicts on places of a batch that were made after it came, the oldest first.
     pub fn later_verdicts(&self, batch: u64) -> Result<BTreeMap<u16, Vec<LaterVerdict>>, LedgerError> {
         let mut found = BTreeMap::new();
-        for row in self.tree.scan_prefix(keyed(table::VERDICT, &[&batch.to_be_bytes()])) {
-            let (key, value) = row.map_err(broken)?;
+        for row in self.tree.prefix(&keyed(table::VERDICT, &[&batch.to_be_bytes()]), usize::MAX)? {
+            let (key, value) = row;
             if let Some(place) = place_of(&key) {
                 found.insert(place.index, read(&value)?);
             }
@@ -405,8 +402,8 @@ impl State {
     /// Where operators' orders stand, oldest first.
     pub fn orders(&self) -> Result<Vec<Position>, LedgerError> {
         let mut found = Vec::new();
-        for row in self.tree.scan_prefix([table::ORDER]) {
-            found.extend(row.map_err(broken)?.0.last_chunk::<8>().map(|position| Position::from_be_bytes(*position)));
+        for row in self.tree.prefix(&[table::ORDER], usize::MAX)? {
+            found.extend(row.0.last_chunk::<8>().map(|position| Position::from_be_bytes(*position)));
         }
         Ok(found)
     }
@@ -415,8 +412,8 @@ impl State {
     pub fn aside(&self, feed: &FeedId) -> Result<Vec<(u64, u64)>, LedgerError> {
         let prefix = keyed(table::ASIDE, &[&feed_key(feed)]);
         let mut found = Vec::new();
-        for row in self.tree.scan_prefix(&prefix) {
-            let (key, _) = row.map_err(broken)?;
+        for row in self.tree.prefix(&prefix, usize::MAX)? {
+            let (key, _) = row;
             let numbers = key.get(prefix.len()..).and_then(|rest| rest.split_first_chunk::<8>());
             if let Some((seq, number)) = numbers.and_then(|(seq, rest)| Some((seq, rest.first_chunk::<8>()?))) {
                 found.push((u64::from_be_bytes(*seq), u64::from_be_bytes(*number)));
@@ -428,8 +425,8 @@ impl State {
     /// Where the newest decisions stand, the newest first.
     pub fn decisions(&self, limit: usize) -> Result<Vec<Position>, LedgerError> {
         let mut found = Vec::new();
-        for row in self.tree.scan_prefix([table::DECISION]).rev().take(limit) {
-            found.extend(row.map_err(broken)?.0.last_chunk::<8>().map(|position| Position::from_be_bytes(*position)));
+        for row in self.tree.last(&[table::DECISION], limit)? {
+            found.extend(row.0.last_chunk::<8>().map(|position| Position::from_be_bytes(*position)));
         }
         Ok(found)
     }
@@ -437,8 +434,8 @@ impl State {
     /// Numbers of batches that were set aside, of every feed, at most `limit`.
     pub fn all_aside(&self, limit: usize) -> Result<Vec<u64>, LedgerError> {
         let mut found = Vec::new();
-        for row in self.tree.scan_prefix([table::ASIDE]).take(limit) {
-            let (key, _) = row.map_err(broken)?;
+        for row in self.tree.prefix(&[table::ASIDE], limit)? {
+            let (key, _) = row;
             found.extend(key.last_chunk::<8>().map(|number| u64::from_be_bytes(*number)));
         }
         Ok(found)
@@ -447,8 +444,8 @@ impl State {
     /// Batches of a feed that are here in part: their seq, and how many records are withheld from us.
     pub fn partial(&self, feed: &FeedId) -> Result<Vec<(u64, u16)>, LedgerError> {
         let mut found = Vec::new();
-        for row in self.tree.scan_prefix(keyed(table::WITHHELD, &[&feed_key(feed)])) {
-            let (key, value) = row.map_err(broken)?;
+        for row in self.tree.prefix(&keyed(table::WITHHELD, &[&feed_key(feed)]), usize::MAX)? {
+            let (key, value) = row;
             if let Some(seq) = key.last_chunk::<8>() {
                 found.push((u64::from_be_bytes(*seq), read(&value)?));
             }
@@ -470,8 +467,8 @@ impl State {
         let key = feed_key(feed);
         let (from, to) = (keyed(table, &[&key, &first.to_be_bytes()]), keyed(table, &[&key, &[0xff; 9]]));
         let mut found = Vec::new();
-        for row in self.tree.range(from..to).take(limit) {
-            found.extend(row.map_err(broken)?.0.last_chunk::<8>().map(|seq| u64::from_be_bytes(*seq)));
+        for row in self.tree.range(from, to, limit)? {
+            found.extend(row.0.last_chunk::<8>().map(|seq| u64::from_be_bytes(*seq)));
         }
         Ok(found)
     }
@@ -479,16 +476,16 @@ impl State {
     /// Indicators that wait for a report.
     pub fn waiting_for(&self, report: &RecordRef, limit: usize) -> Result<Vec<Place>, LedgerError> {
         let mut places = Vec::new();
-        for row in self.tree.scan_prefix(keyed(table::WAITING, &[&record_key(report)])).take(limit) {
-            places.extend(last_place(&row.map_err(broken)?.0));
+        for row in self.tree.prefix(&keyed(table::WAITING, &[&record_key(report)]), limit)? {
+            places.extend(last_place(&row.0));
         }
         Ok(places)
     }
 
     /// Where every proof of equivocation stands.
     pub fn proofs(&self) -> Result<Vec<Position>, LedgerError> {
-        let rows = self.tree.scan_prefix(keyed(table::DOCUMENT, &[b"e"]));
-        rows.map(|row| read(&row.map_err(broken)?.1)).collect()
+        let rows = self.tree.prefix(&keyed(table::DOCUMENT, &[b"e"]), usize::MAX)?;
+        rows.iter().map(|(_, value)| read(value)).collect()
     }
 
     /// Where in the journal a document stands.
@@ -519,6 +516,11 @@ pub fn stored_head(bytes: &[u8]) -> Result<Head, LedgerError> {
 }
 
 impl Changes {
+    /// Whether anything about a batch that was here before has changed: its place, its copies, its verdicts.
+    pub fn touches_old(&self) -> bool {
+        self.old
+    }
+
     /// Notes where a document stands.
     pub fn document(&mut self, key: DocumentKey<'_>, position: Position) {
         self.batch.insert(keyed(table::DOCUMENT, &[&document_key(key)]), cbor::to_vec(&position));
@@ -527,7 +529,7 @@ impl Changes {
     /// Notes a batch and what its head names as the one before.
     pub fn batch(&mut self, number: u64, info: &BatchInfo, head: &Head) {
         let feed = head.feed();
-        self.info(number, info);
+        self.batch.insert(keyed(table::BATCH, &[&number.to_be_bytes()]), cbor::to_vec(info));
         self.batch.insert(keyed(table::SEQ, &[&feed_key(&feed), &info.seq.to_be_bytes()]), cbor::to_vec(&number));
         if head.class == Class::Removal {
             self.batch.insert(keyed(table::REMOVAL, &[&feed_key(&feed), &info.seq.to_be_bytes()]), &[]);
@@ -538,6 +540,7 @@ impl Changes {
 
     /// Notes where a batch is.
     pub fn info(&mut self, number: u64, info: &BatchInfo) {
+        self.old = true;
         self.batch.insert(keyed(table::BATCH, &[&number.to_be_bytes()]), cbor::to_vec(info));
     }
 
@@ -589,6 +592,7 @@ impl Changes {
 
     /// Notes the verdicts that were made after the record came, the oldest first.
     pub fn verdicts(&mut self, place: Place, verdicts: &[LaterVerdict]) {
+        self.old = true;
         let newest = verdicts.last().and_then(|one| one.line.verdict());
         if newest == Some(crate::policy::Verdict::Hold) {
             self.hold(place);

@@ -51,6 +51,9 @@ pub const WITHDRAW_MAX: usize = 65_536;
 /// is written in long sorted runs.
 const INDEX_IDLE: Duration = Duration::from_millis(3);
 
+/// How long the door waits for a request when nothing is pending.
+const NOTHING_PENDING: Duration = Duration::from_secs(5);
+
 /// What is logged when the stewards' keys were used twice.
 const RIVAL_ALARM: &str = "two valid charters of one version exist: charter changes stop here until the stewards sign a next version \
                            that names the one that stands (`resolves` in charter.toml)";
@@ -296,6 +299,8 @@ pub struct Door {
     enforcer: Option<Enforcer>,
     /// What was touched and is not findable yet.
     touched: Touched,
+    /// Something was taken in since the index was written last.
+    untold: bool,
     /// Where judging again what is held goes on, while it does.
     rejudging: Option<Place>,
     /// Reports that came after some of their indicators.
@@ -330,6 +335,7 @@ impl Door {
             clock,
             enforcer: None,
             touched: Touched::default(),
+            untold: true,
             rejudging: None,
             late_reports: Vec::new(),
             wanted: Wanted::default(),
@@ -806,6 +812,7 @@ impl Door {
             self.writer.write_index()?;
         }
         self.tell(true);
+        self.untold = false;
         Ok(())
     }
 
@@ -894,13 +901,14 @@ pub fn reach(
 pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::sync::mpsc::Sender<Event>) {
     let mut indexed_at = Instant::now();
     loop {
-        let pending = door.writer.rows_pending() > 0 || door.rejudging.is_some();
-        let first = match requests.recv_timeout(if pending { INDEX_IDLE } else { INDEX_DELAY }) {
+        let pending = door.untold || door.rejudging.is_some();
+        let first = match requests.recv_timeout(if pending { INDEX_IDLE } else { NOTHING_PENDING }) {
             Ok(request) => Some(request),
             Err(mpsc::RecvTimeoutError::Timeout) => None,
             Err(mpsc::RecvTimeoutError::Disconnected) => return close(door, None),
         };
         let idle = first.is_none();
+        door.untold |= !idle;
         let group = first.into_iter().chain(std::iter::from_fn(|| requests.try_recv().ok())).take(GROUP_MAX);
         let mut out = Vec::new();
         let mut replies: Vec<Box<dyn FnOnce()>> = Vec::new();

@@ -63,20 +63,20 @@ pub(super) struct RelayPlace {
     addresses: BTreeSet<Multiaddr>,
 }
 
-/// The audiences of all restricted channels, worked out once for each roster.
+/// The audiences of all restricted channels, worked out once for each roster: many channels have the same few.
 #[derive(Default)]
 pub(super) struct Audiences {
     of: Option<Arc<Roster>>,
-    channels: Vec<RestrictedChannel>,
+    known: BTreeMap<Readers, Restricted>,
 }
 
-struct RestrictedChannel {
-    author: MemberId,
-    name: ChannelName,
-    /// Whether we read it.
-    ours_to_read: bool,
-    /// Everyone else who does.
-    others: Arc<Vec<MemberId>>,
+struct Restricted {
+    /// Everyone else who reads.
+    others: Vec<MemberId>,
+    /// Others' channels of this audience that we read, by author.
+    authors: BTreeSet<MemberId>,
+    /// Our own.
+    ours: Vec<ChannelName>,
 }
 
 impl Audiences {
@@ -84,22 +84,20 @@ impl Audiences {
         if self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, roster)) {
             return;
         }
-        // Many channels have the same few audiences.
-        let mut readers: BTreeMap<Readers, Arc<Vec<MemberId>>> = BTreeMap::new();
-        self.channels.clear();
+        self.known.clear();
         for card in roster.cards().map(SignedCard::card) {
             for channel in card.channels.iter().filter(|channel| channel.audience.readers != Readers::Federation) {
                 let audience = roster.audience_now(&channel.audience);
-                let others = readers.entry(audience.readers.clone()).or_insert_with(|| {
+                let known = self.known.entry(audience.readers.clone()).or_insert_with(|| {
                     let all = roster.charter().charter().members.iter().map(|member| &member.id);
-                    Arc::new(all.filter(|id| *id != me && roster.addresses(&audience, me, id)).cloned().collect())
+                    let others = all.filter(|id| *id != me && roster.addresses(&audience, me, id)).cloned().collect();
+                    Restricted { others, authors: BTreeSet::new(), ours: Vec::new() }
                 });
-                self.channels.push(RestrictedChannel {
-                    author: card.member.clone(),
-                    name: channel.name.clone(),
-                    ours_to_read: card.member != *me && roster.addresses(&audience, &card.member, me),
-                    others: Arc::clone(others),
-                });
+                if card.member == *me {
+                    known.ours.push(channel.name.clone());
+                } else if roster.addresses(&audience, &card.member, me) {
+                    known.authors.insert(card.member.clone());
+                }
             }
         }
         self.of = Some(Arc::clone(roster));
@@ -142,18 +140,20 @@ impl Shell {
         let linked: BTreeSet<&MemberId> = self.connected.values().map(|one| &one.member).collect();
         let me = &self.identity.member;
         let mut members: BTreeSet<&MemberId> = BTreeSet::new();
-        for channel in &self.audiences.channels {
-            let missing = channel.others.iter().filter(|id| !linked.contains(*id));
-            if channel.author == *me {
-                if self.ledger.any_feed(|feed: &FeedId| feed.member == *me && feed.channel == channel.name) {
-                    members.extend(missing);
-                }
-            } else if channel.ours_to_read {
-                let links = channel.others.iter().filter(|id| linked.contains(*id)).count() + usize::from(linked.contains(&channel.author));
-                if links < AUDIENCE_LINKS {
-                    members.extend(missing.take(AUDIENCE_LINKS));
-                    members.insert(&channel.author);
-                }
+        for audience in self.audiences.known.values() {
+            let missing: Vec<&MemberId> = audience.others.iter().filter(|id| !linked.contains(*id)).collect();
+            let published = |feed: &FeedId| feed.member == *me && audience.ours.contains(&feed.channel);
+            if !audience.ours.is_empty() && self.ledger.any_feed(published) {
+                members.extend(&missing);
+            }
+            // A reader of this author's channel, and of that one's: whoever of the audience is linked may have it, or the author.
+            let links = audience.others.len() - missing.len();
+            let far =
+                |author: &&MemberId| links + usize::from(linked.contains(*author) && !audience.others.contains(*author)) < AUDIENCE_LINKS;
+            let authors = audience.authors.iter().filter(|_| links < AUDIENCE_LINKS).filter(far);
+            for author in authors {
+                members.extend(missing.iter().take(AUDIENCE_LINKS));
+                members.insert(author);
             }
         }
         if members.is_empty() {
@@ -308,6 +308,7 @@ impl Shell {
         let newer = self.whereabouts.get(&key).is_none_or(|(ours, _)| ours.serial < place.serial);
         if newer && key != self.me() && place.until > now {
             self.whereabouts.insert(key, (place, bytes.to_vec()));
+            self.places_changed = true;
             self.news.push((key, bytes.to_vec()));
         }
     }

@@ -68,13 +68,15 @@ pub use swarm::Links;
 use swarm::{Behaviour, BehaviourEvent, Topics};
 
 /// How often the loop looks after slow answers, as long as something is under way.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(100);
 /// The same when nothing is: what is due then is due within seconds.
 const IDLE_TICK: Duration = Duration::from_millis(500);
 /// How often lost connections are dialled again.
 const DIAL_INTERVAL_MS: u64 = 2_000;
 /// How far the wall clock may differ from the steady one, or be behind signed documents: the skew that is harmless.
 const CLOCK_STEP_MS: u64 = crate::intake::CLOCK_SKEW_MS;
+/// How often expired keys leave the gate, and what is stated is stated anew where it has changed.
+const HOUSEKEEPING_INTERVAL_MS: u64 = HOUR_MS / 60;
 /// How often ended agreements are looked for.
 const AGREEMENTS_INTERVAL_MS: u64 = 5_000;
 /// How often what is lacking in batches that are here is asked for.
@@ -280,8 +282,9 @@ pub struct Shell {
     own: own_heads::OwnHeads,
     /// Peers that have said, since this start, what they have.
     told: BTreeSet<PeerKey>,
-    /// Where nodes' whereabouts are remembered over a restart.
+    /// Where nodes' whereabouts are remembered over a restart, and whether there are newer ones.
     places: PathBuf,
+    places_changed: bool,
     serving: Serving,
     egress: Egress,
     reach: Reach,
@@ -293,7 +296,7 @@ pub struct Shell {
     receipted_at: Timestamp,
     /// How far exports were rebuilt when authors were told last, and whether anything else has changed since.
     receipted_through: u64,
-    receipts_due: bool,
+    receipts_due: Due,
     enforcer: Enforcer,
     observer: Option<Observer>,
     /// Contents of documents: the files, what is being fetched, and what members were given today.
@@ -308,6 +311,27 @@ pub struct Shell {
     /// Nodes that were dialled and not reached; as many as the gate lets in.
     unreached: BTreeMap<PeerKey, Unreached>,
     audiences: Audiences,
+}
+
+/// Feeds of which authors have to be told how far we are.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    All,
+    Of(BTreeSet<FeedId>),
+}
+
+impl Default for Due {
+    fn default() -> Self {
+        Self::Of(BTreeSet::new())
+    }
+}
+
+impl Due {
+    fn add(&mut self, feed: &FeedId) {
+        if let Self::Of(feeds) = self {
+            feeds.insert(feed.clone());
+        }
+    }
 }
 
 /// Told of everything that becomes durable: a rehearsal measures by it.
@@ -435,6 +459,7 @@ pub async fn run(
         own: parts.own,
         told: BTreeSet::new(),
         places: parts.places,
+        places_changed: false,
         serving,
         egress,
         reach: parts.reach,
@@ -443,7 +468,7 @@ pub async fn run(
         recovered_at: Timestamp::default(),
         receipted_at: Timestamp::default(),
         receipted_through: 0,
-        receipts_due: true,
+        receipts_due: Due::All,
         enforcer: parts.enforcer,
         observer: parts.observer,
         documents: parts.documents,
@@ -518,8 +543,12 @@ impl Shell {
         let now = self.clock.now();
         let roster = Arc::clone(&self.current.get().roster);
         let me = self.me();
-        let keys = roster.admitted_nodes(now).filter(|(key, _)| *key != me);
-        let admitted: HashMap<PeerId, PeerKey> = keys.filter_map(|(key, _)| Some((swarm::peer_id(&key)?, key))).collect();
+        let keys: BTreeSet<PeerKey> = roster.admitted_nodes(now).map(|(key, _)| key).filter(|key| *key != me).collect();
+        // Asked every minute, and it seldom changes.
+        if keys.len() == self.admitted.len() && self.admitted.values().all(|key| keys.contains(key)) {
+            return;
+        }
+        let admitted: HashMap<PeerId, PeerKey> = keys.iter().filter_map(|key| Some((swarm::peer_id(key)?, *key))).collect();
         let gate = &mut self.swarm.behaviour_mut().gate;
         for peer in admitted.keys() {
             gate.allow_peer(*peer);
@@ -546,7 +575,7 @@ impl Shell {
         }
         match event {
             Event::Kept { feed, seq, head, from } => {
-                self.receipts_due = true;
+                self.receipts_due.add(&feed);
                 let own = from.is_none();
                 let parsed = SignedHead::open(&head, &self.current.get().roster.federation()).ok();
                 let gossiped = parsed.is_some_and(|parsed| may_gossip(parsed.head()));
@@ -558,7 +587,7 @@ impl Shell {
                 self.carry_out(effects);
             }
             Event::Filled { feed, seq, from } => {
-                self.receipts_due = true;
+                self.receipts_due.add(&feed);
                 tracing::debug!(%feed, seq, peer = %hex::encode(from.get(..4).unwrap_or_default()), "more of a batch came");
                 self.revision = self.revision.max(now.ms());
             }
@@ -662,9 +691,11 @@ impl Shell {
             self.recover(now);
         }
         let through = self.enforcer.through();
-        let changed = self.receipts_due || through != self.receipted_through;
-        if changed && now.ms_since(self.receipted_at) >= RECEIPTS_INTERVAL_MS {
-            (self.receipted_at, self.receipted_through, self.receipts_due) = (now, through, false);
+        if through != self.receipted_through {
+            (self.receipted_through, self.receipts_due) = (through, Due::All);
+        }
+        if self.receipts_due != Due::default() && now.ms_since(self.receipted_at) >= RECEIPTS_INTERVAL_MS {
+            self.receipted_at = now;
             self.send_receipts(through);
         }
         self.fetch_contents(now);
@@ -679,7 +710,7 @@ impl Shell {
             self.agreements_at = now;
             self.ask_door(Request::Agreements);
         }
-        if now.ms_since(self.housekept_at) >= HOUR_MS / 60 {
+        if now.ms_since(self.housekept_at) >= HOUSEKEEPING_INTERVAL_MS {
             self.housekeeping();
         }
     }
@@ -738,14 +769,19 @@ impl Shell {
         let intake = self.current.get();
         let federation = intake.roster.federation();
         let until = now.plus_ms(WHEREABOUTS_DAYS_MAX * DAY_MS / 2);
+        let stated = self.whereabouts.get(&self.me());
+        let same =
+            stated.is_some_and(|(place, _)| place.addresses == addresses && place.until > now.plus_ms(WHEREABOUTS_DAYS_MAX * DAY_MS / 4));
         let whereabouts = Whereabouts { format: 1, serial: now.ms(), time: now, until, addresses };
-        if !whereabouts.addresses.is_empty() {
+        if !same && !whereabouts.addresses.is_empty() {
             match sign_whereabouts(&whereabouts, &self.identity.node, &federation) {
                 Ok(bytes) => drop(self.whereabouts.insert(self.me(), (whereabouts, bytes))),
                 Err(error) => tracing::error!(%error, "this node's whereabouts could not be signed"),
             }
         }
-        self.remember_places();
+        if std::mem::take(&mut self.places_changed) {
+            self.remember_places();
+        }
         self.renew_stamp();
         self.warn_of_ends();
     }
@@ -937,7 +973,7 @@ impl Shell {
             partial: None,
         };
         self.connected.insert(key, connected);
-        self.receipts_due = true;
+        self.receipts_due = Due::All;
         self.send(&key, &Message::Hello(self.hello()));
         if self.wanted != Wanted::default() {
             self.send(&key, &Message::Follow(self.wanted.message(&self.identity.member)));
@@ -1270,7 +1306,11 @@ impl Shell {
     /// Tells authors how far we are with what is theirs, where that has changed.
     fn send_receipts(&mut self, through: u64) {
         let mut due: Vec<(PeerKey, Vec<Receipt>)> = Vec::new();
-        for (feed, state) in self.ledger.feeds() {
+        let feeds = match std::mem::take(&mut self.receipts_due) {
+            Due::All => self.ledger.feeds(),
+            Due::Of(feeds) => feeds.into_iter().filter_map(|feed| self.ledger.feed(&feed).map(|state| (feed, state))).collect(),
+        };
+        for (feed, state) in feeds {
             let rebuilt = self.ledger.batch_number(&feed, state.last()).ok().flatten().is_some_and(|number| number < through);
             for (key, author) in self.connected.iter_mut().filter(|(_, one)| one.member == feed.member) {
                 let before = author.receipted.get(&feed);
@@ -1348,6 +1388,11 @@ impl Shell {
         let Some(connected) = self.connected.get(to) else { return };
         if !connected.may_wait() {
             return self.send(to, &Message::End(End { kind: number::END, request: wish.request, more: false }));
+        }
+        let reader = Reader { member: connected.member.clone(), wanted: connected.wanted.clone(), outlet: connected.outlet.clone() };
+        // Most pulls are for what has just been kept, and need neither disk nor thread.
+        if !wish.with_heads && self.serving.serve_recent(&reader, &wish) {
+            return;
         }
         self.in_its_turn(to, move |serving, reader| serving.serve(reader, &wish));
     }

@@ -19,7 +19,7 @@ use crate::{
     clock::Clock,
     envelope::{Class, Head, Slot, part_of},
     intake::{Defaults, Known as _, Matter, SPANS_MAX, Spans, value_of},
-    ledger::{FeedState, Ledger, LedgerError, StoredBatch, stored_head},
+    ledger::{FeedState, Ledger, LedgerError, StoredBatch},
     policy::{Party, Way, may_send},
     record::{Content, ContentHash, Document, FeedId, MemberId, Record, RecordRef, Timestamp, Tlp},
     replica::{Body, Chunk, ChunkAsk, Cursor, End, Filter, Message, PATH_MAX, RANGE_BATCHES_MAX, RangeHead, Wanted, number},
@@ -76,12 +76,12 @@ pub struct Wish {
 impl Serving {
     /// Which batches of a feed a member may know of: all, only removals, or none.
     pub fn visible(&self, feed: &FeedId, state: &FeedState, reader: &MemberId) -> Spans {
-        let Ok(head) = stored_head(&state.head) else { return Spans::default() };
+        let Ok(head) = self.ledger.last_head(state) else { return Spans::default() };
         if state.aside.is_some() {
             return Spans::default();
         }
         let (roster, now) = (Arc::clone(&self.current.get().roster), self.clock.now());
-        let as_if = |class| may_send(&roster, &Head { class, ..head.clone() }, reader, now, Way::Published).is_ok();
+        let as_if = |class| may_send(&roster, &Head { class, ..(*head).clone() }, reader, now, Way::Published).is_ok();
         if as_if(Class::Content) {
             return state.spans.clone();
         }
@@ -188,6 +188,22 @@ impl Serving {
         let matter = Matter::new(&intake, head, now);
         let mut reports: HashMap<u16, Arc<Defaults>> = HashMap::new();
         let mut places = Places { keep: vec![false; batch.slots.len()], denied: 0, onward: !published };
+        let decide = |record: &Record, defaults: &Defaults, index: u16| {
+            let disputed = self.ledger.disputed_by(value_of(record), &batch.reference(index), now);
+            let ends = matter.ends(record, defaults);
+            matter.case(record, defaults, ends, &disputed, 0, |case| intake.policy.shares(case, &party).permitted) == Some(true)
+        };
+        // Mostly no policy asks for anything that differs within a batch: then one answer is that of all.
+        if filter.is_open() && intake.policy.shares_by_batch() {
+            let first = (0..u16::MAX).zip(&batch.slots).find_map(|(index, _)| Some((index, batch.record(index)?)));
+            let permitted = first.is_none_or(|(index, record)| decide(&record, &Defaults::default(), index));
+            for ((index, slot), keep) in (0u16..).zip(&batch.slots).zip(&mut places.keep) {
+                let theirs = present(slot) && (published || passed_on.contains(&index));
+                *keep = theirs && permitted;
+                places.denied += usize::from(theirs && !permitted);
+            }
+            return Some(places);
+        }
         for ((index, slot), keep) in (0u16..).zip(&batch.slots).zip(&mut places.keep) {
             if !present(slot) || !(published || passed_on.contains(&index)) {
                 continue;
@@ -198,10 +214,7 @@ impl Serving {
                 continue;
             };
             let defaults = self.defaults(batch, index, &record, &mut reports);
-            let disputed = self.ledger.disputed_by(value_of(&record), &batch.reference(index), now);
-            let ends = matter.ends(&record, &defaults);
-            let permitted = matter.case(&record, &defaults, ends, &disputed, 0, |case| intake.policy.shares(case, &party).permitted);
-            if permitted != Some(true) {
+            if !decide(&record, &defaults, index) {
                 places.denied += 1;
             } else if filter.wants(&record, || defaults.confidence) {
                 *keep = true;
@@ -282,6 +295,19 @@ impl Serving {
                 near.or_else(|| self.ledger.defaults(&report)).unwrap_or_default()
             }
             _ => Arc::default(),
+        }
+    }
+
+    /// Answers a pull from memory, if what it asks for was kept a moment ago; `false` if it has to be read, or there is no room.
+    pub fn serve_recent(&self, reader: &Reader, wish: &Wish) -> bool {
+        let Some(batch) = self.ledger.recent(&wish.feed, wish.first) else { return false };
+        let filter = reader.wanted.of(&wish.feed).unwrap_or_default();
+        match self.part(&batch, &reader.member, &filter) {
+            Some(body) => {
+                let body = Message::Body(Body { request: wish.request, ..body });
+                reader.outlet.try_send_body(&body, &batch.head)
+            }
+            None => reader.outlet.try_send(&Message::End(End { kind: number::END, request: wish.request, more: false })),
         }
     }
 

@@ -122,6 +122,11 @@ impl Outlet {
         !self.lets_out(message, None) || self.queue(Urgency::Word).try_send(message.encode())
     }
 
+    /// Queues a body that was just announced, with the head that it belongs to. `false` when there is no room for it now.
+    pub fn try_send_body(&self, body: &Message, under: &Head) -> bool {
+        !self.lets_out(body, Some(under)) || self.queue(Urgency::Fresh).try_send(body.encode())
+    }
+
     /// Who is only joining has nothing to give, and needs no guard to say so.
     fn lets_out(&self, message: &Message, under: Option<&Head>) -> bool {
         match &self.guard {

@@ -29,6 +29,8 @@ pub const GOSSIP_BYTES_MAX: usize = 64 * 1024;
 /// gossipsub compares its whole read buffer with its limit, so back-to-back messages near it break the stream (trap T1);
 /// a payload equal to the limit is accepted here and refused there (T2). Twice the largest message keeps clear of both.
 const TRANSMIT_BYTES_MAX: usize = 2 * GOSSIP_BYTES_MAX;
+/// How often a connection is asked whether it is alive; a dead one is noticed at the latest after this and 20 s.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Process memory at which new connections are refused.
 const MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
 /// A connection without open streams is kept this long; gossipsub keeps only its mesh alive.
@@ -127,7 +129,7 @@ pub fn gossip_config() -> Result<gossipsub::Config, SwarmError> {
         .forward_queue_duration(Duration::from_secs(10))
         .idontwant_message_size_threshold(2_048)
         .idontwant_on_publish(true)
-        .heartbeat_interval(Duration::from_millis(500))
+        .heartbeat_interval(Duration::from_secs(1))
         .build()
         .map_err(broken)
 }
@@ -176,10 +178,6 @@ pub fn build(node: &SecretKey, topics: &Topics, links: Links, relaying: Relaying
     // A rehearsal has many nodes in one process; each would refuse links because of the others' memory.
     let memory = if matches!(links, Links::Given(_)) { usize::MAX } else { MEMORY_BYTES_MAX };
     let behaviour = behaviour(topics, memory)?;
-    let with_relays = move |keypair: &identity::Keypair, relayed: relay::client::Behaviour| {
-        let relay = relaying.serves.then(|| relay::Behaviour::new(keypair.public().to_peer_id(), relay_config()));
-        Behaviour { relay: relay.into(), relayed: Some(relayed).into(), ..behaviour }
-    };
     let tcp = tcp::Config::default().nodelay(true);
     let builder = SwarmBuilder::with_existing_identity(keypair(node)?).with_tokio();
     let idle = |config: libp2p::swarm::Config| config.with_idle_connection_timeout(IDLE_TIMEOUT);
@@ -187,7 +185,11 @@ pub fn build(node: &SecretKey, topics: &Topics, links: Links, relaying: Relaying
         Links::Tcp => {
             let builder = builder.with_tcp(tcp, noise::Config::new, yamux).map_err(broken)?;
             let builder = builder.with_relay_client(noise::Config::new, yamux).map_err(broken)?;
-            Ok(builder.with_behaviour(with_relays).map_err(broken)?.with_swarm_config(idle).build())
+            Ok(builder
+                .with_behaviour(|keypair, client| with_relays(behaviour, relaying, keypair, client))
+                .map_err(broken)?
+                .with_swarm_config(idle)
+                .build())
         }
         Links::Through(proxy) => {
             let transport = |keypair: &identity::Keypair| -> Result<_, noise::Error> {
@@ -197,14 +199,22 @@ pub fn build(node: &SecretKey, topics: &Topics, links: Links, relaying: Relaying
             };
             let builder = builder.with_other_transport(|keypair| transport(keypair).map_err(Box::from)).map_err(broken)?;
             let builder = builder.with_relay_client(noise::Config::new, yamux).map_err(broken)?;
-            Ok(builder.with_behaviour(with_relays).map_err(broken)?.with_swarm_config(idle).build())
+            Ok(builder
+                .with_behaviour(|keypair, client| with_relays(behaviour, relaying, keypair, client))
+                .map_err(broken)?
+                .with_swarm_config(idle)
+                .build())
         }
         Links::Given(transport) => {
             let builder = builder.with_other_transport(|_| transport).map_err(broken)?;
-            let builder = builder.with_relay_client(noise::Config::new, yamux).map_err(broken)?;
-            Ok(builder.with_behaviour(with_relays).map_err(broken)?.with_swarm_config(idle).build())
+            Ok(builder.with_behaviour(|_| behaviour).map_err(broken)?.with_swarm_config(idle).build())
         }
     }
+}
+
+fn with_relays(behaviour: Behaviour, relaying: Relaying, keypair: &identity::Keypair, client: relay::client::Behaviour) -> Behaviour {
+    let relay = relaying.serves.then(|| relay::Behaviour::new(keypair.public().to_peer_id(), relay_config()));
+    Behaviour { relay: relay.into(), relayed: Some(client).into(), ..behaviour }
 }
 
 /// A relay for members, who are known and few: its limits are against mistakes, not against the public, for whom libp2p's
@@ -240,7 +250,7 @@ fn behaviour(topics: &Topics, memory: usize) -> Result<Behaviour, SwarmError> {
         gate: allow_block_list::Behaviour::default(),
         limits: connection_limits::Behaviour::new(limits),
         memory: memory_connection_limits::Behaviour::with_max_bytes(memory),
-        ping: ping::Behaviour::new(ping::Config::new()),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
         gossip: gossip(topics)?,
         stream: libp2p_stream::Behaviour::new(),
         relay: None.into(),

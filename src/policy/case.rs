@@ -138,6 +138,13 @@ impl Reads {
         ATTRIBUTES.iter().position(|one| *one == name).is_some_and(|bit| self.has(bit))
     }
 
+    /// Whether nothing is read that differs between the records of one batch.
+    pub fn only_of_heads(&self) -> bool {
+        let of_heads = ["channel", "tlp", "audience", "age_days", "age_hours"];
+        let others = ATTRIBUTES.iter().filter(|name| !of_heads.contains(name));
+        self.lists == ListReads::Named(BTreeSet::new()) && !others.into_iter().any(|name| self.reads(name))
+    }
+
     fn has(&self, bit: usize) -> bool {
         self.bits >> bit & 1 == 1
     }

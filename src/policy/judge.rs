@@ -178,6 +178,12 @@ impl Policy {
         Judgement::by_rule(Verdict::Refuse, "unreadable", "the policies could not be evaluated")
     }
 
+    /// Whether what is served is decided batch by batch: no policy about it asks for anything that differs between the records
+    /// of a batch.
+    pub fn shares_by_batch(&self) -> bool {
+        self.parts.get(&Action::Share).is_none_or(|part| part.reads.only_of_heads())
+    }
+
     /// Whether the record is served to `reader`. Audience and marking are checked apart from this.
     pub fn shares(&self, case: &Case<'_>, reader: &Party<'_>) -> Arc<Permission> {
         let mut key = self.key(Action::Share, case);

@@ -19,7 +19,9 @@ pub(super) struct Pending {
     /// A body that shows nothing: taken if nobody gives a better one.
     pub fallback: Option<Served>,
     pub announcers: Vec<PeerKey>,
-    pub asked: BTreeSet<PeerKey>,
+    /// Peers that were asked, each with the round in which it was last: an answer counts whenever it comes.
+    pub asked: BTreeMap<PeerKey, u32>,
+    pub round: u32,
     pub request: u64,
     pub asked_at: Timestamp,
     pub since: Timestamp,
@@ -32,8 +34,8 @@ const ANNOUNCERS_MAX: usize = 16;
 
 impl Pending {
     pub fn asking(head: ProvedHead, from: PeerKey, request: u64, now: Timestamp) -> Self {
-        let (announcers, asked) = (vec![from], BTreeSet::from([from]));
-        Self { head, body: None, fallback: None, announcers, asked, request, asked_at: now, since: now }
+        let (announcers, asked) = (vec![from], BTreeMap::from([(from, 0)]));
+        Self { head, body: None, fallback: None, announcers, asked, round: 0, request, asked_at: now, since: now }
     }
 
     pub fn announced(&mut self, from: PeerKey) {
@@ -44,9 +46,14 @@ impl Pending {
 
     pub fn forget(&mut self, peer: &PeerKey) {
         self.announcers.retain(|one| one != peer);
-        if self.asked.remove(peer) {
+        if self.asked.remove(peer).is_some() {
             self.asked_at = Timestamp::default();
         }
+    }
+
+    /// Peers asked in this round.
+    pub fn asked_now(&self) -> usize {
+        self.asked.values().filter(|round| **round == self.round).count()
     }
 
     /// Takes a body that came for it; of one that shows nothing, only note.

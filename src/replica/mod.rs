@@ -39,7 +39,7 @@ pub type PeerKey = [u8; 32];
 /// or asking twice would make them slower still.
 pub const HEDGE_MS: u64 = 250;
 /// However slow answers are, after this long another peer is asked.
-pub const HEDGE_MS_MAX: u64 = 2 * SECOND_MS;
+pub const HEDGE_MS_MAX: u64 = 5 * SECOND_MS;
 /// Peers asked for one body before one that shows nothing of it is taken, and before a pause.
 pub const ASKED_MAX: usize = 8;
 /// After a round of asking that brought nothing, the next begins after this.
@@ -300,6 +300,8 @@ impl Replica {
         let feed = FeedId::from(pull.feed);
         let coming = |fetching: &Fetching| fetching.pending.contains_key(&pull.seq) || fetching.submitted.contains(&pull.seq);
         let fetching = self.feeds.get(&feed).is_some_and(coming);
+        // Who asks again waits once.
+        self.parked.retain(|parked| (&parked.peer, &parked.feed, parked.seq) != (&from, &feed, pull.seq));
         let parked = self.parked.iter().filter(|parked| parked.peer == from).count();
         if !held && fetching && parked < PARKED_PER_PEER_MAX {
             self.parked.push(Parked { peer: from, request: pull.request, feed, seq: pull.seq });
@@ -350,7 +352,7 @@ impl Replica {
         }
         if let Some((feed, seq)) = self.pulls.get(&request).cloned() {
             let pending = self.feeds.get_mut(&feed).and_then(|fetching| fetching.pending.get_mut(&seq));
-            let Some(pending) = pending.filter(|pending| pending.body.is_none() && pending.asked.contains(&from)) else {
+            let Some(pending) = pending.filter(|pending| pending.body.is_none() && pending.asked.contains_key(&from)) else {
                 return Vec::new();
             };
             pending.take(served);
@@ -408,13 +410,13 @@ impl Replica {
     fn ask_next(&mut self, feed: &FeedId, seq: u64, now: Timestamp) -> Option<Effect> {
         let peers = &self.peers;
         let pending = self.feeds.get_mut(feed)?.pending.get_mut(&seq)?;
-        let unasked = |key: &&PeerKey| !pending.asked.contains(*key) && peers.contains_key(*key);
+        let unasked = |key: &&PeerKey| pending.asked.get(*key) != Some(&pending.round) && peers.contains_key(*key);
         let author = || peers.iter().filter(|(_, peer)| peer.member == feed.member).map(|(key, _)| key);
         let having = || peers.iter().filter(|(_, peer)| peer.cursors.get(feed).is_some_and(|has| has.contains(seq))).map(|(key, _)| key);
         let next = pending.announcers.iter().chain(author()).chain(having()).find(unasked).copied();
-        match next.filter(|_| pending.asked.len() < ASKED_MAX) {
+        match next.filter(|_| pending.asked_now() < ASKED_MAX) {
             Some(to) => {
-                pending.asked.insert(to);
+                pending.asked.insert(to, pending.round);
                 pending.asked_at = now;
                 let pull = Pull { kind: number::PULL, request: pending.request, feed: feed.into(), seq };
                 Some(Effect::Send { to, message: Message::Pull(pull) })
@@ -424,8 +426,8 @@ impl Replica {
                     self.waiting_bytes += served.body.len();
                     pending.body = Some(served);
                 } else {
-                    // Everyone was asked: begin again after a pause.
-                    pending.asked.clear();
+                    // Everyone was asked: begin again after a pause. Whoever was asked may still answer.
+                    pending.round += 1;
                     pending.asked_at = now.plus_ms(ROUND_MS - HEDGE_MS);
                 }
                 None
@@ -440,7 +442,7 @@ impl Replica {
         }
         if let Some((feed, seq)) = self.pulls.get(&end.request).cloned() {
             // A pull that ended without a body: a miss.
-            let waits = |pending: &&Pending| pending.body.is_none() && pending.asked.contains(&from);
+            let waits = |pending: &&Pending| pending.body.is_none() && pending.asked.contains_key(&from);
             let pending = self.feeds.get(&feed).and_then(|fetching| fetching.pending.get(&seq));
             return if pending.filter(waits).is_some() { self.took(&feed, seq, &held(&feed), now) } else { Vec::new() };
         }

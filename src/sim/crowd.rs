@@ -248,7 +248,7 @@ pub struct Site {
 pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, intake: &Intake) -> Result<Running, Failed> {
     let Site { data, links, listen, dial, observer } = site;
     std::fs::create_dir_all(&data)?;
-    let (ledger, mut writer, recovery) = Ledger::open(&data.join("ledger"))?;
+    let (ledger, mut writer, recovery) = Ledger::open_for_rehearsal(&data.join("ledger"))?;
     writer.keep_charter(1, federation.charter.bytes())?;
     writer.commit()?;
     let identity =
