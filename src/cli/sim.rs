@@ -1,7 +1,7 @@
 //! `huecry sim`: rehearse a federation in one process.
 
 use super::{Context, Failure, print::grouped};
-use crate::sim::crowd::{Plan, rehearse};
+use crate::sim::crowd::{PartitionPlan, Plan, rehearse};
 use std::{io::Write as _, path::PathBuf, time::Duration};
 
 /// Rehearse a federation of real nodes in this process, over links that take their time, and measure it.
@@ -31,6 +31,9 @@ pub struct Arguments {
     /// Of all members, how many do harm: drop, delay, withhold, lie. Such as 20%.
     #[arg(long, default_value = "0%", value_parser = per_mille)]
     hostile: u64,
+    /// Cut so many of the nodes off from the rest for a while, from when a third is published: such as 40%:15s.
+    #[arg(long, value_parser = partition)]
+    partition: Option<PartitionPlan>,
     /// Makes keys, links and losses.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -47,8 +50,15 @@ fn per_mille(text: &str) -> Result<u64, String> {
     if (0.0..=50.0).contains(&percent) { Ok((percent * 10.0) as u64) } else { Err("a share of 0% to 50%".to_owned()) }
 }
 
+fn partition(text: &str) -> Result<PartitionPlan, String> {
+    let wrong = || format!("`{text}` is no partition; one looks like 40%:15s");
+    let (share, seconds) = text.split_once(':').ok_or_else(wrong)?;
+    let seconds: u64 = seconds.trim_end_matches('s').parse().map_err(|_| wrong())?;
+    Ok(PartitionPlan { share_per_mille: per_mille(share)?, lasts: Duration::from_secs(seconds) })
+}
+
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { nodes, latency_ms, loss, records, batch, batches_per_s, late, hostile, seed, trace, keep } = arguments;
+    let Arguments { nodes, latency_ms, loss, records, batch, batches_per_s, late, hostile, partition, seed, trace, keep } = arguments;
     let hostile = nodes * usize::try_from(hostile).unwrap_or(0) / 1_000;
     if nodes < late + hostile + 3 {
         return Err(Failure::usage("a rehearsal needs three nodes at least that are there from the beginning"));
@@ -58,7 +68,19 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     let temporary = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.map_err(Failure::environment)?;
     let directory = keep.unwrap_or_else(|| temporary.path().to_owned());
     let latency = Duration::from_millis(latency_ms);
-    let plan = Plan { nodes, latency, loss_per_mille: loss, records, batch_records: batch, batches_per_s, late, hostile, seed, directory };
+    let plan = Plan {
+        nodes,
+        latency,
+        loss_per_mille: loss,
+        records,
+        batch_records: batch,
+        batches_per_s,
+        late,
+        hostile,
+        partition,
+        seed,
+        directory,
+    };
     let screen = &context.screen;
     let (outcome, events) =
         super::runtime()?.block_on(rehearse(&plan, |what| screen.note(what))).map_err(|error| Failure::environment(error.to_string()))?;
@@ -82,6 +104,9 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
             outcome.catchup_ratio,
             grouped(outcome.catchup_ms)
         ));
+    }
+    if partition.is_some() {
+        screen.line(&format!("healed            everyone had everything {} ms after the cut was over", grouped(outcome.healed_ms)));
     }
     screen.line(&format!("idle              {} bytes for a comparison with one peer", grouped(outcome.idle_exchange_bytes)));
     screen.line(&format!("memory            {} MiB for all of them", grouped(outcome.rss_peak_bytes >> 20)));

@@ -7,7 +7,7 @@ use super::{
     Dice,
     federation::{self, Federation},
     hostile::{self, Hostile, MALICE},
-    link::{LinkPlan, transport},
+    link::{Cut, LinkPlan, Partition, transport},
     listed_value,
 };
 use crate::{
@@ -56,9 +56,19 @@ pub struct Plan {
     pub late: usize,
     /// Members that do harm.
     pub hostile: usize,
+    /// A cut while records are published.
+    pub partition: Option<PartitionPlan>,
     pub seed: u64,
     /// Where the nodes' ledgers are.
     pub directory: PathBuf,
+}
+
+/// A cut between some nodes and all others, from when a third of the records is published.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionPlan {
+    /// Of a thousand nodes that begin early.
+    pub share_per_mille: u64,
+    pub lasts: Duration,
 }
 
 /// What came of it.
@@ -73,6 +83,8 @@ pub struct Outcome {
     pub received_ratio: f64,
     pub catchup_ratio: f64,
     pub catchup_ms: u64,
+    /// From the healing of a partition until everyone had everything.
+    pub healed_ms: u64,
     pub idle_exchange_bytes: u64,
     pub rss_peak_bytes: u64,
     /// How late the machine was, at worst and mostly, while records were under way.
@@ -156,8 +168,10 @@ pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, 
     for number in plan.nodes - plan.hostile..plan.nodes {
         harm_from(plan, number, &federation, harmless.clone())?;
     }
+    let partition = Arc::new(Partition::default());
     for number in 0..early {
-        crowd.push(start(plan, number, &federation, &intake, &log)?);
+        let cut = Some(cut_of(plan, number, early, &federation, &partition));
+        crowd.push(start(plan, number, &federation, &intake, cut, &log)?);
     }
     meet(&crowd, plan.nodes.min(8) - 1, &progress).await?;
     let mut outcome = Outcome { seed: plan.seed, ..Outcome::default() };
@@ -183,8 +197,23 @@ pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, 
     log.lock().unwrap_or_else(PoisonError::into_inner).begun = Some(Instant::now());
     let (lag, lagging) = watch_lag();
     let before = received(&crowd);
+    let cutting = plan.partition.map(|cut| {
+        let (partition, publishing) = (Arc::clone(&partition), plan.publishing());
+        tokio::spawn(async move {
+            tokio::time::sleep(publishing / 3).await;
+            partition.begin();
+            tokio::time::sleep(cut.lasts).await;
+            partition.heal();
+            Instant::now()
+        })
+    });
     let references = publish(plan, &crowd).await?;
+    let healed = match cutting {
+        Some(cutting) => Some(cutting.await?),
+        None => None,
+    };
     settle(&crowd, &log, early).await;
+    outcome.healed_ms = healed.map_or(0, |healed| healed.elapsed().as_millis() as u64);
     let content = content_bytes(&crowd)?;
     outcome.received_ratio = (received(&crowd) - before) as f64 / (content as f64 * early as f64).max(1.0);
     lagging.abort();
@@ -200,7 +229,7 @@ pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, 
         progress(&format!("{} nodes begin late", plan.late));
         let begun = Instant::now();
         for number in early..early + plan.late {
-            crowd.push(start(plan, number, &federation, &intake, &log)?);
+            crowd.push(start(plan, number, &federation, &intake, None, &log)?);
         }
         let wanted: u64 = batches_of(crowd.first().map(|node| &node.ledger));
         while crowd.iter().skip(early).any(|node| batches_of(Some(&node.ledger)) < wanted) && begun.elapsed() < PATIENCE {
@@ -220,11 +249,18 @@ pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, 
 }
 
 /// Starts one node of the plan.
-fn start(plan: &Plan, number: usize, federation: &Arc<Federation>, intake: &Intake, log: &Arc<Mutex<Log>>) -> Result<Running, Failed> {
+fn start(
+    plan: &Plan,
+    number: usize,
+    federation: &Arc<Federation>,
+    intake: &Intake,
+    cut: Option<Cut>,
+    log: &Arc<Mutex<Log>>,
+) -> Result<Running, Failed> {
     let actor = federation.actors.get(number).ok_or("no such member")?;
     let received = Arc::new(AtomicU64::new(0));
     let link = LinkPlan { latency: plan.latency, loss_per_mille: plan.loss_per_mille, seed: plan.seed ^ number as u64 };
-    let links = Links::Given(transport(&swarm::keypair(&actor.node)?, link, Arc::clone(&received), None, swarm::STREAMS_MAX)?);
+    let links = Links::Given(transport(&swarm::keypair(&actor.node)?, link, Arc::clone(&received), None, cut, swarm::STREAMS_MAX)?);
     let site = Site {
         data: plan.directory.join(format!("node-{number:03}")),
         links,
@@ -233,6 +269,24 @@ fn start(plan: &Plan, number: usize, federation: &Arc<Federation>, intake: &Inta
         observer: Some(observer(number, log)),
     };
     Ok(Running { received, ..launch(site, actor, federation, intake)? })
+}
+
+impl Plan {
+    /// How long publishing takes.
+    fn publishing(&self) -> Duration {
+        let batches = self.records.div_ceil(self.batch_records.max(1));
+        Duration::from_secs_f64(batches as f64 / self.batches_per_s)
+    }
+}
+
+/// The cut as one node sees it.
+fn cut_of(plan: &Plan, number: usize, early: usize, federation: &Federation, partition: &Arc<Partition>) -> Cut {
+    let share = plan.partition.map_or(0, |cut| usize::try_from(cut.share_per_mille).unwrap_or(0));
+    // Every so manieth, so that authors are on both sides.
+    let beyond = |number: usize| (number * share) % 1_000 + share > 999;
+    let others = (0..early).filter(|other| beyond(*other) != beyond(number));
+    let peer = |other: usize| swarm::peer_id(&federation.actors.get(other)?.node.public().to_bytes());
+    Cut { partition: Arc::clone(partition), beyond: Arc::new(others.filter_map(peer).collect()) }
 }
 
 /// Where a rehearsed node is.
@@ -319,7 +373,7 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
 fn harm_from(plan: &Plan, number: usize, federation: &Federation, stop: watch::Receiver<bool>) -> Result<(), Failed> {
     let actor = federation.actors.get(number).ok_or("no such member")?;
     let link = LinkPlan { latency: plan.latency, loss_per_mille: plan.loss_per_mille, seed: plan.seed ^ number as u64 };
-    let links = Links::Given(transport(&swarm::keypair(&actor.node)?, link, Arc::default(), None, swarm::STREAMS_MAX)?);
+    let links = Links::Given(transport(&swarm::keypair(&actor.node)?, link, Arc::default(), None, None, swarm::STREAMS_MAX)?);
     let feed = |actor: &federation::Actor| {
         Ok::<_, Failed>(FeedId { member: actor.id.clone(), channel: federation::OPEN.parse()?, lane: 0, epoch: 1 })
     };

@@ -3,7 +3,7 @@
 //! Loss on a byte stream is lateness: TCP sends again after a while, and what follows waits behind it.
 
 use super::Dice;
-use futures::{AsyncRead, AsyncWrite, FutureExt as _, TryFutureExt as _, future::BoxFuture};
+use futures::{AsyncRead, AsyncWrite, FutureExt as _, TryFutureExt as _, future::BoxFuture, task::AtomicWaker};
 use libp2p::{
     PeerId, Transport as _,
     core::{
@@ -14,13 +14,13 @@ use libp2p::{
     identity, noise, yamux,
 };
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     future::Future as _,
     io,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -42,6 +42,44 @@ pub struct LinkPlan {
     pub seed: u64,
 }
 
+/// A cut between two sides of a rehearsal, as TCP sees it: what is under way waits, and goes on when it heals.
+#[derive(Default)]
+pub struct Partition {
+    active: AtomicBool,
+    /// One for each stream across it.
+    waiting: Mutex<Vec<Arc<AtomicWaker>>>,
+}
+
+impl Partition {
+    /// Nothing gets across from now on.
+    pub fn begin(&self) {
+        self.active.store(true, Ordering::SeqCst);
+    }
+
+    /// What waited goes on.
+    pub fn heal(&self) {
+        self.active.store(false, Ordering::SeqCst);
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|waker| waker.wake());
+    }
+}
+
+/// The cut as one node sees it: which peers are beyond it.
+#[derive(Clone)]
+pub struct Cut {
+    pub partition: Arc<Partition>,
+    pub beyond: Arc<HashSet<PeerId>>,
+}
+
+impl Cut {
+    /// For a stream to `peer`, what holds it up.
+    fn of(cut: Option<&Self>, peer: &PeerId) -> Option<(Arc<Partition>, Arc<AtomicWaker>)> {
+        let cut = cut.filter(|cut| cut.beyond.contains(peer))?;
+        let waker = Arc::new(AtomicWaker::new());
+        cut.partition.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&waker));
+        Some((Arc::clone(&cut.partition), waker))
+    }
+}
+
 /// Everything that a node has received, as it came out of the encryption.
 pub type Tap = Arc<Mutex<Vec<u8>>>;
 
@@ -51,9 +89,10 @@ pub fn transport(
     plan: LinkPlan,
     received: Arc<AtomicU64>,
     tap: Option<Tap>,
+    cut: Option<Cut>,
     streams_max: usize,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
-    let noise = Tapped { noise: noise::Config::new(node)?, tap };
+    let noise = Tapped { noise: noise::Config::new(node)?, tap, cut };
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(streams_max);
     let made = Arc::new(AtomicU64::new(0));
@@ -64,16 +103,28 @@ pub fn transport(
     Ok(MemoryTransport::new().map(slow).upgrade(upgrade::Version::V1Lazy).authenticate(noise).multiplex(yamux).boxed())
 }
 
-/// Noise, with a tap on its plaintext side.
+/// Noise, with a tap and a cut on its plaintext side, where it is known who the other one is.
 struct Tapped {
     noise: noise::Config,
     tap: Option<Tap>,
+    cut: Option<Cut>,
 }
 
 /// What comes out of it.
 pub struct Listened<S> {
     inner: S,
     tap: Option<Tap>,
+    /// What holds it up at times.
+    across: Option<(Arc<Partition>, Arc<AtomicWaker>)>,
+}
+
+impl<S> Listened<S> {
+    /// Whether nothing gets across now; then `context` is woken when it does again.
+    fn is_cut(&self, context: &Context<'_>) -> bool {
+        let Some((partition, waker)) = &self.across else { return false };
+        waker.register(context.waker());
+        partition.active.load(Ordering::SeqCst)
+    }
 }
 
 impl UpgradeInfo for Tapped {
@@ -89,8 +140,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> InboundConnectionUpgrad
     type Error = noise::Error;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
     fn upgrade_inbound(self, socket: S, info: Self::Info) -> Self::Future {
-        let tap = self.tap;
-        self.noise.upgrade_inbound(socket, info).map_ok(|(peer, inner)| (peer, Listened { inner, tap })).boxed()
+        let Self { noise, tap, cut } = self;
+        let listened = move |(peer, inner)| (peer, Listened { inner, tap, across: Cut::of(cut.as_ref(), &peer) });
+        noise.upgrade_inbound(socket, info).map_ok(listened).boxed()
     }
 }
 
@@ -99,19 +151,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> OutboundConnectionUpgra
     type Error = noise::Error;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
     fn upgrade_outbound(self, socket: S, info: Self::Info) -> Self::Future {
-        let tap = self.tap;
-        self.noise.upgrade_outbound(socket, info).map_ok(|(peer, inner)| (peer, Listened { inner, tap })).boxed()
+        let Self { noise, tap, cut } = self;
+        let listened = move |(peer, inner)| (peer, Listened { inner, tap, across: Cut::of(cut.as_ref(), &peer) });
+        noise.upgrade_outbound(socket, info).map_ok(listened).boxed()
     }
 }
 
 impl Clone for Tapped {
     fn clone(&self) -> Self {
-        Self { noise: self.noise.clone(), tap: self.tap.clone() }
+        Self { noise: self.noise.clone(), tap: self.tap.clone(), cut: self.cut.clone() }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Listened<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.is_cut(context) {
+            return Poll::Pending;
+        }
         let read = Pin::new(&mut self.inner).poll_read(context, out);
         if let (Poll::Ready(Ok(count)), Some(tap)) = (&read, &self.tap) {
             tap.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(out.get(..*count).unwrap_or_default());
@@ -122,6 +178,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Listened<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Listened<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_cut(context) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.inner).poll_write(context, bytes)
     }
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

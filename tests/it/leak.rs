@@ -155,7 +155,7 @@ async fn proof(logged: &Logged) {
     for (number, tap) in taps.iter().enumerate() {
         let actor = &federation.actors[number];
         let keypair = swarm::keypair(&actor.node).unwrap();
-        let links = transport(&keypair, link(number as u64), Arc::default(), Some(Arc::clone(tap)), swarm::STREAMS_MAX).unwrap();
+        let links = transport(&keypair, link(number as u64), Arc::default(), Some(Arc::clone(tap)), None, swarm::STREAMS_MAX).unwrap();
         let site = Site {
             data: place.path().join(number.to_string()),
             links: Links::Given(links),
@@ -258,7 +258,7 @@ async fn asks_like_a_stranger(federation: &Federation, all: &[Published], me: us
     let secret = all.iter().find(|one| one.feed.channel.as_str() == NAMED && !one.readers.contains(&actor.id)).unwrap();
     let holder = federation.actors.iter().position(|one| one.id == secret.feed.member).unwrap();
     let open = all.iter().find(|one| one.feed.channel.as_str() == OPEN && one.feed.member == secret.feed.member).unwrap();
-    let links = transport(&swarm::keypair(&actor.node).unwrap(), link(99), Arc::default(), None, swarm::STREAMS_MAX).unwrap();
+    let links = transport(&swarm::keypair(&actor.node).unwrap(), link(99), Arc::default(), None, None, swarm::STREAMS_MAX).unwrap();
     let topics = Topics::of(&federation.roster.federation());
     let mut swarm = swarm::build(&crowd::again(&actor.node).unwrap(), &topics, Links::Given(links), swarm::Relaying::default()).unwrap();
     let them = federation.actors[holder].node.public().to_bytes();

@@ -15,6 +15,7 @@ mod command_line;
 mod documents;
 mod enforcing;
 mod federation;
+mod fetching;
 mod gossip_traps;
 mod hostile_bytes;
 mod keeping;
