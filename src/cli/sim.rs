@@ -105,6 +105,9 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
             grouped(outcome.catchup_ms)
         ));
     }
+    if hostile > 0 {
+        screen.line(&format!("equivocation      proved at {:.3} of the nodes, p99 {} ms", outcome.proved, grouped(outcome.proved_p99_ms)));
+    }
     if partition.is_some() {
         screen.line(&format!("healed            everyone had everything {} ms after the cut was over", grouped(outcome.healed_ms)));
     }

@@ -37,7 +37,7 @@ use crate::{
     intake::{Blame, Intake, Known as _, Placed, Spans, WRONG_PREV},
     ledger::{FollowEntry, FollowLine, Ledger},
     policy::{Lists, Policy, Way, may_gossip, may_send},
-    record::{DAY_MS, FeedId, HOUR_MS, MemberId, Timestamp},
+    record::{DAY_MS, FeedId, HOUR_MS, MINUTE_MS, MemberId, Timestamp},
     replica::{
         Announce, Ask, CURSORS_PER_MESSAGE_MAX, CardSerial, Contents, Cursor, Cursors, Digest, Effect, End, Filter, Hello, Message,
         PROTOCOL_VERSION, PeerKey, Range, Receipt, Receipts, Replica, Wanted, digest_of, document_messages, number,
@@ -95,6 +95,13 @@ const RECEIPTS_PER_MESSAGE_MAX: usize = 16;
 const TURNS_MAX: usize = 8;
 /// Wishes of one peer that wait; what it asks for beyond is answered as if it were not there, and asked for again.
 const WISHES_MAX: usize = 256;
+/// What one peer may send within a minute that it had to know is wrong; then it is not let in for a while. An honest peer that
+/// holds another charter than we sends some.
+const REJECTS_MAX: u32 = 20;
+/// The minute within which that is counted.
+const REJECTS_MS: u64 = MINUTE_MS;
+/// How long a peer that sent more is not let in.
+const BARRED_MS: u64 = 10 * MINUTE_MS;
 /// Refusals remembered for `status`, by code.
 const REFUSAL_CODES_MAX: usize = 64;
 
@@ -275,6 +282,10 @@ pub struct Shell {
     /// The last warning logged for each agreement.
     warned: BTreeMap<String, u64>,
     refusals: BTreeMap<String, u64>,
+    /// What peers sent that they had to know is wrong: how often, since when. As many as the gate lets in.
+    rejected: BTreeMap<PeerKey, (u32, Timestamp)>,
+    /// Peers that are not let in, until when.
+    barred: BTreeMap<PeerKey, Timestamp>,
     watch: Watch,
     keys: keys::KeyStore,
     /// A new node key is known to another member: time to begin again under it.
@@ -453,6 +464,8 @@ pub async fn run(
         clock_alarm: None,
         warned: BTreeMap::new(),
         refusals: BTreeMap::new(),
+        rejected: BTreeMap::new(),
+        barred: BTreeMap::new(),
         watch: parts.watch,
         keys: parts.keys,
         rekeyed: false,
@@ -543,7 +556,10 @@ impl Shell {
         let now = self.clock.now();
         let roster = Arc::clone(&self.current.get().roster);
         let me = self.me();
-        let keys: BTreeSet<PeerKey> = roster.admitted_nodes(now).map(|(key, _)| key).filter(|key| *key != me).collect();
+        self.barred.retain(|_, until| *until > now);
+        let barred = &self.barred;
+        let keys = roster.admitted_nodes(now).map(|(key, _)| key).filter(|key| *key != me && !barred.contains_key(key));
+        let keys: BTreeSet<PeerKey> = keys.collect();
         // Asked every minute, and it seldom changes.
         if keys.len() == self.admitted.len() && self.admitted.values().all(|key| keys.contains(key)) {
             return;
@@ -563,7 +579,8 @@ impl Shell {
                 self.replica.gone(key);
             }
         }
-        self.unreached.retain(|key, _| admitted.values().any(|one| one == key));
+        self.unreached.retain(|key, _| keys.contains(key));
+        self.rejected.retain(|key, _| keys.contains(key));
         self.node_ids = admitted.values().filter_map(|key| Some((PublicKey::from_bytes(key).ok()?.id(), *key))).collect();
         self.admitted = admitted;
     }
@@ -837,6 +854,11 @@ impl Shell {
             }
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message })) => {
                 let acceptance = self.on_gossip(propagation_source, &message);
+                if acceptance == MessageAcceptance::Reject
+                    && let Some(key) = self.admitted.get(&propagation_source).copied()
+                {
+                    self.blame(&key);
+                }
                 let gossip = &mut self.swarm.behaviour_mut().gossip;
                 gossip.report_message_validation_result(&message_id, &propagation_source, acceptance);
             }
@@ -1011,6 +1033,23 @@ impl Shell {
         }
     }
 
+    /// A peer sent what it had to know is wrong. Verdicts alone cost it nothing: gossipsub scores nobody for silence or rubbish
+    /// where topics are sparse.
+    fn blame(&mut self, key: &PeerKey) {
+        let now = self.clock.now();
+        let (count, since) = self.rejected.entry(*key).or_insert((0, now));
+        if now.ms_since(*since) > REJECTS_MS {
+            (*count, *since) = (0, now);
+        }
+        *count += 1;
+        if *count >= REJECTS_MAX {
+            self.rejected.remove(key);
+            self.barred.insert(*key, now.plus_ms(BARRED_MS));
+            self.cut(key, "barred");
+            self.open_gate();
+        }
+    }
+
     fn send(&mut self, to: &PeerKey, message: &Message) {
         let sent = self.connected.get(to).is_none_or(|connected| connected.outlet.try_send(message));
         if !sent {
@@ -1103,7 +1142,7 @@ impl Shell {
             }
             Message::Announce(announce) => {
                 if self.on_head(from, &announce.head, false) == MessageAcceptance::Reject {
-                    self.cut(&from, "bad-announce");
+                    self.blame(&from);
                 }
                 return;
             }

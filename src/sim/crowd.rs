@@ -6,7 +6,7 @@
 use super::{
     Dice,
     federation::{self, Federation},
-    hostile::{self, Hostile, MALICE},
+    hostile::{self, Hostile, MALICE, Malice},
     link::{Cut, LinkPlan, Partition, transport},
     listed_value,
 };
@@ -14,7 +14,7 @@ use crate::{
     charter::Quota,
     clock::Clock,
     config::DOCUMENTS_BYTES_MAX,
-    envelope::{Class, SecretKey},
+    envelope::{Audience, Class, SecretKey},
     http::{Local, Operators},
     intake::{Intake, Limits},
     ledger::Ledger,
@@ -29,10 +29,11 @@ use crate::{
         swarm,
     },
     policy::{Lists, Piece, Policy, Starter},
+    publish::{Lane, Publisher},
     record::{FeedId, Indicator, Observable, Reason, Record, RecordRef, Tlp},
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -90,6 +91,10 @@ pub struct Outcome {
     /// How late the machine was, at worst and mostly, while records were under way.
     pub lag_ms: u64,
     pub lag_p50_ms: u64,
+    /// Of all (feed that its author equivocated, node) pairs, how many hold the proof: 0 to 1; and how long that took since the
+    /// first node held it.
+    pub proved: f64,
+    pub proved_p99_ms: u64,
     pub batches: u64,
     pub links: u64,
     pub seed: u64,
@@ -111,6 +116,8 @@ struct Log {
     /// When each batch was durable at its author, and at each node.
     published: HashMap<(FeedId, u64), Instant>,
     kept: Vec<(usize, FeedId, u64, Instant)>,
+    /// When each node took a proof of equivocation about each feed.
+    proofs: Vec<(usize, FeedId, Instant)>,
 }
 
 /// A running node of the crowd.
@@ -221,6 +228,7 @@ pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, 
     lags.sort_unstable();
     (outcome.lag_ms, outcome.lag_p50_ms) = (percentile(&lags, 100), percentile(&lags, 50));
     outcome.batches = announced(&log, early, &mut outcome);
+    proved(plan, &log, early, &mut outcome);
 
     progress("withdrawing");
     outcome.withdrawal_p99_ms = withdraw(&crowd, &references, &log, early).await?;
@@ -379,13 +387,14 @@ fn harm_from(plan: &Plan, number: usize, federation: &Federation, stop: watch::R
     };
     let hostile = Hostile {
         key: again(&actor.node)?,
-        malice: *MALICE.get(number % MALICE.len()).ok_or("no malice")?,
+        malice: malice(number),
         federation: federation.roster.federation(),
         links,
         listen: address(plan, number).parse()?,
         dial: contacts(plan, number, federation, 16).iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
         others: federation.actors.iter().filter(|other| other.id != actor.id).map(|other| other.node.public().to_bytes()).collect(),
-        feeds: federation.actors.iter().take(AUTHORS).map(feed).collect::<Result<_, _>>()?,
+        feeds: std::iter::once(actor).chain(federation.actors.iter().take(AUTHORS)).map(feed).collect::<Result<_, _>>()?,
+        twice: Some(twice(actor, federation)?),
         seed: plan.seed ^ number as u64,
     };
     tokio::spawn(async move {
@@ -396,6 +405,27 @@ fn harm_from(plan: &Plan, number: usize, federation: &Federation, stop: watch::R
         }
     });
     Ok(())
+}
+
+/// Two first batches of one feed: what no honest author signs.
+pub fn twice(actor: &federation::Actor, federation: &Federation) -> Result<[(Vec<u8>, Vec<u8>); 2], Failed> {
+    let batch = |value: &str| -> Result<(Vec<u8>, Vec<u8>), Failed> {
+        let lane = Lane {
+            feed: FeedId { member: actor.id.clone(), channel: federation::OPEN.parse()?, lane: 0, epoch: 1 },
+            audience: Audience::federation(),
+            tlp: Tlp::Green,
+            class: Class::Content,
+            last: None,
+            floor_seq: 1,
+            key: &actor.publishing,
+            federation: federation.roster.federation(),
+        };
+        let mut publisher = Publisher::new(lane, Clock::System.now(), |buffer| getrandom::fill(buffer).map_err(|error| error.to_string()));
+        publisher.push(Record::Indicator(Indicator::of(Observable::recognise(value)?, None)), None)?;
+        let draft = publisher.finish()?.ok_or("no batch came of it")?;
+        Ok((draft.head.bytes().to_vec(), draft.body))
+    };
+    Ok([batch("one.example")?, batch("other.example")?])
 }
 
 /// Keys are not copied by accident; here they are made up anyway.
@@ -425,6 +455,11 @@ fn contacts(plan: &Plan, number: usize, federation: &Federation, count: usize) -
 fn observer(number: usize, log: &Arc<Mutex<Log>>) -> node::Observer {
     let log = Arc::clone(log);
     Arc::new(move |event: &Event| {
+        if let Event::Document { document: door::document::PROOF, bytes } = event
+            && let Some([head, _]) = crate::charter::equivocation_heads(bytes)
+        {
+            log.lock().unwrap_or_else(PoisonError::into_inner).proofs.push((number, head.feed(), Instant::now()));
+        }
         if let Event::Kept { feed, seq, from, .. } = event {
             let now = Instant::now();
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -529,6 +564,27 @@ fn announced(log: &Mutex<Log>, nodes: usize, outcome: &mut Outcome) -> u64 {
     let pairs = log.published.len() * (nodes - 1);
     outcome.delivered = took.len() as f64 / (pairs as f64).max(1.0);
     log.published.len() as u64
+}
+
+/// Fills in how far proofs of equivocation got.
+fn proved(plan: &Plan, log: &Mutex<Log>, nodes: usize, outcome: &mut Outcome) {
+    let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut first: BTreeMap<&FeedId, Instant> = BTreeMap::new();
+    for (_, feed, at) in &log.proofs {
+        let known = first.entry(feed).or_insert(*at);
+        *known = (*known).min(*at);
+    }
+    let pairs: BTreeSet<(usize, &FeedId)> = log.proofs.iter().map(|(node, feed, _)| (*node, feed)).collect();
+    let mut took: Vec<u64> = log.proofs.iter().filter_map(|(_, feed, at)| Some(ms(*first.get(feed)?, *at))).collect();
+    took.sort_unstable();
+    let equivocators = (plan.nodes - plan.hostile..plan.nodes).filter(|number| malice(*number) == Malice::Equivocates).count();
+    outcome.proved = if equivocators == 0 { 1.0 } else { pairs.len() as f64 / (equivocators * nodes) as f64 };
+    outcome.proved_p99_ms = percentile(&took, 99);
+}
+
+/// What a hostile member does.
+fn malice(number: usize) -> Malice {
+    MALICE.get(number % MALICE.len()).copied().unwrap_or(Malice::Drops)
 }
 
 /// Withdraws one record of each author's first batch, and measures until 99 of 100 (withdrawal, node) pairs have it.

@@ -8,10 +8,13 @@ use crate::{
         swarm::{BehaviourEvent, Links, Relaying, SwarmError, Topics, build, node_key, peer_id},
     },
     record::FeedId,
-    replica::{Body, Cursor, Cursors, Digest, End, FRAME_BYTES_MAX, Hello, Message, PROTOCOL_VERSION, PeerKey, frame, number},
+    replica::{
+        Announce, Body, Cursor, Cursors, Digest, End, FRAME_BYTES_MAX, Hello, Message, PROTOCOL_VERSION, PeerKey, RANGE_BATCHES_MAX, Range,
+        frame, number,
+    },
 };
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
-use libp2p::{Multiaddr, Stream, gossipsub, gossipsub::MessageAcceptance, swarm::SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Stream, gossipsub, gossipsub::MessageAcceptance, swarm::SwarmEvent};
 use std::{io, time::Duration};
 use tokio::sync::watch;
 
@@ -26,10 +29,19 @@ pub enum Malice {
     Withholds,
     /// Claims everything and sends rubbish.
     Lies,
+    /// Signs two heads for one place of its own feed, and shows one to some and the other to the others.
+    Equivocates,
+    /// Gossips heads with bad signatures, as fast as it can.
+    Floods,
+    /// Asks for everything and reads nothing.
+    Hoards,
 }
 
-/// All of them, to be dealt out in turn.
-pub const MALICE: [Malice; 4] = [Malice::Drops, Malice::Delays, Malice::Withholds, Malice::Lies];
+/// Those that a rehearsal deals out in turn; the last two are for load tests.
+pub const MALICE: [Malice; 5] = [Malice::Drops, Malice::Delays, Malice::Withholds, Malice::Lies, Malice::Equivocates];
+
+/// Requests that one who hoards sends and never reads the answers of.
+const HOARDED: u64 = 4_096;
 
 /// What a hostile node is made of.
 pub struct Hostile {
@@ -43,6 +55,8 @@ pub struct Hostile {
     pub others: Vec<PeerKey>,
     /// Feeds that a liar claims to have.
     pub feeds: Vec<FeedId>,
+    /// What one who equivocates says and says otherwise: head and body, twice.
+    pub twice: Option<[(Vec<u8>, Vec<u8>); 2]>,
     pub seed: u64,
 }
 
@@ -60,17 +74,26 @@ pub async fn run(hostile: Hostile, mut stop: watch::Receiver<bool>) -> Result<()
     let mut control = swarm.behaviour().stream.new_control();
     let Ok(mut accepted) = control.accept(PROTOCOL) else { return Ok(()) };
     let me = hostile.key.public().to_bytes();
-    let conduct = Conduct { malice: hostile.malice, feeds: hostile.feeds, dice: Dice::new(hostile.seed) };
+    let conduct = Conduct { malice: hostile.malice, feeds: hostile.feeds, twice: hostile.twice, dice: Dice::new(hostile.seed) };
+    let mut rubbish = Dice::new(hostile.seed);
+    let mut flood = tokio::time::interval(Duration::from_millis(10));
+    let floods = hostile.malice == Malice::Floods;
     loop {
         tokio::select! {
+            _ = flood.tick(), if floods => {
+                for _ in 0..100 {
+                    // The mesh may not be there yet, or not any more.
+                    let _not_now = swarm.behaviour_mut().gossip.publish(topics.heads.clone(), conduct.forged(&mut rubbish));
+                }
+            }
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
-            Some((_, stream)) = accepted.next() => drop(tokio::spawn(conduct.clone().serve(stream))),
+            Some((peer, stream)) = accepted.next() => drop(tokio::spawn(conduct.clone().serve(peer, stream))),
             event = swarm.select_next_some() => match event {
                 SwarmEvent::ConnectionEstablished { peer_id, .. } if node_key(&peer_id).is_some_and(|key| me < key) => {
                     let (mut control, conduct) = (control.clone(), conduct.clone());
                     tokio::spawn(async move {
                         if let Ok(stream) = control.open_stream(peer_id, PROTOCOL).await {
-                            let _closed = conduct.serve(stream).await;
+                            let _closed = conduct.serve(peer_id, stream).await;
                         }
                     });
                 }
@@ -88,11 +111,27 @@ pub async fn run(hostile: Hostile, mut stop: watch::Receiver<bool>) -> Result<()
 struct Conduct {
     malice: Malice,
     feeds: Vec<FeedId>,
+    twice: Option<[(Vec<u8>, Vec<u8>); 2]>,
     dice: Dice,
 }
 
 impl Conduct {
-    async fn serve(mut self, mut stream: Stream) -> io::Result<()> {
+    /// A head that reads, and whose signature is none.
+    fn forged(&self, dice: &mut Dice) -> Vec<u8> {
+        let mut head = self.twice.as_ref().map(|[(head, _), _]| head.clone()).unwrap_or_default();
+        let signature = head.len().saturating_sub(64);
+        let noise = [dice.seed(), dice.seed()].concat();
+        head.iter_mut().skip(signature).zip(noise).for_each(|(to, from)| *to = from);
+        head
+    }
+
+    /// What a peer is shown: some see one branch, the others the other.
+    fn branch(&self, peer: &PeerId) -> Option<&(Vec<u8>, Vec<u8>)> {
+        let odd = node_key(peer).is_some_and(|key| key.iter().fold(0, |all, byte| all ^ byte) & 1 == 1);
+        self.twice.as_ref().filter(|_| self.malice == Malice::Equivocates).map(|[one, other]| if odd { one } else { other })
+    }
+
+    async fn serve(mut self, peer: PeerId, mut stream: Stream) -> io::Result<()> {
         let hello = Hello {
             kind: number::HELLO,
             protocol: PROTOCOL_VERSION,
@@ -105,6 +144,14 @@ impl Conduct {
         };
         stream.write_all(&frame(&Message::Hello(hello))).await?;
         stream.flush().await?;
+        if self.malice == Malice::Hoards {
+            return self.hoard(stream).await;
+        }
+        if let Some((head, _)) = self.branch(&peer) {
+            let announce = Message::Announce(Announce { kind: number::ANNOUNCE, head: head.clone().into() });
+            stream.write_all(&frame(&announce)).await?;
+            stream.flush().await?;
+        }
         loop {
             let mut length = [0; 4];
             stream.read_exact(&mut length).await?;
@@ -115,11 +162,31 @@ impl Conduct {
             let mut bytes = vec![0; length];
             stream.read_exact(&mut bytes).await?;
             let Ok(Some(message)) = Message::decode(&bytes) else { continue };
-            for answer in self.answer(message).await {
+            let told = match (&message, self.branch(&peer)) {
+                (Message::Pull(pull), Some((_, body))) if self.feeds.first() == Some(&pull.feed.clone().into()) => {
+                    let (request, body) = (pull.request, body.clone().into());
+                    vec![Message::Body(Body { kind: number::BODY, request, body, withheld: None, path: Vec::new() })]
+                }
+                _ => self.answer(message).await,
+            };
+            for answer in told {
                 stream.write_all(&frame(&answer)).await?;
             }
             stream.flush().await?;
         }
+    }
+
+    /// Asks for all of every feed, again and again, and leaves the answers where they are until it is cut off.
+    async fn hoard(self, mut stream: Stream) -> io::Result<()> {
+        for (request, feed) in (1..HOARDED).zip(self.feeds.iter().cycle()) {
+            let (first, bytes_max) = (1, u64::MAX);
+            let range =
+                Range { kind: number::RANGE, request, feed: feed.into(), first, last: RANGE_BATCHES_MAX, bytes_max, removals: None };
+            stream.write_all(&frame(&Message::Range(range))).await?;
+            stream.flush().await?;
+        }
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        Ok(())
     }
 
     async fn answer(&mut self, message: Message) -> Vec<Message> {
@@ -139,7 +206,7 @@ impl Conduct {
         };
         let end = Message::End(End { kind: number::END, request, more: self.dice.percent(50) });
         match self.malice {
-            Malice::Drops => Vec::new(),
+            Malice::Drops | Malice::Equivocates | Malice::Floods | Malice::Hoards => Vec::new(),
             Malice::Delays => {
                 tokio::time::sleep(Duration::from_secs(3)).await;
                 vec![end]

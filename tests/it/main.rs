@@ -18,6 +18,7 @@ mod federation;
 mod fetching;
 mod gossip_traps;
 mod hostile_bytes;
+mod hostile_peers;
 mod keeping;
 mod leak;
 mod manual;

@@ -1,0 +1,218 @@
+//! Members with a card and valid keys that do harm to one node: what it costs the node, and what it costs the others.
+
+use futures::{AsyncWriteExt as _, StreamExt as _};
+use huecry::{
+    charter::Quota,
+    clock::Clock,
+    envelope::{Class, SignedHead},
+    intake::{Intake, Limits},
+    node::{
+        Links,
+        door::{Publication, ReportOf, Request},
+        swarm::{self, BehaviourEvent, Relaying, Topics},
+    },
+    policy::{Lists, Piece, Policy, Starter},
+    record::{FeedId, Indicator, Observable, Record, Tlp},
+    sim::{
+        Dice,
+        crowd::{self, Running, Site, launch},
+        federation::{self, CLOSED, Federation, OPEN},
+        hostile::{self, Hostile, Malice},
+        link::{LinkPlan, transport},
+        listed_value,
+    },
+};
+use libp2p::{Multiaddr, StreamProtocol, gossipsub, swarm::SwarmEvent};
+use sha2::{Digest as _, Sha256};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Some nodes of one federation in this process, at addresses that begin with `base`.
+struct Place {
+    base: u64,
+    directory: tempfile::TempDir,
+    federation: Federation,
+    intake: Intake,
+}
+
+impl Place {
+    fn new(base: u64, members: usize) -> Self {
+        let quota = Quota { records_per_second: 1 << 30, burst_records: 1 << 30, records_per_day: 1 << 40, bytes_per_day: 1 << 50 };
+        let federation = federation::found(members, quota, Clock::System.now(), &mut Dice::new(base), |_, _| Vec::new()).unwrap();
+        let policy = Policy::of(vec![Piece::new("starter", Starter::Vendor.policy().to_owned())]).unwrap();
+        let (roster, policy, lists) = (Arc::new(federation.roster.clone()), Arc::new(policy), Arc::new(Lists::default()));
+        let intake = Intake { roster, policy, lists, limits: Limits::default() };
+        Self { base, directory: tempfile::tempdir().unwrap(), federation, intake }
+    }
+
+    fn links(&self, number: usize) -> Links {
+        let link = LinkPlan { latency: Duration::from_millis(1), loss_per_mille: 0, seed: number as u64 };
+        let key = swarm::keypair(&self.federation.actors[number].node).unwrap();
+        Links::Given(transport(&key, link, Arc::default(), None, None, swarm::STREAMS_MAX).unwrap())
+    }
+
+    fn address(&self, number: usize) -> String {
+        format!("/memory/{}", self.base + number as u64)
+    }
+
+    fn contact(&self, number: usize) -> String {
+        let key = self.federation.actors[number].node.public().to_bytes();
+        format!("{}/p2p/{}", self.address(number), swarm::peer_id(&key).unwrap())
+    }
+
+    fn start(&self, number: usize, dial: &[usize]) -> Running {
+        let site = Site {
+            data: self.directory.path().join(number.to_string()),
+            links: self.links(number),
+            listen: self.address(number),
+            dial: dial.iter().map(|other| self.contact(*other)).collect(),
+            observer: None,
+        };
+        launch(site, &self.federation.actors[number], &self.federation, &self.intake).unwrap()
+    }
+
+    fn feed(&self, number: usize, channel: &str) -> FeedId {
+        FeedId { member: self.federation.actors[number].id.clone(), channel: channel.parse().unwrap(), lane: 0, epoch: 1 }
+    }
+
+    fn harm(&self, number: usize, malice: Malice, victim: usize, stop: tokio::sync::watch::Receiver<bool>) {
+        let actor = &self.federation.actors[number];
+        let hostile = Hostile {
+            key: crowd::again(&actor.node).unwrap(),
+            malice,
+            federation: self.federation.roster.federation(),
+            links: self.links(number),
+            listen: self.address(number).parse().unwrap(),
+            dial: vec![self.contact(victim).parse().unwrap()],
+            others: self.federation.actors.iter().filter(|one| one.id != actor.id).map(|one| one.node.public().to_bytes()).collect(),
+            feeds: vec![self.feed(victim, OPEN)],
+            twice: Some(crowd::twice(actor, &self.federation).unwrap()),
+            seed: 5,
+        };
+        tokio::spawn(hostile::run(hostile, stop));
+    }
+}
+
+async fn publish(node: &Running, channel: &str, tlp: Tlp, from: u64, count: u64) {
+    let record = |number: u64| Record::Indicator(Indicator::of(Observable::recognise(&listed_value(number)).unwrap(), None));
+    let publication = Publication {
+        channel: channel.parse().unwrap(),
+        tlp,
+        class: Class::Content,
+        report: ReportOf::None,
+        records: (from..from + count).map(record).collect(),
+    };
+    let (reply, done) = tokio::sync::oneshot::channel();
+    node.door.send(Request::Publish(publication, reply)).unwrap();
+    done.await.unwrap().unwrap();
+}
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "waited a minute for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    begun.elapsed()
+}
+
+fn refusals(node: &Running, code: &str) -> u64 {
+    node.watch.get().refusals.get(code).copied().unwrap_or(0)
+}
+
+fn linked(node: &Running, place: &Place, other: usize) -> bool {
+    node.watch.get().peers.iter().any(|peer| peer.member == place.federation.actors[other].id.as_str())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n_10_g_19_who_floods_with_bad_signatures_is_not_let_in_any_more_and_others_are_served() {
+    let place = Place::new(0x0f10_0000, 3);
+    let (victim, honest) = (place.start(0, &[1]), place.start(1, &[0]));
+    until("the two to meet", || linked(&victim, &place, 1)).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    place.harm(2, Malice::Floods, 0, stopped);
+    until("the flood to be stopped", || refusals(&victim, "barred") > 0).await;
+    // Ten thousand came a second, and each costs a signature; what gossip had queued by then comes on top of the twenty.
+    let bad = refusals(&victim, "bad-signature");
+    assert!((20..400).contains(&bad), "{bad} bad signatures were looked at");
+    publish(&honest, OPEN, Tlp::Green, 0, 256).await;
+    until("an honest record to come", || victim.ledger.feed(&place.feed(1, OPEN)).is_some()).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!linked(&victim, &place, 2) && linked(&victim, &place, 1));
+    assert!(refusals(&victim, "bad-signature") < bad + 20, "it stays outside");
+    let _over = stop.send(true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n_08_who_asks_for_everything_and_reads_nothing_is_cut_off_and_others_are_served() {
+    let place = Place::new(0x0f20_0000, 3);
+    let victim = place.start(0, &[]);
+    publish(&victim, OPEN, Tlp::Green, 0, 100 * 256).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    place.harm(2, Malice::Hoards, 0, stopped);
+    until("it to be connected", || linked(&victim, &place, 2)).await;
+    let took = until("it to be cut off", || !linked(&victim, &place, 2)).await;
+    assert!(took < Duration::from_secs(25), "{took:?}");
+    let honest = place.start(1, &[0]);
+    until("another to have everything", || honest.ledger.feed(&place.feed(0, OPEN)).is_some_and(|state| state.spans.count() == 100)).await;
+    let _over = stop.send(true);
+}
+
+/// A gossipsub RPC that asks for one message by its id: field 3 of the RPC, field 2 of control, field 1 of IWANT.
+fn iwant(id: &[u8]) -> Vec<u8> {
+    let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+    let rpc = field(3, &field(2, &field(1, id)));
+    [&[rpc.len() as u8], &rpc[..]].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p_02_a_raw_iwant_for_a_restricted_head_brings_nothing() {
+    // The first half of four is in the circle; the fourth member asks.
+    let place = Place::new(0x0f30_0000, 4);
+    let (holder, reader) = (place.start(0, &[]), place.start(1, &[0]));
+    until("the two to meet", || linked(&holder, &place, 1)).await;
+    // gossipsub keeps nothing that it had nobody to tell.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    publish(&holder, CLOSED, Tlp::Amber, 0, 3).await;
+    publish(&holder, OPEN, Tlp::Green, 3, 3).await;
+    until("its reader to have both", || reader.ledger.feeds().len() == 2).await;
+    let topics = Topics::of(&place.federation.roster.federation());
+    let id = |channel: &str| {
+        let head = holder.ledger.batch_at(&place.feed(0, channel), 1).unwrap().unwrap().entry.head.to_vec();
+        let hash = Sha256::new().chain_update(topics.heads.hash().as_str()).chain_update(&head).finalize();
+        (hash[..20].to_vec(), head)
+    };
+    let ((open_id, open), (closed_id, closed)) = (id(OPEN), id(CLOSED));
+    assert!(SignedHead::open(&closed, &place.federation.roster.federation()).is_ok());
+
+    let mut asker =
+        swarm::build(&crowd::again(&place.federation.actors[3].node).unwrap(), &topics, place.links(3), Relaying::default()).unwrap();
+    let peer = swarm::peer_id(&place.federation.actors[0].node.public().to_bytes()).unwrap();
+    asker.behaviour_mut().gate.allow_peer(peer);
+    asker.dial(place.contact(0).parse::<Multiaddr>().unwrap()).unwrap();
+    let mut control = asker.behaviour().stream.new_control();
+    let mut told = Vec::new();
+    let begun = Instant::now();
+    let mut asked = false;
+    while begun.elapsed() < Duration::from_secs(6) {
+        let event = tokio::time::timeout(Duration::from_millis(200), asker.select_next_some()).await;
+        if let Ok(SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { message, .. }))) = event {
+            told.push(message.data);
+        }
+        if !asked && begun.elapsed() > Duration::from_secs(1) {
+            asked = true;
+            let (mut control, wants) = (control.clone(), [iwant(&closed_id), iwant(&open_id)].concat());
+            tokio::spawn(async move {
+                let mut stream = control.open_stream(peer, StreamProtocol::new("/meshsub/1.1.0")).await.unwrap();
+                stream.write_all(&wants).await.unwrap();
+                stream.flush().await.unwrap();
+                tokio::time::sleep(Duration::from_secs(10)).await;
+            });
+        }
+    }
+    let _used = &mut control;
+    assert!(!told.contains(&closed), "the restricted head never was in the cache of gossip");
+    assert!(told.contains(&open), "the same question about an open one is answered");
+}
