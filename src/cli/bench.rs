@@ -2,6 +2,7 @@
 
 mod catchup;
 mod charter;
+mod peers;
 mod policy;
 
 use super::{Context, Failure, client::Client, print::grouped, runtime};
@@ -65,6 +66,8 @@ enum Bench {
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
     },
+    /// One node with many peers, which run in another process: its memory.
+    Peers(peers::Arguments),
     /// Verify and apply a charter of 250 members, 60 circles, 5 of 9 stewards.
     Charter,
     /// Decide over real values with every published list loaded: decisions a second, with and without the memo.
@@ -101,6 +104,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         Bench::Publish { lines, keep } => publish(context, lines, keep),
         Bench::Ingest { records, keep } => ingest(context, records, keep),
         Bench::Catchup { records, keep } => catchup::run(context, records, keep),
+        Bench::Peers(arguments) => peers::run(context, arguments),
         Bench::Charter => charter::run(context),
         Bench::Policy(arguments) => policy::run(context, &arguments),
     }

@@ -25,6 +25,9 @@ pub struct Arguments {
     /// Batches published in a second, by all authors together.
     #[arg(long, default_value_t = 2.0)]
     batches_per_s: f64,
+    /// How many members publish, each in a channel of its own.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    authors: u64,
     /// Nodes that begin when everything has been published.
     #[arg(long, default_value_t = 0)]
     late: usize,
@@ -58,7 +61,8 @@ fn partition(text: &str) -> Result<PartitionPlan, String> {
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { nodes, latency_ms, loss, records, batch, batches_per_s, late, hostile, partition, seed, trace, keep } = arguments;
+    let Arguments { nodes, latency_ms, loss, records, batch, batches_per_s, authors, late, hostile, partition, seed, trace, keep } =
+        arguments;
     let hostile = nodes * usize::try_from(hostile).unwrap_or(0) / 1_000;
     if nodes < late + hostile + 3 {
         return Err(Failure::usage("a rehearsal needs three nodes at least that are there from the beginning"));
@@ -68,6 +72,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     let temporary = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.map_err(Failure::environment)?;
     let directory = keep.unwrap_or_else(|| temporary.path().to_owned());
     let latency = Duration::from_millis(latency_ms);
+    let authors = usize::try_from(authors).unwrap_or(usize::MAX);
     let plan = Plan {
         nodes,
         latency,
@@ -75,6 +80,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         records,
         batch_records: batch,
         batches_per_s,
+        authors,
         late,
         hostile,
         partition,
@@ -111,7 +117,11 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     if partition.is_some() {
         screen.line(&format!("healed            everyone had everything {} ms after the cut was over", grouped(outcome.healed_ms)));
     }
-    screen.line(&format!("idle              {} bytes for a comparison with one peer", grouped(outcome.idle_exchange_bytes)));
+    screen.line(&format!(
+        "idle              {} bytes for a comparison of {} channels with one peer",
+        grouped(outcome.idle_exchange_bytes),
+        outcome.channels
+    ));
     screen.line(&format!("memory            {} MiB for all of them", grouped(outcome.rss_peak_bytes >> 20)));
     screen.line(&format!(
         "lag               p50 {} ms, at worst {} ms behind real time",

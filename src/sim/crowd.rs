@@ -17,7 +17,7 @@ use crate::{
     envelope::{Audience, Class, SecretKey},
     http::{Local, Operators},
     intake::{Intake, Limits},
-    ledger::Ledger,
+    ledger::{FollowEntry, Ledger},
     node::{
         self, Current, Identity, Links, Parts, Watch,
         documents::Documents,
@@ -53,6 +53,8 @@ pub struct Plan {
     pub records: u64,
     pub batch_records: u64,
     pub batches_per_s: f64,
+    /// Members that publish, each in a channel of its own.
+    pub authors: usize,
     /// Nodes that begin when everything has been published.
     pub late: usize,
     /// Members that do harm.
@@ -96,6 +98,8 @@ pub struct Outcome {
     pub proved: f64,
     pub proved_p99_ms: u64,
     pub batches: u64,
+    /// Channels in which something was published, when idle traffic was counted.
+    pub channels: u64,
     pub links: u64,
     pub seed: u64,
 }
@@ -144,12 +148,12 @@ impl Running {
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long links may take to be made.
 const MEETING: Duration = Duration::from_secs(180);
+/// Withdrawals that are measured.
+const WITHDRAWALS_MAX: usize = 10;
 /// How long idle traffic is counted: two comparisons of cursors with every peer.
 const IDLE: Duration = Duration::from_secs(20);
 /// What a node receives in a second when nothing happens, at most: heartbeats, pings and cursors of some 30 links.
 const CALM_BYTES_PER_S: u64 = 2_000;
-/// Members that publish.
-const AUTHORS: usize = 10;
 
 /// Why a rehearsal could not be held.
 pub type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -193,13 +197,6 @@ pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, 
         }
     }
     progress(&format!("calm after {:.0} s more", begun.elapsed().as_secs_f64()));
-    progress("counting idle traffic");
-    let before = received(&crowd);
-    tokio::time::sleep(IDLE).await;
-    let rounds = IDLE.as_secs_f64() / 10.0;
-    outcome.links = crowd.iter().map(|node| node.watch.get().peers.len() as u64).sum();
-    outcome.idle_exchange_bytes = ((received(&crowd) - before) as f64 / rounds / outcome.links.max(1) as f64) as u64;
-
     progress("publishing");
     log.lock().unwrap_or_else(PoisonError::into_inner).begun = Some(Instant::now());
     let (lag, lagging) = watch_lag();
@@ -231,7 +228,16 @@ pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, 
     proved(plan, &log, early, &mut outcome);
 
     progress("withdrawing");
-    outcome.withdrawal_p99_ms = withdraw(&crowd, &references, &log, early).await?;
+    outcome.withdrawal_p99_ms = withdraw(plan, &crowd, &references, &log, early).await?;
+
+    progress("counting idle traffic");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = received(&crowd);
+    tokio::time::sleep(IDLE).await;
+    let rounds = IDLE.as_secs_f64() / 10.0;
+    outcome.links = crowd.iter().map(|node| node.watch.get().peers.len() as u64).sum();
+    outcome.idle_exchange_bytes = ((received(&crowd) - before) as f64 / rounds / outcome.links.max(1) as f64) as u64;
+    outcome.channels = crowd.first().map_or(0, |node| node.ledger.feeds().len() as u64);
 
     if plan.late > 0 {
         progress(&format!("{} nodes begin late", plan.late));
@@ -275,6 +281,8 @@ fn start(
         listen: address(plan, number),
         dial: contacts(plan, number, federation, 3),
         observer: Some(observer(number, log)),
+        rehearsal: true,
+        follows: true,
     };
     Ok(Running { received, ..launch(site, actor, federation, intake)? })
 }
@@ -304,13 +312,22 @@ pub struct Site {
     pub listen: String,
     pub dial: Vec<String>,
     pub observer: Option<node::Observer>,
+    /// Its state is kept in memory, because many share the process.
+    pub rehearsal: bool,
+    /// It wants others' records.
+    pub follows: bool,
 }
 
 /// Starts a node, with the charter already in its ledger: how that travels is not what is rehearsed.
 pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, intake: &Intake) -> Result<Running, Failed> {
-    let Site { data, links, listen, dial, observer } = site;
+    let Site { data, links, listen, dial, observer, rehearsal, follows } = site;
     std::fs::create_dir_all(&data)?;
-    let (ledger, mut writer, recovery) = Ledger::open_for_rehearsal(&data.join("ledger"))?;
+    let opened = if rehearsal { Ledger::open_for_rehearsal(&data.join("ledger")) } else { Ledger::open(&data.join("ledger")) };
+    let (ledger, mut writer, recovery) = opened?;
+    if !follows {
+        let at = Clock::System.now();
+        writer.keep_follow(FollowEntry { at, by: "rehearsal".to_owned(), everything: false, channels: Vec::new() })?;
+    }
     writer.keep_charter(1, federation.charter.bytes())?;
     writer.commit()?;
     let identity =
@@ -393,7 +410,7 @@ fn harm_from(plan: &Plan, number: usize, federation: &Federation, stop: watch::R
         listen: address(plan, number).parse()?,
         dial: contacts(plan, number, federation, 16).iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
         others: federation.actors.iter().filter(|other| other.id != actor.id).map(|other| other.node.public().to_bytes()).collect(),
-        feeds: std::iter::once(actor).chain(federation.actors.iter().take(AUTHORS)).map(feed).collect::<Result<_, _>>()?,
+        feeds: std::iter::once(actor).chain(federation.actors.iter().take(plan.authors)).map(feed).collect::<Result<_, _>>()?,
         twice: Some(twice(actor, federation)?),
         seed: plan.seed ^ number as u64,
     };
@@ -496,7 +513,7 @@ async fn publish(plan: &Plan, crowd: &[Running]) -> Result<Vec<(usize, RecordRef
     while left > 0 {
         let count = left.min(plan.batch_records);
         left -= count;
-        let author = usize::try_from(number).unwrap_or(0) % AUTHORS.min(crowd.len());
+        let author = usize::try_from(number).unwrap_or(0) % plan.authors.min(crowd.len());
         let record = |at: u64| -> Result<Record, Failed> {
             let value = number * plan.batch_records + at;
             Ok(Record::Indicator(Indicator::of(Observable::recognise(&listed_value(value))?, None)))
@@ -588,11 +605,17 @@ fn malice(number: usize) -> Malice {
 }
 
 /// Withdraws one record of each author's first batch, and measures until 99 of 100 (withdrawal, node) pairs have it.
-async fn withdraw(crowd: &[Running], references: &[(usize, RecordRef)], log: &Mutex<Log>, nodes: usize) -> Result<u64, Failed> {
+async fn withdraw(
+    plan: &Plan,
+    crowd: &[Running],
+    references: &[(usize, RecordRef)],
+    log: &Mutex<Log>,
+    nodes: usize,
+) -> Result<u64, Failed> {
     let before: BTreeMap<(FeedId, u64), ()> =
         log.lock().unwrap_or_else(PoisonError::into_inner).published.keys().map(|key| (key.clone(), ())).collect();
     let kept_before = log.lock().unwrap_or_else(PoisonError::into_inner).kept.len();
-    for (author, reference) in references.iter().take(AUTHORS) {
+    for (author, reference) in references.iter().take(plan.authors.min(WITHDRAWALS_MAX)) {
         let node = crowd.get(*author).ok_or("no such node")?;
         let (reply, done) = tokio::sync::oneshot::channel();
         let take_back = TakeBack { targets: vec![reference.clone()], reason: Reason::Wrong, note: None };
@@ -600,7 +623,7 @@ async fn withdraw(crowd: &[Running], references: &[(usize, RecordRef)], log: &Mu
         done.await??;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let withdrawals = references.len().min(AUTHORS);
+    let withdrawals = references.len().min(plan.authors).min(WITHDRAWALS_MAX);
     let begun = Instant::now();
     while log.lock().unwrap_or_else(PoisonError::into_inner).kept.len() < kept_before + withdrawals * (nodes - 1)
         && begun.elapsed() < PATIENCE
@@ -653,8 +676,17 @@ fn traces(log: &Mutex<Log>) -> Vec<Trace> {
 
 /// The most memory that this process has had, in bytes.
 pub fn rss_peak() -> u64 {
+    own_status("VmHWM:")
+}
+
+/// The memory that it has now.
+pub fn rss_now() -> u64 {
+    own_status("VmRSS:")
+}
+
+fn own_status(name: &str) -> u64 {
     let status = std::fs::read_to_string(Path::new("/proc/self/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }

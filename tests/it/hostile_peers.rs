@@ -69,6 +69,8 @@ impl Place {
             listen: self.address(number),
             dial: dial.iter().map(|other| self.contact(*other)).collect(),
             observer: None,
+            rehearsal: true,
+            follows: true,
         };
         launch(site, &self.federation.actors[number], &self.federation, &self.intake).unwrap()
     }

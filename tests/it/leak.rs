@@ -16,7 +16,7 @@ use huecry::{
     },
     policy::{Lists, Piece, Policy, Starter},
     record::{FeedId, Indicator, MemberId, Observable, Record, Tlp},
-    replica::{Message, Pull, Range, frame, number},
+    replica::{ChunkAsk, Message, Pull, Range, frame, number},
     sim::{
         Dice, crowd,
         crowd::{Running, Site, launch},
@@ -162,6 +162,8 @@ async fn proof(logged: &Logged) {
             listen: address(number),
             dial: [1, 5, 17].map(|step| contact(&federation, (number + step) % last)).to_vec(),
             observer: None,
+            rehearsal: true,
+            follows: true,
         };
         crowd.push(launch(site, actor, &federation, &intake).unwrap());
     }
@@ -300,6 +302,13 @@ async fn asks_like_a_stranger(federation: &Federation, all: &[Published], me: us
         stream.write_all(&frame(&Message::Range(range))).await.unwrap();
         stream.flush().await.unwrap();
         answers.push(answers_to(&mut stream, [request, request + 10]).await);
+    }
+    // Contents are named by their records, and are no way around.
+    for (request, feed) in [(21, &secret.feed), (22, &nowhere)] {
+        let ask = ChunkAsk { kind: number::CHUNK_ASK, request, feed: feed.into(), seq: 1, index: 0, chunk: 0 };
+        stream.write_all(&frame(&Message::ChunkAsk(ask))).await.unwrap();
+        stream.flush().await.unwrap();
+        assert_eq!(answers_to(&mut stream, [request, request]).await, ["end false"]);
     }
     assert_eq!(answers[0], answers[1], "what is not for us and what does not exist look the same");
     assert_eq!(answers[0], ["end false", "end false"]);

@@ -68,6 +68,20 @@ fn the_manual_takes_analysts_through_policy_outlets_and_mistakes() {
 }
 
 #[test]
+fn the_manual_takes_publishers_through_audiences_passing_on_questions_and_documents() {
+    let words = [
+        "reaches 1 of 2 other members: hub",
+        "applied by 1 of 1",
+        "reaches xb-police",
+        "by hub, as each says of the one before",
+        "xb-police  seen 12x in XB",
+        "3 000 000 bytes, here",
+        "/p2p-circuit",
+    ];
+    follow("travel.md", 9, &words);
+}
+
+#[test]
 fn g_30_a_sealed_keys_secret_is_nowhere_but_in_its_box_and_a_credential_opens_it() {
     let data = crate::support::founded();
     let keys = data.path().join("keys");
