@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn s_01_every_single_flipped_bit_is_refused() {
+    fn s_01_p_04_every_single_flipped_bit_is_refused() {
         let good = sealed().bytes().to_vec();
         assert!(verifies(&good, Domain::Head, &HOME));
         for bit in 0..good.len() * 8 {

@@ -17,7 +17,7 @@ use super::{
     rules::Rules,
 };
 use crate::{
-    charter::{Card, CardError, CharterError, CharterTaken, Meter, Roster},
+    charter::{Card, CardError, CharterError, CharterTaken, Meter, Quota, Roster},
     clock::Clock,
     enforce::{Order, OrderEntry},
     envelope::{Audience, Class, Hash, Head, KeyId, ProvedHead, PublicKey, SecretKey, SignedHead, Signer, Slot},
@@ -51,6 +51,10 @@ pub const WITHDRAW_MAX: usize = 65_536;
 /// is written in long sorted runs.
 const INDEX_IDLE: Duration = Duration::from_millis(3);
 
+/// What one member may take back that is not known here: withdrawals are exempt from every other quota, and come before their
+/// targets at times; invented ones would fill the store. 50,000 a day are some 10 MiB. What is over comes again later, and then
+/// passes if its targets have come.
+const UNMET_QUOTA: Quota = Quota { records_per_second: 1, burst_records: 20_000, records_per_day: 50_000, bytes_per_day: u64::MAX };
 /// How long the door waits for a request when nothing is pending.
 const NOTHING_PENDING: Duration = Duration::from_secs(5);
 
@@ -295,6 +299,8 @@ pub struct Door {
     own: OwnHeads,
     /// What each member that has a quota of its own has used; there are as many as the charter names.
     meters: BTreeMap<MemberId, Meter>,
+    /// The same for what they take back that is not known here.
+    unmet: BTreeMap<MemberId, Meter>,
     clock: Clock,
     enforcer: Option<Enforcer>,
     /// What was touched and is not findable yet.
@@ -332,6 +338,7 @@ impl Door {
             publishing: publishing.map(|key| Arc::new(key) as Arc<dyn Signer>),
             own,
             meters: BTreeMap::new(),
+            unmet: BTreeMap::new(),
             clock,
             enforcer: None,
             touched: Touched::default(),
@@ -411,6 +418,14 @@ impl Door {
                 return Err(Refusal { blame: Blame::Later, code: "quota", text }.into());
             }
         }
+        let unmet = self.unmet_targets(&admitted);
+        if unmet > 0 {
+            let meter = self.unmet.entry(feed.member.clone()).or_default();
+            if !meter.take(&UNMET_QUOTA, unmet, 0, now, now) {
+                let text = format!("`{}` takes back more records than may come later; {feed}#{seq} is asked for again", feed.member);
+                return Err(Refusal { blame: Blame::Later, code: "removal-quota", text }.into());
+            }
+        }
         let withheld = self.lacking(&feed, admitted.batch().slots(), withheld);
         self.writer.keep(&admitted, now, &Brought { from: &from, path: &path, withheld })?;
         let last = self.writer.position(&feed).map_or(0, |(last, _)| last);
@@ -427,6 +442,20 @@ impl Door {
             }
         }
         Ok(())
+    }
+
+    /// How many records a batch takes back of which nothing is known here: each costs a row for ever, and may be invented.
+    fn unmet_targets(&self, admitted: &Admitted) -> u64 {
+        let (feed, seq) = (admitted.batch().head().head().feed(), admitted.batch().head().head().seq);
+        let withdrawals = admitted.outcomes().iter().filter_map(|outcome| match outcome {
+            Outcome::Judged(one) => match &one.record {
+                Record::Withdrawal(withdrawal) => Some(&withdrawal.targets),
+                _ => None,
+            },
+            _ => None,
+        });
+        let targets = withdrawals.flatten().filter_map(|target| target.resolve(&feed, seq));
+        targets.filter(|target| self.writer.head_at(&target.feed, target.seq).is_none()).count() as u64
     }
 
     /// Takes in a batch out of a bundle: new, or more of one that is here.

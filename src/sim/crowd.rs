@@ -482,7 +482,8 @@ fn observer(number: usize, log: &Arc<Mutex<Log>>) -> node::Observer {
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             if from.is_none() {
                 log.published.insert((feed.clone(), *seq), now);
-            } else {
+            } else if log.published.contains_key(&(feed.clone(), *seq)) {
+                // What hostile members say of their own does not count.
                 log.kept.push((number, feed.clone(), *seq, now));
             }
         }

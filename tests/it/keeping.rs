@@ -133,7 +133,7 @@ fn t_01_t_02_heads_from_another_time_blame_nobody() {
 }
 
 #[test]
-fn t_03_an_over_long_life_is_clipped_and_an_ended_one_refused() {
+fn t_03_t_04_an_over_long_life_is_clipped_and_an_ended_one_refused() {
     let data = tempfile::tempdir().unwrap();
     let (ledger, mut writer) = open(data.path());
     let mut short = intake();

@@ -123,7 +123,7 @@ fn canaries_in(bytes: &[u8]) -> BTreeSet<String> {
 }
 
 #[test]
-fn p_01_p_10_g_10_no_byte_of_a_restricted_record_reaches_one_who_may_not_have_it() {
+fn p_01_p_03_p_08_p_10_g_10_no_byte_of_a_restricted_record_reaches_one_who_may_not_have_it() {
     let logged = Logged::default();
     let sink = logged.clone();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(move || sink.clone()).finish();

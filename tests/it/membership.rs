@@ -179,7 +179,7 @@ fn a_member_rotates_its_publishing_and_node_keys_and_goes_on() {
 }
 
 #[test]
-fn n_11_a_revoked_nodes_connections_close_within_a_second() {
+fn n_11_p_07_a_revoked_nodes_connections_close_within_a_second() {
     let federation = Federation::founded();
     let hub = federation.data("hub");
     let vendor = federation.newcomer("vendor-one", "vendor");
@@ -341,7 +341,7 @@ fn two_nodes_of_one_member_publish_on_their_own_lanes_and_never_fork() {
 }
 
 #[test]
-fn an_operator_does_what_its_roles_allow_and_sees_up_to_its_clearance() {
+fn p_11_an_operator_does_what_its_roles_allow_and_sees_up_to_its_clearance() {
     let data = crate::support::founded();
     let place = data.path();
     let list = place.join("list");

@@ -101,14 +101,14 @@ fn card(id: &str, publishing: PublicKey, node: PublicKey, root: u8, charter: &Si
 }
 
 /// One member's ledger and door.
-struct Node {
-    door: Door,
-    ledger: Ledger,
-    current: Current,
+pub struct Node {
+    pub door: Door,
+    pub ledger: Ledger,
+    pub current: Current,
 }
 
 impl Node {
-    fn new(place: &Path, id: &str, seeds: (u8, u8), roster: &Roster, clock: &Clock) -> Self {
+    pub fn new(place: &Path, id: &str, seeds: (u8, u8), roster: &Roster, clock: &Clock) -> Self {
         std::fs::create_dir_all(place).unwrap();
         let policy = Policy::parse("policy.cedar", Starter::National.policy()).unwrap();
         let intake = Intake {
@@ -125,14 +125,18 @@ impl Node {
         Self { door, ledger, current }
     }
 
-    fn publish(&mut self, value: &str) -> Result<(), String> {
-        let indicator = Indicator::of(Observable::recognise(value).unwrap(), None);
+    pub fn publish(&mut self, value: &str) -> Result<(), String> {
+        self.publish_all(&[value.to_owned()])
+    }
+
+    pub fn publish_all(&mut self, values: &[String]) -> Result<(), String> {
+        let indicator = |value: &String| Record::Indicator(Indicator::of(Observable::recognise(value).unwrap(), None));
         let publication = Publication {
             channel: "c2".parse().unwrap(),
             class: huecry::envelope::Class::Content,
             tlp: Tlp::Green,
             report: ReportOf::None,
-            records: vec![Record::Indicator(indicator)],
+            records: values.iter().map(indicator).collect(),
         };
         let done = self.door.publish(publication, &mut Vec::new()).map(|_| ()).map_err(|error| error.to_string());
         self.door.commit().unwrap();
@@ -158,7 +162,7 @@ impl Node {
         self.door.write_index().unwrap();
     }
 
-    fn standing(&self, value: &str, now: Timestamp) -> Option<Standing> {
+    pub fn standing(&self, value: &str, now: Timestamp) -> Option<Standing> {
         let question = Question { text: Some(value.to_owned()), all: true, ..Question::default() };
         answer(&self.ledger, &question, now).unwrap().values.first().map(|value| value.assertions[0].standing)
     }
@@ -166,6 +170,20 @@ impl Node {
     fn charter(&mut self, bytes: &[u8]) {
         self.door.take_document(document::CHARTER, bytes, &mut Vec::new()).unwrap();
     }
+}
+
+/// The police unit and the first vendor on the second day, each with its ledger in a directory of its own, and the time.
+pub fn founded_by_hand(place: &Path) -> (Node, Node, Timestamp) {
+    let now = day(1);
+    let clock = Clock::Driven(Arc::new(AtomicU64::new(now.ms())));
+    let charter = SignedCharter::found(first(), &[&key(1)]).unwrap();
+    let mut roster = Roster::new(charter.clone());
+    for (id, publishing, node, root) in [("xa-police", 32, 42, 12), ("vendor-one", 33, 43, 13)] {
+        roster.take_card(card(id, key(publishing).public(), key(node).public(), root, &charter).bytes()).unwrap();
+    }
+    let police = Node::new(&place.join("police"), "xa-police", (32, 42), &roster, &clock);
+    let vendor = Node::new(&place.join("vendor"), "vendor-one", (33, 43), &roster, &clock);
+    (police, vendor, now)
 }
 
 #[test]
