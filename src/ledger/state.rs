@@ -306,11 +306,11 @@ impl State {
             }
         }
         if let Some(next) = changes.next_batch {
-            changes.batch.insert(keyed(table::META, &[b"next"]), &next.to_be_bytes());
+            changes.batch.insert(keyed(table::META, &[b"next"]), next.to_be_bytes());
             self.next_batch = next;
         }
         changes.batch.insert(keyed(table::META, &[b"store"]), mark(store_id).as_bytes());
-        changes.batch.insert(keyed(table::META, &[b"position"]), &position.to_be_bytes());
+        changes.batch.insert(keyed(table::META, &[b"position"]), position.to_be_bytes());
         self.tree.apply(changes.batch)?;
         self.feeds.extend(changes.feeds);
         for feed in changes.ended {
@@ -532,7 +532,7 @@ impl Changes {
         self.batch.insert(keyed(table::BATCH, &[&number.to_be_bytes()]), cbor::to_vec(info));
         self.batch.insert(keyed(table::SEQ, &[&feed_key(&feed), &info.seq.to_be_bytes()]), cbor::to_vec(&number));
         if head.class == Class::Removal {
-            self.batch.insert(keyed(table::REMOVAL, &[&feed_key(&feed), &info.seq.to_be_bytes()]), &[]);
+            self.batch.insert(keyed(table::REMOVAL, &[&feed_key(&feed), &info.seq.to_be_bytes()]), []);
         }
         self.seqs.insert((feed, info.seq), (info.id, head.prev));
         self.next_batch = Some(number + 1);
@@ -556,19 +556,19 @@ impl Changes {
     /// Notes that an indicator waits for a report, or does no more.
     pub fn wait(&mut self, report: &RecordRef, place: Place, waits: bool) {
         let key = keyed(table::WAITING, &[&record_key(report), &place_key(place)]);
-        if waits { self.batch.insert(key, &[]) } else { self.batch.remove(key) }
+        if waits { self.batch.insert(key, []) } else { self.batch.remove(key) }
     }
 
     /// Notes a record that is found by its kind, or by what it answers.
     pub fn listed(&mut self, record: &Record, place: Place, this: &impl Fn() -> RecordRef) {
         match record {
             Record::Document(_) | Record::Question(_) => {
-                self.batch.insert(keyed(table::LISTED, &[&[record.kind() as u8], &place_key(place)]), &[]);
+                self.batch.insert(keyed(table::LISTED, &[&[record.kind() as u8], &place_key(place)]), []);
             }
             Record::Sighting(Sighting { of: Sighted::Records(targets), .. }) => {
                 let this = this();
                 for target in targets.iter().filter_map(|target| target.resolve(&this.feed, this.seq)) {
-                    self.batch.insert(keyed(table::ANSWER, &[&record_key(&target), &place_key(place)]), &[]);
+                    self.batch.insert(keyed(table::ANSWER, &[&record_key(&target), &place_key(place)]), []);
                 }
             }
             _ => (),
@@ -587,7 +587,7 @@ impl Changes {
 
     /// Notes that a record waits for a person.
     pub fn hold(&mut self, place: Place) {
-        self.batch.insert(keyed(table::HELD, &[&place_key(place)]), &[]);
+        self.batch.insert(keyed(table::HELD, &[&place_key(place)]), []);
     }
 
     /// Notes the verdicts that were made after the record came, the oldest first.
@@ -604,7 +604,7 @@ impl Changes {
 
     /// Notes where an operator's order stands.
     pub fn order(&mut self, position: Position) {
-        self.batch.insert(keyed(table::ORDER, &[&position.to_be_bytes()]), &[]);
+        self.batch.insert(keyed(table::ORDER, &[&position.to_be_bytes()]), []);
     }
 
     /// Notes a withdrawal.
@@ -615,7 +615,7 @@ impl Changes {
 
     /// Notes where a decision stands.
     pub fn decision(&mut self, position: Position) {
-        self.batch.insert(keyed(table::DECISION, &[&position.to_be_bytes()]), &[]);
+        self.batch.insert(keyed(table::DECISION, &[&position.to_be_bytes()]), []);
     }
 
     /// Takes a batch out of its feed and keeps it aside.
@@ -624,7 +624,7 @@ impl Changes {
         self.withhold(feed, info.seq, None);
         self.batch.remove(keyed(table::REMOVAL, &[&feed_key(feed), &info.seq.to_be_bytes()]));
         self.batch.remove(keyed(table::SEQ, &[&feed_key(feed), &info.seq.to_be_bytes()]));
-        self.batch.insert(keyed(table::ASIDE, &[&feed_key(feed), &info.seq.to_be_bytes(), &number.to_be_bytes()]), &[]);
+        self.batch.insert(keyed(table::ASIDE, &[&feed_key(feed), &info.seq.to_be_bytes(), &number.to_be_bytes()]), []);
     }
 
     /// Changes why a batch that is aside does not count; with `None` it counts again.

@@ -6,7 +6,7 @@
 use super::{
     Dice,
     federation::{self, Federation},
-    hostile::{self, Hostile, MALICE, Malice},
+    hostile::{self, Hostile, MALICE, Malice, Twice},
     link::{Cut, LinkPlan, Partition, transport},
     listed_value,
 };
@@ -175,9 +175,10 @@ pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, 
     let early = plan.nodes - plan.late - plan.hostile;
     progress(&format!("starting {early} nodes and {} hostile ones", plan.hostile));
     let (harm, harmless) = watch::channel(false);
+    let (publishing, begin) = watch::channel(false);
     // The hostile ones are there first.
     for number in plan.nodes - plan.hostile..plan.nodes {
-        harm_from(plan, number, &federation, harmless.clone())?;
+        harm_from(plan, number, &federation, begin.clone(), harmless.clone())?;
     }
     let partition = Arc::new(Partition::default());
     for number in 0..early {
@@ -199,6 +200,7 @@ pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, 
     progress(&format!("calm after {:.0} s more", begun.elapsed().as_secs_f64()));
     progress("publishing");
     log.lock().unwrap_or_else(PoisonError::into_inner).begun = Some(Instant::now());
+    let _nobody_equivocates = publishing.send(true);
     let (lag, lagging) = watch_lag();
     let before = received(&crowd);
     let cutting = plan.partition.map(|cut| {
@@ -395,7 +397,13 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
 }
 
 /// Starts a hostile node.
-fn harm_from(plan: &Plan, number: usize, federation: &Federation, stop: watch::Receiver<bool>) -> Result<(), Failed> {
+fn harm_from(
+    plan: &Plan,
+    number: usize,
+    federation: &Federation,
+    begin: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Failed> {
     let actor = federation.actors.get(number).ok_or("no such member")?;
     let link = LinkPlan { latency: plan.latency, loss_per_mille: plan.loss_per_mille, seed: plan.seed ^ number as u64 };
     let links = Links::Given(transport(&swarm::keypair(&actor.node)?, link, Arc::default(), None, None, swarm::STREAMS_MAX)?);
@@ -412,6 +420,7 @@ fn harm_from(plan: &Plan, number: usize, federation: &Federation, stop: watch::R
         others: federation.actors.iter().filter(|other| other.id != actor.id).map(|other| other.node.public().to_bytes()).collect(),
         feeds: std::iter::once(actor).chain(federation.actors.iter().take(plan.authors)).map(feed).collect::<Result<_, _>>()?,
         twice: Some(twice(actor, federation)?),
+        begin,
         seed: plan.seed ^ number as u64,
     };
     tokio::spawn(async move {
@@ -425,7 +434,7 @@ fn harm_from(plan: &Plan, number: usize, federation: &Federation, stop: watch::R
 }
 
 /// Two first batches of one feed: what no honest author signs.
-pub fn twice(actor: &federation::Actor, federation: &Federation) -> Result<[(Vec<u8>, Vec<u8>); 2], Failed> {
+pub fn twice(actor: &federation::Actor, federation: &Federation) -> Result<Twice, Failed> {
     let batch = |value: &str| -> Result<(Vec<u8>, Vec<u8>), Failed> {
         let lane = Lane {
             feed: FeedId { member: actor.id.clone(), channel: federation::OPEN.parse()?, lane: 0, epoch: 1 },

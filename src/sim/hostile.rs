@@ -43,6 +43,9 @@ pub const MALICE: [Malice; 5] = [Malice::Drops, Malice::Delays, Malice::Withhold
 /// Requests that one who hoards sends and never reads the answers of.
 const HOARDED: u64 = 4_096;
 
+/// Two batches for one place, each with its head: what no honest author signs.
+pub type Twice = [(Vec<u8>, Vec<u8>); 2];
+
 /// What a hostile node is made of.
 pub struct Hostile {
     pub key: SecretKey,
@@ -56,7 +59,9 @@ pub struct Hostile {
     /// Feeds that a liar claims to have.
     pub feeds: Vec<FeedId>,
     /// What one who equivocates says and says otherwise: head and body, twice.
-    pub twice: Option<[(Vec<u8>, Vec<u8>); 2]>,
+    pub twice: Option<Twice>,
+    /// When it says so: at once would be while nodes still meet.
+    pub begin: watch::Receiver<bool>,
     pub seed: u64,
 }
 
@@ -74,7 +79,8 @@ pub async fn run(hostile: Hostile, mut stop: watch::Receiver<bool>) -> Result<()
     let mut control = swarm.behaviour().stream.new_control();
     let Ok(mut accepted) = control.accept(PROTOCOL) else { return Ok(()) };
     let me = hostile.key.public().to_bytes();
-    let conduct = Conduct { malice: hostile.malice, feeds: hostile.feeds, twice: hostile.twice, dice: Dice::new(hostile.seed) };
+    let conduct =
+        Conduct { malice: hostile.malice, feeds: hostile.feeds, twice: hostile.twice, begin: hostile.begin, dice: Dice::new(hostile.seed) };
     let mut rubbish = Dice::new(hostile.seed);
     let mut flood = tokio::time::interval(Duration::from_millis(10));
     let floods = hostile.malice == Malice::Floods;
@@ -111,7 +117,8 @@ pub async fn run(hostile: Hostile, mut stop: watch::Receiver<bool>) -> Result<()
 struct Conduct {
     malice: Malice,
     feeds: Vec<FeedId>,
-    twice: Option<[(Vec<u8>, Vec<u8>); 2]>,
+    twice: Option<Twice>,
+    begin: watch::Receiver<bool>,
     dice: Dice,
 }
 
@@ -146,6 +153,9 @@ impl Conduct {
         stream.flush().await?;
         if self.malice == Malice::Hoards {
             return self.hoard(stream).await;
+        }
+        if self.malice == Malice::Equivocates {
+            let _told_or_over = self.begin.wait_for(|begin| *begin).await;
         }
         if let Some((head, _)) = self.branch(&peer) {
             let announce = Message::Announce(Announce { kind: number::ANNOUNCE, head: head.clone().into() });

@@ -96,7 +96,7 @@ async fn n_01_n_04_n_05_control_messages_of_gossip_without_measure_change_nothin
         (0..10_000)
             .flat_map(|number| field(1, &[&[1 << 3, 1][..], &field(2, format!("t{number}").as_bytes())].concat()))
             .collect::<Vec<u8>>(),
-        field(3, &field(1, &vec![0x0a, 0x00].repeat(477_000))),
+        field(3, &field(1, &[0x0a, 0x00].repeat(477_000))),
     ] {
         if let Ok(mut stream) = control.open_stream(peer, meshsub()).await {
             let _cut = stream.write_all(&rpc(&bytes)).await;
@@ -157,7 +157,7 @@ async fn n_07_n_09_streams_are_capped_and_a_frame_that_trickles_is_cut_off() {
             break begun.elapsed();
         }
     };
-    assert!((8..14).contains(&cut.as_secs()), "{cut:?}");
+    assert!((8..25).contains(&cut.as_secs()), "{cut:?}");
     goes_on(&victim, &other, &place).await;
     driving.abort();
 }
@@ -226,7 +226,7 @@ async fn n_09_g_20_a_handshake_that_trickles_is_over_within_seconds() {
         at += 1;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert!(begun.elapsed() < Duration::from_secs(15), "{} are still open after {:?}", half_open.len(), begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(25), "{} are still open after {:?}", half_open.len(), begun.elapsed());
     let other = place.start_on_tcp(1, crate::support::port(), Some((0, port)));
     until("the two to meet", || linked(&victim, &place, 1)).await;
     goes_on(&victim, &other, &place).await;

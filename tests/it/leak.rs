@@ -195,28 +195,6 @@ async fn proof(logged: &Logged) {
             all.iter().filter(|one| one.readers.contains(me)).all(|one| node.ledger.feed(&one.feed).is_some())
         })
     };
-    let t0 = Instant::now();
-    while !complete() && t0.elapsed() < Duration::from_secs(40) {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    for (number, node) in crowd.iter().enumerate() {
-        let me = &federation.actors[number].id;
-        let status = node.watch.get();
-        let peers: BTreeSet<String> = status.peers.iter().map(|p| p.member.clone()).collect();
-        let missing: Vec<String> = all
-            .iter()
-            .filter(|one| one.readers.contains(me))
-            .filter(|one| node.ledger.feed(&one.feed).is_none())
-            .map(|one| format!("{} linked={}", one.feed, peers.contains(one.feed.member.as_str())))
-            .collect();
-        if !missing.is_empty() {
-            eprintln!(
-                "DBG {me} peers={} unreach={:?} missing {missing:?}",
-                peers.len(),
-                status.unreachable.iter().map(|u| format!("{} {}", u.member, u.why)).collect::<Vec<_>>()
-            );
-        }
-    }
     until("everyone to have what is theirs", complete).await;
     // And what is not theirs has had time to come too.
     tokio::time::sleep(Duration::from_secs(12)).await;
