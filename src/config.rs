@@ -56,6 +56,13 @@ pub struct NodeConfig {
     /// Whether others can dial this node. If not, coordinators pass their connections on to it.
     #[serde(default = "yes")]
     pub inbound: bool,
+    /// Which end of what is missing is fetched first: `oldest` or `newest`.
+    #[serde(default = "oldest")]
+    pub catch_up: String,
+}
+
+fn oldest() -> String {
+    "oldest".to_owned()
 }
 
 fn yes() -> bool {
@@ -314,6 +321,7 @@ impl Config {
             dial: Vec::new(),
             proxy: None,
             inbound: true,
+            catch_up: oldest(),
         };
         Self {
             node,
@@ -340,6 +348,11 @@ impl Config {
         config.node.member.parse::<MemberId>().map_err(|error| refuse(format!("node.member: {error}")))?;
         if let Some(proxy) = &config.node.proxy {
             proxy.parse::<Proxy>().map_err(|error| refuse(format!("node.proxy: {error}")))?;
+        }
+        let ends = ["oldest", "newest"];
+        if !ends.contains(&config.node.catch_up.as_str()) {
+            let unknown = UnknownName::new("end to begin with", &config.node.catch_up, ends.into_iter());
+            return Err(refuse(format!("node.catch_up: {unknown}")));
         }
         for operator in &config.operators {
             operator.check().map_err(|error| refuse(format!("operator `{}`: {error}", operator.name)))?;

@@ -2,7 +2,7 @@
 
 use super::{Context, Failure, client::Client, print::grouped};
 use crate::{
-    http::{DocumentLine, DocumentNamed, DocumentParametersOf, DocumentPublished, DocumentsFilter, DocumentsReply},
+    http::{DocumentLine, DocumentNamed, DocumentPublished, DocumentsFilter, DocumentsReply, NewDocument},
     node::membership::INDICATORS,
 };
 use axum::body::Body;
@@ -90,7 +90,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
             let name = file.file_name().map_or_else(|| "document".to_owned(), |name| name.to_string_lossy().into_owned());
             let media_type = media_type.unwrap_or_else(|| by_ending(&name).to_owned());
             let title = title.unwrap_or(name);
-            let about = DocumentParametersOf { channel, tlp, title, media_type, description, language: None, tags, targets: about, alone };
+            let about = NewDocument { channel, tlp, title, media_type, description, language: None, tags, targets: about, alone };
             publish(context, &file, &about)
         }
         Some(Verb::Fetch { what, to, no_wait }) => fetch(context, &what, to.as_deref(), no_wait),
@@ -118,7 +118,7 @@ fn by_ending(name: &str) -> &'static str {
     }
 }
 
-fn publish(context: &Context, path: &Path, about: &DocumentParametersOf) -> Result<(), Failure> {
+fn publish(context: &Context, path: &Path, about: &NewDocument) -> Result<(), Failure> {
     let at = |error: std::io::Error| Failure::usage(format!("{}: {error}", path.display()));
     let length = std::fs::metadata(path).map_err(at)?.len();
     let file = File::open(path).map_err(at)?;

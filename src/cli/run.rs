@@ -11,6 +11,7 @@ use crate::{
         reach::Reach,
         setup,
     },
+    replica::Order,
 };
 use std::sync::mpsc;
 use tokio::sync::watch;
@@ -157,6 +158,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         enforcer: opened.enforcer.clone(),
         documents: opened.documents,
         inbound: opened.config.node.inbound,
+        order: if opened.config.node.catch_up == "newest" { Order::NewestFirst } else { Order::OldestFirst },
         observer: None,
     };
     let ready = |addresses: Vec<String>| tracing::info!(addresses = addresses.join(" "), "ready");

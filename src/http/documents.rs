@@ -35,7 +35,7 @@ impl From<DocumentsError> for ApiError {
 /// What is said about a document that is published.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DocumentParametersOf {
+pub struct NewDocument {
     pub channel: String,
     pub tlp: String,
     pub title: String,
@@ -68,7 +68,7 @@ pub struct DocumentPublished {
 /// A document of which the content is here, to be published now or when the lane may.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Ready {
-    about: DocumentParametersOf,
+    about: NewDocument,
     inline: Option<String>,
     root: Option<String>,
     length: u64,
@@ -77,7 +77,7 @@ pub(super) struct Ready {
 /// `POST /v1/documents`: the body is the content.
 pub(super) async fn publish(
     State(local): State<Local>,
-    Query(about): Query<DocumentParametersOf>,
+    Query(about): Query<NewDocument>,
     body: Body,
 ) -> Result<impl IntoResponse, ApiError> {
     let mut receiving = {

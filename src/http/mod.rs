@@ -78,7 +78,7 @@ use tokio::net::UnixListener;
 
 pub use agreements::AgreementReply;
 pub use bundle::{BundleParameters, ImportReply};
-pub use documents::{DocumentLine, DocumentNamed, DocumentParametersOf, DocumentPublished, DocumentsFilter, DocumentsReply};
+pub use documents::{DocumentLine, DocumentNamed, DocumentPublished, DocumentsFilter, DocumentsReply, NewDocument};
 pub use enforce::{OrderParameters, OrderReply, force_text};
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use operators::{Operators, sign_decision};

@@ -825,7 +825,7 @@ impl Writer {
             Entry::Judged(entry) => self.note_judged(&entry)?,
             Entry::Order(_) => self.changes.order(position),
             Entry::Follow(_) => self.note_follow(position)?,
-            Entry::Share(entry) => self.note_shares(&entry)?,
+            Entry::Share(entry) => self.changes.share(&entry),
             // A further copy of a batch that was rewritten out changes nothing; the first one keeps its number.
             Entry::Erased(entry) if self.is_copy(&entry, position)? => (),
             Entry::Erased(entry) => {

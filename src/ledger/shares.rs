@@ -1,7 +1,7 @@
 //! Shares: which records of others are passed on beyond their audience, by an operator's order. And the records that are looked
 //! for by what they are instead of by a value: documents, questions, and what answers something.
 
-use super::{Entry, Ledger, LedgerError, Place, ShareEntry, StoredBatch, Writer};
+use super::{Entry, Ledger, LedgerError, Place, ShareEntry, Writer};
 use crate::record::{FeedId, Kind, RecordRef};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -93,22 +93,13 @@ impl Ledger {
     pub fn withdrawn_by(&self, record: &RecordRef) -> Result<Vec<RecordRef>, LedgerError> {
         self.state(|state| state.withdrawn_by(record))
     }
-
-    /// The batch of a place.
-    pub fn batch_of(&self, place: Place) -> Result<Option<StoredBatch>, LedgerError> {
-        self.batch(place.batch)
-    }
 }
 
 impl Writer {
     /// Takes in an operator's order to pass records on, or to do so no more.
     pub fn keep_shares(&mut self, entry: ShareEntry) -> Result<(), LedgerError> {
         self.journal.append(&Entry::Share(entry.clone()).encode())?;
-        self.note_shares(&entry)
-    }
-
-    pub(super) fn note_shares(&mut self, entry: &ShareEntry) -> Result<(), LedgerError> {
-        self.changes.share(entry);
+        self.changes.share(&entry);
         Ok(())
     }
 }

@@ -39,7 +39,7 @@ use crate::{
     policy::{Lists, Policy, Way, may_gossip, may_send},
     record::{DAY_MS, FeedId, HOUR_MS, MINUTE_MS, MemberId, Timestamp},
     replica::{
-        Announce, Ask, CURSORS_PER_MESSAGE_MAX, CardSerial, Contents, Cursor, Cursors, Digest, Effect, End, Filter, Hello, Message,
+        Announce, Ask, CURSORS_PER_MESSAGE_MAX, CardSerial, Contents, Cursor, Cursors, Digest, Effect, End, Filter, Hello, Message, Order,
         PROTOCOL_VERSION, PeerKey, Range, Receipt, Receipts, Replica, Wanted, digest_of, document_messages, number,
     },
 };
@@ -369,6 +369,8 @@ pub struct Parts {
     pub documents: Documents,
     /// Whether others can dial this node.
     pub inbound: bool,
+    /// Which end of what is missing is fetched first.
+    pub order: Order,
     pub observer: Option<Observer>,
 }
 
@@ -493,6 +495,7 @@ pub async fn run(
         unreached: BTreeMap::new(),
         audiences: Audiences::default(),
     };
+    shell.replica.set_order(parts.order);
     shell.wanted = shell.read_wanted();
     shell.open_gate();
     shell.recall_places();

@@ -19,7 +19,7 @@ use crate::{
     clock::Clock,
     envelope::{Class, Head, Slot, part_of},
     intake::{Defaults, Known as _, Matter, SPANS_MAX, Spans, value_of},
-    ledger::{FeedState, Ledger, LedgerError, StoredBatch},
+    ledger::{FeedState, Ledger, LedgerError, Shares, StoredBatch},
     policy::{Party, Way, may_send},
     record::{Content, ContentHash, Document, FeedId, MemberId, Record, RecordRef, Timestamp, Tlp},
     replica::{Body, Chunk, ChunkAsk, Cursor, End, Filter, Message, PATH_MAX, RANGE_BATCHES_MAX, RangeHead, Wanted, number},
@@ -117,6 +117,9 @@ impl Serving {
     /// The places of a batch that an operator passes on to `reader`, as far as its author lets anybody: of a removal that
     /// takes back something which was passed on to it, all.
     fn passed_on(&self, batch: &StoredBatch, reader: &MemberId) -> Vec<u16> {
+        if self.ledger.with_shares(Shares::is_empty) {
+            return Vec::new();
+        }
         let (roster, now) = (Arc::clone(&self.current.get().roster), self.clock.now());
         let removal = batch.head.class == Class::Removal;
         let through = |name: &str| {

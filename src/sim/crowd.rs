@@ -31,6 +31,7 @@ use crate::{
     policy::{Lists, Piece, Policy, Starter},
     publish::{Lane, Publisher},
     record::{FeedId, Indicator, Observable, Reason, Record, RecordRef, Tlp},
+    replica::Order,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -379,6 +380,7 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
         enforcer,
         documents,
         inbound: true,
+        order: Order::OldestFirst,
         observer,
     };
     let (stop, mut stopped) = watch::channel(false);
