@@ -205,3 +205,17 @@ fn a_removal_reaches_those_who_left_the_circle_and_no_content_does() {
         }
     }
 }
+
+#[test]
+fn what_the_whole_federation_may_read_is_gossiped_and_nothing_else() {
+    let mut dice = Dice::new(5);
+    let (_, ids) = random_charter(&mut dice);
+    let mut gossiped = 0;
+    for _ in 0..2_000 {
+        let head = random_head(&mut dice, &ids);
+        let for_all = head.audience.readers == Readers::Federation && [Tlp::Clear, Tlp::Green].contains(&head.tlp);
+        assert_eq!(may_gossip(&head), for_all, "{head:#?}");
+        gossiped += u64::from(for_all);
+    }
+    assert!(gossiped > 50);
+}
