@@ -252,6 +252,13 @@ impl Roster {
         self.stamp.as_ref()
     }
 
+    /// Whether it holds this very document: what comes from every neighbour is looked at once.
+    pub fn holds(&self, bytes: &[u8]) -> bool {
+        let stamp = self.stamp.as_ref().map(SignedStamp::bytes);
+        let charters = [Some(&self.charter), self.rival.as_ref()].into_iter().flatten().map(SignedCharter::bytes);
+        charters.chain(stamp).chain(self.cards.values().map(SignedCard::bytes)).any(|held| held == bytes)
+    }
+
     /// The cards, by member.
     pub fn cards(&self) -> impl Iterator<Item = &SignedCard> {
         self.cards.values()

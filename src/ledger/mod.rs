@@ -338,6 +338,13 @@ impl Ledger {
         Ok(found)
     }
 
+    /// Whether a proof about this feed is here that is about a place after `settled`.
+    pub fn has_proof(&self, feed: &FeedId, settled: u64) -> Result<bool, LedgerError> {
+        let Some(position) = self.state(|state| state.document(DocumentKey::Proof(feed)))? else { return Ok(false) };
+        let Entry::Proof(bytes) = Entry::decode(&self.shared.journal.read(position)?)? else { return Ok(false) };
+        Ok(crate::charter::equivocation_heads(&bytes).is_some_and(|[one, _]| one.seq > settled))
+    }
+
     /// Which channels are followed, if that was ever said.
     pub fn followed(&self) -> Result<Option<FollowEntry>, LedgerError> {
         let Some(position) = self.state(|state| state.document(DocumentKey::Follow))? else { return Ok(None) };

@@ -736,10 +736,15 @@ impl Door {
 
     /// Takes a charter, stamp or card: proved, stored, then used. Answers whether it changed anything.
     pub fn take_document(&mut self, document: u64, bytes: &[u8], events: &mut Vec<Event>) -> Result<bool, DoorError> {
-        let mut roster = (*self.current.get().roster).clone();
+        let held = Arc::clone(&self.current.get().roster);
+        match document {
+            document::PROOF => return self.take_proof(&held, bytes),
+            _ if held.holds(bytes) => return Ok(false),
+            _ => (),
+        }
+        let mut roster = (*held).clone();
         match document {
             document::CHARTER => self.charter(&mut roster, bytes)?,
-            document::PROOF => return self.take_proof(&roster, bytes),
             document::STAMP if !roster.take_stamp(bytes)? => return Ok(false),
             document::STAMP => self.writer.keep_stamp(bytes)?,
             document::CARD => {
@@ -800,8 +805,11 @@ impl Door {
     /// Keeps the proof that `head` makes with the one that we hold for its place, and quarantines the feed.
     fn fork(&mut self, head: &ProvedHead) -> Result<Option<Vec<u8>>, DoorError> {
         let (feed, seq) = (head.head().feed(), head.head().seq);
-        let Some(held) = self.ledger().batch_at(&feed, seq)? else { return Ok(None) };
         let intake = self.current.get();
+        if self.is_told(&intake.roster, &feed)? {
+            return Ok(None);
+        }
+        let Some(held) = self.ledger().batch_at(&feed, seq)? else { return Ok(None) };
         let ours = intake.prove(&held.entry.head, self.clock.now())?;
         let Some(proof) = crate::charter::equivocation(&ours, head) else { return Ok(None) };
         let bytes = crate::cbor::to_vec(&proof);
@@ -813,16 +821,26 @@ impl Door {
     /// settled since, or that says nothing new, is not taken.
     fn take_proof(&mut self, roster: &Roster, bytes: &[u8]) -> Result<bool, DoorError> {
         let refused = |text| Refusal { blame: Blame::Reject, code: "no-proof", text };
+        // Every neighbour sends it, and two signatures are verified only for what is news.
+        if let Some([claimed, _]) = crate::charter::equivocation_heads(bytes)
+            && self.is_told(roster, &claimed.feed())?
+        {
+            return Ok(false);
+        }
         let (feed, seq) = roster.equivocation(bytes).map_err(refused)?;
-        // One proof a feed is enough, also after operators have let it count again.
-        let told = self.ledger().proofs()?.iter().any(|(of, _)| *of == feed);
-        if roster.pin(&feed).is_some_and(|pin| seq <= pin.seq) || told || self.writer.quarantined(&feed) {
+        if roster.pin(&feed).is_some_and(|pin| seq <= pin.seq) {
             return Ok(false);
         }
         tracing::error!(%feed, seq, "a feed's author signed two heads for one place; the feed is quarantined");
         self.writer.keep_proof(&feed, bytes)?;
         self.writer.commit()?;
         Ok(true)
+    }
+
+    /// Whether a proof about this feed is here that no card has settled: one is enough, also after operators have let the feed
+    /// count again.
+    fn is_told(&self, roster: &Roster, feed: &FeedId) -> Result<bool, DoorError> {
+        Ok(self.writer.quarantined(feed) || self.ledger().has_proof(feed, roster.pin(feed).map_or(0, |pin| pin.seq))?)
     }
 
     /// Takes a step in a feed's quarantine.

@@ -653,13 +653,11 @@ impl Shell {
         Ok(())
     }
 
-    /// A proof goes to everyone who may know of its feed, ahead of everything else.
+    /// A proof goes to everyone connected who may know of its feed, ahead of everything else, and from them on: over streams
+    /// only, since a mesh that hostile members sit in may lose it.
     fn spread_proof(&mut self, bytes: &[u8]) {
-        let Some([head, other]) = crate::charter::equivocation_heads(bytes) else { return };
+        let Some([head, _]) = crate::charter::equivocation_heads(bytes) else { return };
         self.replica.restart(&head.feed());
-        if may_gossip(&head) && may_gossip(&other) {
-            self.gossip_document(document::PROOF, bytes);
-        }
         for peer in self.connected.keys() {
             self.send_in_time(peer, self.proof_for(peer, bytes));
         }
@@ -831,9 +829,21 @@ impl Shell {
         }
     }
 
-    /// Hands a document to the door; what it is worth, the door finds out.
+    /// Hands a document to the door; what it is worth, the door finds out. What is here already comes from every neighbour.
     fn offer(&mut self, document: u64, bytes: Vec<u8>) {
-        self.ask_door(Request::Document { document, bytes, reply: None });
+        let known = match crate::charter::equivocation_heads(&bytes).filter(|_| document == document::PROOF) {
+            Some([head, _]) => self.is_proved(&head.feed()),
+            None => self.current.get().roster.holds(&bytes),
+        };
+        if !known {
+            self.ask_door(Request::Document { document, bytes, reply: None });
+        }
+    }
+
+    /// Whether a proof about a feed is here that no card has settled.
+    fn is_proved(&self, feed: &FeedId) -> bool {
+        let settled = self.current.get().roster.pin(feed).map_or(0, |pin| pin.seq);
+        self.ledger.has_proof(feed, settled).is_ok_and(|proved| proved)
     }
 
     fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -879,7 +889,7 @@ impl Shell {
         }
         let Some((kind, bytes)) = message.data.split_first() else { return MessageAcceptance::Reject };
         let document = u64::from(*kind);
-        if matches!(document, document::STAMP | document::CARD | document::PROOF) {
+        if matches!(document, document::STAMP | document::CARD) {
             self.offer(document, bytes.to_vec());
         }
         // The door passes on what it took, in its own name; forwarding before that would spread what nobody checked.
@@ -1295,7 +1305,7 @@ impl Shell {
     fn compare_heads(&mut self, peer: &PeerKey, cursor: &Cursor) {
         let feed = FeedId::from(cursor.feed.clone());
         let last = cursor.intervals.last().map_or(0, |(_, last)| *last);
-        if self.ledger.head_at(&feed, last).is_some_and(|ours| ours != cursor.head) {
+        if self.ledger.head_at(&feed, last).is_some_and(|ours| ours != cursor.head) && !self.is_proved(&feed) {
             self.ask_for_head(peer, &feed, last);
         }
     }
@@ -1310,7 +1320,7 @@ impl Shell {
     fn suspect_fork(&mut self, from: &PeerKey, bytes: &[u8]) {
         let Ok(signed) = SignedHead::open(bytes, &self.current.get().roster.federation()) else { return };
         let feed = signed.head().feed();
-        if let Some((last, _)) = self.ledger.position(&feed) {
+        if let Some((last, _)) = self.ledger.position(&feed).filter(|_| !self.is_proved(&feed)) {
             self.ask_for_head(from, &feed, last);
         }
     }

@@ -1,7 +1,7 @@
 //! The swarm: libp2p behaviours, the gate first, and gossipsub set as our messages need it.
 //!
-//! Only nodes on current cards get past the gate. gossipsub carries heads of federation channels, stamps, cards and
-//! proofs; never a body, and nothing that not everyone may read, because gossipsub answers IWANT to anyone.
+//! Only nodes on current cards get past the gate. gossipsub carries heads of federation channels, stamps and
+//! cards; never a body, and nothing that not everyone may read, because gossipsub answers IWANT to anyone.
 //! Not here: what a message means (`node::mod`), standing streams (`node::streams`).
 
 use super::proxy::ProxyTransport;
