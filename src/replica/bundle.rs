@@ -97,7 +97,7 @@ mod tests {
 
     fn bundle(count: u64) -> Vec<u8> {
         let feed: crate::record::FeedId = "talos/c2".parse().unwrap();
-        let pull = |request| Message::Pull(Pull { kind: number::PULL, request, feed: WireFeed::from(&feed), seq: request });
+        let pull = |request| Message::Pull(Pull { kind: number::PULL, request, feed: WireFeed::from(&feed), seq: request, ahead: None });
         let mut bytes = BUNDLE_MAGIC.to_vec();
         (1..=count).for_each(|request| bytes.extend(frame(&pull(request))));
         bytes.extend(bundle_end(false));

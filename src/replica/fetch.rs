@@ -51,6 +51,11 @@ impl Pending {
         }
     }
 
+    /// Whether this peer is the only one from which its body may come.
+    pub fn waits_only_for(&self, peer: &PeerKey) -> bool {
+        self.body.is_none() && self.asked.len() == 1 && self.asked.contains_key(peer)
+    }
+
     /// Peers asked in this round.
     pub fn asked_now(&self) -> usize {
         self.asked.values().filter(|round| **round == self.round).count()

@@ -135,6 +135,8 @@ int_map! {
         req 1 request: u64,
         req 2 feed: WireFeed,
         req 3 seq: u64,
+        /// Also if there is no such batch yet: parked until there is, one a feed.
+        opt 4 ahead: bool,
     }
 }
 
@@ -389,7 +391,7 @@ mod tests {
     #[test]
     fn messages_read_back_and_unknown_kinds_are_skipped() {
         let feed: FeedId = "talos/c2".parse().unwrap();
-        let pull = Message::Pull(Pull { kind: number::PULL, request: 7, feed: (&feed).into(), seq: 9 });
+        let pull = Message::Pull(Pull { kind: number::PULL, request: 7, feed: (&feed).into(), seq: 9, ahead: None });
         assert_eq!(Message::decode(&pull.encode()), Ok(Some(pull)));
         assert_eq!(Message::decode(&[0xa1, 0, 0x18, 99]), Ok(None));
         assert!(Message::decode(&[0x80]).is_err());

@@ -5,7 +5,7 @@
 //! ```text
 //! head heard -> ask its announcer for the body -250 ms-> ask another, the author, ... -> Submit
 //! cursors -> what peers have and we lack -> Ranges from several peers at once -> Submit
-//! kept -> serve whoever parked a request; announce it where gossip may not
+//! kept -> serve whoever parked a request; announce it where gossip may not; ask whoever gave it for the next, ahead
 //! part of a batch kept -> ask others for the rest, and again whose revision has risen -> Fill
 //! ```
 //!
@@ -13,12 +13,14 @@
 //! seconds. Submitted is in order of seq, but removals overtake, and what nobody connected can give is stepped over and
 //! filled later. Not here: proofs (`intake`), entitlement (`policy::may_send`, asked by the shell for every byte it serves).
 
+mod ahead;
 mod bundle;
 mod contents;
 mod fetch;
 mod follow;
 mod message;
 
+pub use ahead::{AHEAD_PER_PEER_MAX, EARLY_BYTES_MAX, EXPECTED_MS};
 pub use bundle::*;
 pub use contents::*;
 pub use follow::*;
@@ -29,6 +31,7 @@ use crate::{
     intake::Spans,
     record::{FeedId, MemberId, SECOND_MS, Timestamp},
 };
+use ahead::{Ahead, Parked};
 use fetch::{Fetching, Pending, RangeUnderWay};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -173,6 +176,8 @@ struct Peer {
     revision: u64,
     /// Ranges in a row that brought nothing.
     failures: u32,
+    /// What it waits for here.
+    parked: Parked,
 }
 
 impl Peer {
@@ -182,14 +187,6 @@ impl Peer {
         }
         Some(self.cursors.entry(feed.clone()).or_default())
     }
-}
-
-/// What waits for a body that we are fetching ourselves.
-struct Parked {
-    peer: PeerKey,
-    request: u64,
-    feed: FeedId,
-    seq: u64,
 }
 
 /// A request for what is lacking in a batch that is here.
@@ -210,7 +207,8 @@ pub struct Replica {
     recoveries: BTreeMap<u64, Recovery>,
     /// Who was asked, at which revision, for what is lacking of a batch. As many as the shell names as lacking.
     asked_for_rest: BTreeMap<(FeedId, u64), BTreeMap<PeerKey, u64>>,
-    parked: Vec<Parked>,
+    /// What was asked for before it exists, one batch a feed.
+    ahead: BTreeMap<FeedId, Ahead>,
     next_request: u64,
     submitted: usize,
     order: Order,
@@ -228,14 +226,15 @@ impl Replica {
 
     /// A peer's stream is open.
     pub fn connected(&mut self, peer: PeerKey, member: MemberId, now: Timestamp) -> Vec<Effect> {
-        self.peers.insert(peer, Peer { member, cursors: BTreeMap::new(), digest_at: now, revision: 0, failures: 0 });
+        self.peers
+            .insert(peer, Peer { member, cursors: BTreeMap::new(), digest_at: now, revision: 0, failures: 0, parked: Parked::default() });
         vec![Effect::SendDigest { to: peer }]
     }
 
     /// A peer's stream is gone: what it was asked for is asked elsewhere.
     pub fn gone(&mut self, peer: &PeerKey) {
         self.peers.remove(peer);
-        self.parked.retain(|parked| parked.peer != *peer);
+        self.ahead.retain(|_, ahead| ahead.peer != *peer);
         self.recoveries.retain(|_, recovery| recovery.peer != *peer);
         self.asked_for_rest.values_mut().for_each(|asked| asked.retain(|one, _| one != peer));
         self.ranges.retain(|_, range| range.peer != *peer);
@@ -288,24 +287,39 @@ impl Replica {
 
     /// Remembers a head and asks for its body.
     fn pull(&mut self, head: ProvedHead, from: PeerKey, now: Timestamp) -> Vec<Effect> {
-        let (feed, seq, request) = (head.head().feed(), head.head().seq, self.request());
-        self.pulls.insert(request, (feed.clone(), seq));
-        let fetching = self.feeds.entry(feed.clone()).or_default();
-        fetching.pending.insert(seq, Pending::asking(head, from, request, now));
-        vec![Effect::Send { to: from, message: Message::Pull(Pull { kind: number::PULL, request, feed: (&feed).into(), seq }) }]
+        let (feed, seq) = (head.head().feed(), head.head().seq);
+        let (pending, effects) = match self.asked_ahead(&head, now) {
+            Some(mut pending) => {
+                pending.announced(from);
+                self.waiting_bytes += pending.body.as_ref().map_or(0, |served| served.body.len());
+                (pending, Vec::new())
+            }
+            None => {
+                let request = self.request();
+                let pull = Pull { kind: number::PULL, request, feed: (&feed).into(), seq, ahead: None };
+                (Pending::asking(head, from, request, now), vec![Effect::Send { to: from, message: Message::Pull(pull) }])
+            }
+        };
+        self.pulls.insert(pending.request, (feed.clone(), seq));
+        self.feeds.entry(feed).or_default().pending.insert(seq, pending);
+        effects
     }
 
     /// A peer wants a body: now, parked until we have it, or never.
     pub fn pulled(&mut self, from: PeerKey, pull: Pull, held: bool) -> Vec<Effect> {
         let feed = FeedId::from(pull.feed);
-        let coming = |fetching: &Fetching| fetching.pending.contains_key(&pull.seq) || fetching.submitted.contains(&pull.seq);
+        // Two that wait for each other would wait for long.
+        let coming = |fetching: &Fetching| {
+            fetching.pending.get(&pull.seq).is_some_and(|pending| !pending.waits_only_for(&from)) || fetching.submitted.contains(&pull.seq)
+        };
         let fetching = self.feeds.get(&feed).is_some_and(coming);
-        // Who asks again waits once.
-        self.parked.retain(|parked| (&parked.peer, &parked.feed, parked.seq) != (&from, &feed, pull.seq));
-        let parked = self.parked.iter().filter(|parked| parked.peer == from).count();
-        if !held && fetching && parked < PARKED_PER_PEER_MAX {
-            self.parked.push(Parked { peer: from, request: pull.request, feed, seq: pull.seq });
-            return Vec::new();
+        if let Some(peer) = self.peers.get_mut(&from).filter(|_| !held) {
+            let (feed, ahead) = (feed.clone(), pull.ahead == Some(true));
+            if (ahead && peer.parked.park_ahead(feed.clone(), pull.seq, pull.request))
+                || (!ahead && fetching && peer.parked.park(feed, pull.seq, pull.request))
+            {
+                return Vec::new();
+            }
         }
         vec![Effect::ServeBody { to: from, request: pull.request, feed, seq: pull.seq }]
     }
@@ -360,7 +374,10 @@ impl Replica {
             self.answer_ms = (7 * self.answer_ms + now.ms_since(pending.since)) / 8;
             return self.took(&feed, seq, &held(&feed), now);
         }
-        let Some(range) = self.ranges.get_mut(&request).filter(|range| range.peer == from) else { return Vec::new() };
+        let Some(range) = self.ranges.get_mut(&request).filter(|range| range.peer == from) else {
+            self.came_early(request, served, now);
+            return Vec::new();
+        };
         let Some(head) = range.head.take() else { return Vec::new() };
         (range.since, range.bytes) = (now, range.bytes + length as u64);
         if range.bytes > 2 * RANGE_BYTES_MAX {
@@ -412,13 +429,18 @@ impl Replica {
         let pending = self.feeds.get_mut(feed)?.pending.get_mut(&seq)?;
         let unasked = |key: &&PeerKey| pending.asked.get(*key) != Some(&pending.round) && peers.contains_key(*key);
         let author = || peers.iter().filter(|(_, peer)| peer.member == feed.member).map(|(key, _)| key);
-        let having = || peers.iter().filter(|(_, peer)| peer.cursors.get(feed).is_some_and(|has| has.contains(seq))).map(|(key, _)| key);
-        let next = pending.announcers.iter().chain(author()).chain(having()).find(unasked).copied();
+        let having =
+            |seq| peers.iter().filter(move |(_, peer)| peer.cursors.get(feed).is_some_and(|has| has.contains(seq))).map(|(key, _)| key);
+        // Who has the one before may have this one by now; not everyone begins with the same.
+        let level: Vec<&PeerKey> = having(seq.saturating_sub(1)).collect();
+        let first = usize::try_from(pending.request).unwrap_or(0) % level.len().max(1);
+        let level = level.iter().skip(first).chain(level.iter().take(first)).copied();
+        let next = pending.announcers.iter().chain(author()).chain(having(seq)).chain(level).find(unasked).copied();
         match next.filter(|_| pending.asked_now() < ASKED_MAX) {
             Some(to) => {
                 pending.asked.insert(to, pending.round);
                 pending.asked_at = now;
-                let pull = Pull { kind: number::PULL, request: pending.request, feed: feed.into(), seq };
+                let pull = Pull { kind: number::PULL, request: pending.request, feed: feed.into(), seq, ahead: None };
                 Some(Effect::Send { to, message: Message::Pull(pull) })
             }
             None => {
@@ -440,6 +462,7 @@ impl Replica {
         if self.recoveries.get(&end.request).is_some_and(|recovery| recovery.peer == from) {
             self.recoveries.remove(&end.request);
         }
+        self.not_ahead(&from, end.request);
         if let Some((feed, seq)) = self.pulls.get(&end.request).cloned() {
             // A pull that ended without a body: a miss.
             let waits = |pending: &&Pending| pending.body.is_none() && pending.asked.contains_key(&from);
@@ -455,7 +478,10 @@ impl Replica {
             self.failed(&from, brought);
             self.disclaim(&from, &feed, first, last);
         }
-        self.go_on(&feed, &held(&feed), now)
+        let held = held(&feed);
+        let mut effects = self.go_on(&feed, &held, now);
+        effects.extend(held.last().filter(|_| brought).and_then(|seq| self.ask_ahead(&feed, seq, from, &held)));
+        effects
     }
 
     /// Notes whether a range brought anything.
@@ -475,16 +501,16 @@ impl Replica {
     /// A batch is durable here. Whoever waits for it is served, whoever may know is told, the next range is asked for.
     pub fn kept(&mut self, feed: &FeedId, seq: u64, from: Option<PeerKey>, announce: bool, held: &Spans, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let (due, rest): (Vec<_>, Vec<_>) = self.parked.drain(..).partition(|parked| parked.feed == *feed && parked.seq == seq);
-        self.parked = rest;
-        for Parked { peer, request, feed, seq } in due {
-            effects.push(Effect::ServeBody { to: peer, request, feed, seq });
+        for (key, peer) in &mut self.peers {
+            let due = peer.parked.due(feed, seq, held).into_iter();
+            effects.extend(due.map(|(seq, request)| Effect::ServeBody { to: *key, request, feed: feed.clone(), seq }));
         }
         if announce {
             effects.push(Effect::Announce { feed: feed.clone(), seq, except: from });
         }
         self.answered(feed, seq);
         effects.extend(self.go_on(feed, held, now));
+        effects.extend(from.and_then(|from| self.ask_ahead(feed, seq, from, held)));
         effects
     }
 
@@ -510,13 +536,15 @@ impl Replica {
             fetching.pending.values().for_each(|pending| drop(self.pulls.remove(&pending.request)));
         }
         self.ranges.retain(|_, range| range.feed != *feed);
-        self.parked.retain(|parked| parked.feed != *feed);
+        self.peers.values_mut().for_each(|peer| peer.parked.forget(feed));
+        self.ahead.remove(feed);
     }
 
     /// The door refused a batch: it is asked for elsewhere, or again when cursors are compared. A peer that is to blame is
     /// not believed until then.
     pub fn refused(&mut self, feed: &FeedId, seq: u64, from: PeerKey, blame: bool, held: &Spans, now: Timestamp) -> Vec<Effect> {
         self.answered(feed, seq);
+        self.ahead.remove(feed);
         self.disclaim(&from, feed, seq, seq);
         if blame && let Some(peer) = self.peers.get_mut(&from) {
             peer.cursors.clear();
@@ -551,12 +579,14 @@ impl Replica {
             let Some(spans) = Spans::of(cursor.intervals) else { continue };
             let Some(known) = peer.cursor(&feed) else { continue };
             let spans_held = held(&feed);
-            if !spans_held.lacks(&spans).is_empty() {
-                lacking.push((feed, spans_held));
-            }
+            let lacks = spans_held.lacks(&spans);
             *known = spans;
+            if !lacks.is_empty() {
+                lacking.push((feed, spans_held, lacks));
+            }
         }
-        lacking.into_iter().flat_map(|(feed, spans)| self.go_on(&feed, &spans, now)).collect()
+        lacking.retain(|(feed, _, lacks)| !self.expected(feed, lacks, now));
+        lacking.into_iter().flat_map(|(feed, spans, _)| self.go_on(&feed, &spans, now)).collect()
     }
 
     /// A peer's digest came. Its revision has risen when it can give what it could not before.
@@ -598,7 +628,7 @@ impl Replica {
             let to = *to;
             asked.insert(to, peer.revision);
             let request = self.request();
-            let pull = Pull { kind: number::PULL, request, feed: (&feed).into(), seq };
+            let pull = Pull { kind: number::PULL, request, feed: (&feed).into(), seq, ahead: None };
             self.recoveries.insert(request, Recovery { peer: to, feed, seq, since: now });
             effects.push(Effect::Send { to, message: Message::Pull(pull) });
         }
@@ -626,6 +656,9 @@ impl Replica {
                 peer.digest_at = now;
                 effects.push(Effect::SendDigest { to: *key });
             }
+        }
+        for feed in self.given_up(now) {
+            effects.extend(self.go_on(&feed, &held(&feed), now));
         }
         let hedge_ms = (2 * self.answer_ms).clamp(HEDGE_MS, HEDGE_MS_MAX);
         self.give_up_slow_ranges(now, RANGE_HEDGE_MS.max(4 * hedge_ms));

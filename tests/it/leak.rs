@@ -273,7 +273,7 @@ async fn asks_like_a_stranger(federation: &Federation, all: &[Published], me: us
     let nowhere = FeedId { channel: "no-such-channel".parse().unwrap(), ..secret.feed.clone() };
     let mut answers = Vec::new();
     for (request, feed) in [(1, &secret.feed), (2, &nowhere), (3, &open.feed)] {
-        let pull = Message::Pull(Pull { kind: number::PULL, request, feed: feed.into(), seq: 1 });
+        let pull = Message::Pull(Pull { kind: number::PULL, request, feed: feed.into(), seq: 1, ahead: None });
         let range =
             Range { kind: number::RANGE, request: request + 10, feed: feed.into(), first: 1, last: 9, bytes_max: 1 << 20, removals: None };
         stream.write_all(&frame(&pull)).await.unwrap();

@@ -533,7 +533,7 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
     });
 
     let feed: FeedId = "vendor-one/c2".parse().unwrap();
-    let pull = Message::Pull(replica::Pull { kind: number::PULL, request: 1, feed: (&feed).into(), seq: 1 });
+    let pull = Message::Pull(replica::Pull { kind: number::PULL, request: 1, feed: (&feed).into(), seq: 1, ahead: Some(true) });
     add("message/pull", pull.encode(), judge_message);
     let cursor = replica::Cursor { feed: (&feed).into(), intervals: vec![(1, 9)], head: Hash([3; 32]), incomplete: Some(2) };
     add(
