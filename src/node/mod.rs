@@ -33,7 +33,7 @@ pub mod swarm;
 use crate::{
     charter::{ADDRESSES_MAX, MemberKind, Roster, SignedStamp, Stage, WHEREABOUTS_DAYS_MAX, Whereabouts, sign_whereabouts},
     clock::Clock,
-    envelope::{Class, Head, KeyId, PublicKey, SecretKey, SignedHead},
+    envelope::{Class, Hash, Head, KeyId, PublicKey, SecretKey, SignedHead},
     intake::{Blame, Intake, Known as _, Placed, Spans, WRONG_PREV},
     ledger::{FollowEntry, FollowLine, Ledger},
     policy::{Lists, Policy, Way, may_gossip, may_send},
@@ -87,6 +87,8 @@ const RECEIPTS_INTERVAL_MS: u64 = 1_000;
 const RECOVER_BATCHES_MAX: usize = 32;
 /// A stamp is renewed when it is older than this.
 const STAMP_RENEW_MS: u64 = 6 * HOUR_MS;
+/// All cursors are shown again after this, not only what has changed.
+const WHOLE_INTERVAL_MS: u64 = MINUTE_MS;
 /// Longest document put together from pieces.
 const DOCUMENT_BYTES_MAX: usize = crate::charter::CHARTER_BYTES_MAX;
 /// Receipts in one message: with 256 intervals each it stays within a frame.
@@ -244,6 +246,34 @@ struct Connected {
     software: String,
     /// A document that is being put together.
     partial: Option<(u64, Vec<u8>)>,
+    /// What it was shown of our cursors.
+    shown: Shown,
+}
+
+/// What a peer was shown of our cursors over its stream: where much happens, no two nodes are ever alike, and what has not changed
+/// need not be said again. There are as many as feeds.
+#[derive(Default)]
+struct Shown {
+    cursors: BTreeMap<FeedId, Cursor>,
+    /// Its digest when it was shown something last.
+    theirs: Option<Hash>,
+    whole_at: Timestamp,
+}
+
+impl Shown {
+    /// Of our cursors those that it has not been shown as they are now. All, if it was shown what it lacks and has not moved since, or
+    /// when the last time was long ago: it may have ceased to believe us.
+    fn news(&mut self, mut ours: Vec<Cursor>, theirs: Hash, now: Timestamp) -> Vec<Cursor> {
+        let whole = self.theirs.replace(theirs) == Some(theirs) || now.ms_since(self.whole_at) >= WHOLE_INTERVAL_MS;
+        if whole {
+            self.whole_at = now;
+        }
+        ours.retain(|cursor| {
+            let before = self.cursors.insert(cursor.feed.clone().into(), cursor.clone());
+            whole || before.as_ref() != Some(cursor)
+        });
+        ours
+    }
 }
 
 /// The event loop and all it holds.
@@ -656,21 +686,19 @@ impl Shell {
     /// A proof goes to everyone connected who may know of its feed, ahead of everything else, and from them on: over streams
     /// only, since a mesh that hostile members sit in may lose it.
     fn spread_proof(&mut self, bytes: &[u8]) {
-        let Some([head, _]) = crate::charter::equivocation_heads(bytes) else { return };
+        let Some([head, other]) = crate::charter::equivocation_heads(bytes) else { return };
         self.replica.restart(&head.feed());
-        for peer in self.connected.keys() {
-            self.send_in_time(peer, self.proof_for(peer, bytes));
+        let messages = document_messages(document::PROOF, bytes);
+        for (peer, _) in self.connected.iter().filter(|(_, one)| self.may_have_proof(&one.member, &[head.clone(), other.clone()])) {
+            self.send_in_time(peer, messages.clone());
         }
     }
 
-    /// A proof as messages, if the peer may know of both its heads.
-    fn proof_for(&self, to: &PeerKey, bytes: &[u8]) -> Vec<Message> {
+    /// Whether a member may know of both heads of a proof.
+    fn may_have_proof(&self, reader: &MemberId, heads: &[Head; 2]) -> bool {
         let (roster, now) = (Arc::clone(&self.current.get().roster), self.clock.now());
-        let Some((reader, heads)) = self.connected.get(to).map(|one| &one.member).zip(crate::charter::equivocation_heads(bytes)) else {
-            return Vec::new();
-        };
-        let may = |head: Head| may_send(&roster, &Head { class: Class::Removal, ..head }, reader, now, Way::Published).is_ok();
-        if heads.into_iter().all(may) { document_messages(document::PROOF, bytes) } else { Vec::new() }
+        let may = |head: &Head| may_send(&roster, &Head { class: Class::Removal, ..head.clone() }, reader, now, Way::Published).is_ok();
+        heads.iter().all(may)
     }
 
     /// Operators follow other channels than before: peers are told, and cursors compared anew.
@@ -918,6 +946,7 @@ impl Shell {
                 }
                 MessageAcceptance::Accept
             }
+            Ok(Placed::Known) if gossiped => self.on_known(bytes),
             Ok(Placed::Known) => MessageAcceptance::Ignore,
             Ok(Placed::Fork(head)) => {
                 self.count_refusal("fork");
@@ -943,6 +972,17 @@ impl Shell {
                 }
             }
         }
+    }
+
+    /// A head of what is here already, because a range or a bundle was faster than gossip: others wait for it, so it is forwarded.
+    /// Only the newest of a feed: whoever gossips all that ever was is not helped.
+    fn on_known(&self, bytes: &[u8]) -> MessageAcceptance {
+        let Ok(signed) = SignedHead::open(bytes, &self.current.get().roster.federation()) else { return MessageAcceptance::Reject };
+        if !may_gossip(signed.head()) {
+            return MessageAcceptance::Reject;
+        }
+        let newest = self.ledger.position(&signed.head().feed()).is_some_and(|(_, id)| id == signed.id());
+        if newest { MessageAcceptance::Accept } else { MessageAcceptance::Ignore }
     }
 
     /// Whether a head is for us: as published, or because its author lets it be passed on to an audience that we are in.
@@ -1006,6 +1046,7 @@ impl Shell {
             receipted: BTreeMap::new(),
             software: String::new(),
             partial: None,
+            shown: Shown::default(),
         };
         self.connected.insert(key, connected);
         self.receipts_due = Due::All;
@@ -1013,8 +1054,9 @@ impl Shell {
         if self.wanted != Wanted::default() {
             self.send(&key, &Message::Follow(self.wanted.message(&self.identity.member)));
         }
-        let proofs = self.ledger.proofs().unwrap_or_default();
-        self.send_in_time(&key, proofs.iter().flat_map(|(_, bytes)| self.proof_for(&key, bytes)).collect());
+        let proofs = self.ledger.proofs().unwrap_or_default().into_iter().map(|(_, bytes)| bytes);
+        let may = |bytes: &Vec<u8>| crate::charter::equivocation_heads(bytes).is_some_and(|heads| self.may_have_proof(&member, &heads));
+        self.send_in_time(&key, proofs.filter(may).flat_map(|bytes| document_messages(document::PROOF, &bytes)).collect());
         // A greeting may have been too much for it already.
         if !self.connected.contains_key(&key) {
             return;
@@ -1137,11 +1179,14 @@ impl Shell {
             Message::Digest(theirs) => {
                 let ours = self.cursors_for(&from);
                 self.replica.digest(from, theirs.revision.unwrap_or(0));
-                if digest_of(&ours) == theirs.hash {
+                let same = digest_of(&ours) == theirs.hash;
+                if same {
                     self.told.insert(from);
                     self.replica.same(from, &ours);
-                } else {
-                    self.send_cursors(&from, ours);
+                }
+                let shown = self.connected.get_mut(&from).map(|connected| connected.shown.news(ours, theirs.hash, now));
+                if let Some(news) = shown.filter(|_| !same) {
+                    self.send_cursors(&from, news);
                 }
                 return;
             }
@@ -1390,7 +1435,11 @@ impl Shell {
         }
     }
 
+    /// Sends cursors; none at all say that there is no news.
     fn send_cursors(&mut self, to: &PeerKey, cursors: Vec<Cursor>) {
+        if cursors.is_empty() {
+            return self.send(to, &Message::Cursors(Cursors { kind: number::CURSORS, cursors, more: false }));
+        }
         let chunks: Vec<Vec<Cursor>> = cursors.chunks(CURSORS_PER_MESSAGE_MAX).map(<[Cursor]>::to_vec).collect();
         let count = chunks.len();
         for (index, cursors) in chunks.into_iter().enumerate() {
@@ -1493,6 +1542,21 @@ impl Shell {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_cursors_that_have_changed_are_shown_again_unless_the_peer_stands_still() {
+        let (now, mut shown) = (Timestamp::from_ms(1_760_000_000_000).unwrap(), Shown::default());
+        let cursor = |channel: &str, last| {
+            let feed: FeedId = format!("vendor-one/{channel}").parse().unwrap();
+            Cursor { feed: (&feed).into(), intervals: vec![(1, last)], head: Hash([1; 32]), incomplete: None }
+        };
+        let (before, after) = (vec![cursor("a", 1), cursor("b", 1)], vec![cursor("a", 2), cursor("b", 1)]);
+        assert_eq!(shown.news(before.clone(), Hash([2; 32]), now), before);
+        assert_eq!(shown.news(after.clone(), Hash([3; 32]), now.plus_ms(10_000)), [cursor("a", 2)]);
+        assert_eq!(shown.news(after.clone(), Hash([3; 32]), now.plus_ms(20_000)), after, "it has not moved: it may have forgotten");
+        assert!(shown.news(after.clone(), Hash([4; 32]), now.plus_ms(30_000)).is_empty());
+        assert_eq!(shown.news(after.clone(), Hash([5; 32]), now.plus_ms(20_000 + WHOLE_INTERVAL_MS)), after);
+    }
 
     #[test]
     fn t_05_a_clock_that_steps_by_a_day_is_noticed_and_five_minutes_are_harmless() {
