@@ -423,6 +423,8 @@ fn harm_from(
         feeds: std::iter::once(actor).chain(federation.actors.iter().take(plan.authors)).map(feed).collect::<Result<_, _>>()?,
         twice: Some(twice(actor, federation)?),
         begin,
+        // One after another: as long as records are published.
+        delay: plan.publishing().mul_f64(0.8 * (number + plan.hostile - plan.nodes) as f64 / plan.hostile as f64),
         seed: plan.seed ^ number as u64,
     };
     tokio::spawn(async move {

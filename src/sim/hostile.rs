@@ -60,8 +60,9 @@ pub struct Hostile {
     pub feeds: Vec<FeedId>,
     /// What one who equivocates says and says otherwise: head and body, twice.
     pub twice: Option<Twice>,
-    /// When it says so: at once would be while nodes still meet.
+    /// When it says so: so long after this, since at once would be while nodes still meet.
     pub begin: watch::Receiver<bool>,
+    pub delay: Duration,
     pub seed: u64,
 }
 
@@ -79,11 +80,11 @@ pub async fn run(hostile: Hostile, mut stop: watch::Receiver<bool>) -> Result<()
     let mut control = swarm.behaviour().stream.new_control();
     let Ok(mut accepted) = control.accept(PROTOCOL) else { return Ok(()) };
     let me = hostile.key.public().to_bytes();
-    let conduct =
-        Conduct { malice: hostile.malice, feeds: hostile.feeds, twice: hostile.twice, begin: hostile.begin, dice: Dice::new(hostile.seed) };
-    let mut rubbish = Dice::new(hostile.seed);
+    let Hostile { malice, feeds, twice, begin, delay, seed, .. } = hostile;
+    let conduct = Conduct { malice, feeds, twice, begin, delay, dice: Dice::new(seed) };
+    let mut rubbish = Dice::new(seed);
     let mut flood = tokio::time::interval(Duration::from_millis(10));
-    let floods = hostile.malice == Malice::Floods;
+    let floods = malice == Malice::Floods;
     loop {
         tokio::select! {
             _ = flood.tick(), if floods => {
@@ -119,6 +120,7 @@ struct Conduct {
     feeds: Vec<FeedId>,
     twice: Option<Twice>,
     begin: watch::Receiver<bool>,
+    delay: Duration,
     dice: Dice,
 }
 
@@ -155,7 +157,8 @@ impl Conduct {
             return self.hoard(stream).await;
         }
         if self.malice == Malice::Equivocates {
-            let _told_or_over = self.begin.wait_for(|begin| *begin).await;
+            drop(self.begin.wait_for(|begin| *begin).await);
+            tokio::time::sleep(self.delay).await;
         }
         if let Some((head, _)) = self.branch(&peer) {
             let announce = Message::Announce(Announce { kind: number::ANNOUNCE, head: head.clone().into() });

@@ -110,6 +110,7 @@ impl Place {
             feeds: vec![self.feed(victim, OPEN)],
             twice: Some(crowd::twice(actor, &self.federation).unwrap()),
             begin: stop.clone(),
+            delay: Duration::ZERO,
             seed: 5,
         };
         tokio::spawn(hostile::run(hostile, stop));
