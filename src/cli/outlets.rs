@@ -66,6 +66,9 @@ fn list(context: &Context) -> Result<(), Failure> {
         if let Some(failure) = &outlet.failure {
             context.screen.line(&format!("  ALARM   {failure}"));
         }
+        if outlet.awaits {
+            context.screen.line("  WAITS   the node was away; the export changes when it has heard what was taken back meanwhile");
+        }
         if outlet.beyond > 0 {
             context.screen.line(&format!("  ALARM   {} values had no room", grouped(outlet.beyond)));
         }

@@ -228,6 +228,8 @@ pub enum Request {
         entry: Box<ShareEntry>,
         reply: Reply<()>,
     },
+    /// What was taken back while the node was away is among the requests before this one, or cannot be had.
+    CaughtUp,
     /// What an operator ordered about enforcement.
     Order {
         order: Order,
@@ -307,6 +309,8 @@ pub struct Door {
     touched: Touched,
     /// Something was taken in since the index was written last.
     untold: bool,
+    /// The enforcer is to hear that it may write, once it was told everything.
+    caught_up: bool,
     /// Where judging again what is held goes on, while it does.
     rejudging: Option<Place>,
     /// Reports that came after some of their indicators.
@@ -343,6 +347,7 @@ impl Door {
             enforcer: None,
             touched: Touched::default(),
             untold: true,
+            caught_up: false,
             rejudging: None,
             late_reports: Vec::new(),
             wanted: Wanted::default(),
@@ -860,6 +865,11 @@ impl Door {
         }
         self.tell(true);
         self.untold = false;
+        if std::mem::take(&mut self.caught_up)
+            && let Some(enforcer) = &self.enforcer
+        {
+            enforcer.caught_up();
+        }
         Ok(())
     }
 
@@ -1090,6 +1100,7 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
             }
             replies.push(Box::new(move || drop(reply.send(done))));
         }
+        Request::CaughtUp => door.caught_up = true,
         Request::Order { order, by, reply } => {
             let entry = OrderEntry { at: door.clock.now(), by, order };
             let done = door.writer.keep_order(entry.clone()).map_err(DoorError::from);

@@ -8,7 +8,7 @@
 //! An export is `outlets/NAME.list`, a value a line, written aside, read back, and renamed at every change. Beside it
 //! `outlets/NAME.lines.jsonl` says of every line, enforced or not, by which record and policy it stands there; it is ten times
 //! as long and follows within half a minute. After a restart the lines are read back from there; lost, they begin as new
-//! ones, within the hour's room.
+//! ones, within the hour's room. A node that was away leaves the last export as it is until it has heard what was taken back since.
 
 use super::Current;
 use crate::{
@@ -28,7 +28,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -52,6 +52,8 @@ const LINES_DELAY_MS: u64 = 30_000;
 const LINES_SHORT: usize = 20_000;
 /// How often everything is looked at anew, because policies may read the age of records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
+/// A node whose exports are older than this when it starts was away: what was taken back meanwhile is in none of its records.
+const AWAY_MS: u64 = HOUR_MS;
 
 /// The handle of the enforcer.
 #[derive(Clone)]
@@ -67,6 +69,8 @@ struct Shared {
     desk: Mutex<Desk>,
     waiting: Mutex<Waiting>,
     through: AtomicU64,
+    /// Nothing is written but by order: others have to be heard first.
+    awaits: AtomicBool,
     woken: Condvar,
 }
 
@@ -104,6 +108,7 @@ struct Waiting {
     touched: Touched,
     /// All batches with lower numbers have been told.
     upto: u64,
+    caught_up: bool,
     stop: bool,
 }
 
@@ -147,6 +152,9 @@ pub struct OutletLine {
     pub beyond: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// The node was away, and has not yet heard what was taken back meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaits: bool,
     pub origins: Vec<OriginLine>,
 }
 
@@ -191,11 +199,15 @@ impl Enforcer {
     pub fn open(data: &Path, outlets: Vec<Outlet>, ledger: Ledger, current: Current, clock: Clock) -> Result<Self, LedgerError> {
         let (orders, directory, now) = (ledger.orders()?, data.join("outlets"), clock.now());
         empty_forgotten(&directory, &outlets);
+        let mut last_written = None;
         let kept = |outlet: Outlet| {
             let path = directory.join(format!("{}.lines.jsonl", outlet.name));
             let mut set = OutletSet::new(outlet);
             let (serial, failure) = match restore(&path, &mut set, now) {
-                Ok(serial) => (serial, None),
+                Ok(Restored { serial, written }) => {
+                    last_written = last_written.max(written);
+                    (serial, None)
+                }
                 Err(error) => (0, Some(format!("{}: {error}; its lines begin anew", path.display()))),
             };
             Kept {
@@ -211,6 +223,10 @@ impl Enforcer {
             }
         };
         let desk = Desk { orders, outlets: outlets.into_iter().map(kept).collect() };
+        let away = last_written.is_some_and(|at| now.ms_since(at) > AWAY_MS);
+        if away {
+            tracing::warn!("this node was away; exports stay as they are until it has heard what was taken back meanwhile");
+        }
         let shared = Shared {
             ledger,
             current,
@@ -219,6 +235,7 @@ impl Enforcer {
             desk: Mutex::new(desk),
             waiting: Mutex::default(),
             through: AtomicU64::new(0),
+            awaits: AtomicBool::new(away),
             woken: Condvar::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -250,6 +267,17 @@ impl Enforcer {
     /// Says that whatever the batches with lower numbers change has been told.
     pub fn told(&self, upto: u64) {
         held(&self.shared.waiting).upto = upto;
+    }
+
+    /// Whether exports wait until others have been heard, because the node was away.
+    pub fn awaits(&self) -> bool {
+        self.shared.awaits.load(Ordering::Relaxed)
+    }
+
+    /// Says that what was taken back while the node was away has been told, or that nobody can be heard.
+    pub fn caught_up(&self) {
+        held(&self.shared.waiting).caught_up = true;
+        self.shared.woken.notify_one();
     }
 
     /// Exports are rebuilt with every batch that has a lower number.
@@ -291,6 +319,13 @@ impl Enforcer {
                 tracing::error!(%error, "a value could not be looked at again");
                 self.look_at_everything();
             }
+        }
+    }
+
+    /// Writes every export that has changed, unless they wait.
+    fn write_in_turn(&self) {
+        if !self.awaits() {
+            self.write();
         }
     }
 
@@ -357,22 +392,26 @@ impl Enforcer {
         self.look_at_everything();
         loop {
             let idle = pending.is_empty() && sweep.is_none();
-            let Some((mut touched, upto)) = self.wait(if idle { WRITE_DELAY } else { Duration::ZERO }) else { break };
+            let Some((mut touched, upto, caught_up)) = self.wait(if idle { WRITE_DELAY } else { Duration::ZERO }) else { break };
             let urgent = !touched.records.is_empty() || !touched.feeds.is_empty();
             let result = (|| {
                 for chunk in self.concerned(&touched)?.chunks(URGENT_CHUNK) {
                     self.look_at(chunk)?;
+                    self.write_in_turn();
+                }
+                if caught_up {
+                    self.shared.awaits.store(false, Ordering::Relaxed);
                     self.write();
                 }
                 if urgent {
-                    self.write();
+                    self.write_in_turn();
                 }
                 pending.append(&mut touched.values);
                 let behind = pending.len() > PENDING_MAX;
                 if behind || touched.everything || swept.elapsed() >= SWEEP_INTERVAL {
                     // What lists protect since now does not wait for its turn.
                     self.look_at(&self.newly_protected())?;
-                    self.write();
+                    self.write_in_turn();
                     // A sweep that runs goes to its end: whoever could start it anew all the time could keep it from ending.
                     again = true;
                     pending.truncate(PENDING_MAX);
@@ -407,7 +446,7 @@ impl Enforcer {
             }
             // Additions gather; with nothing more to do they are written at once.
             if (pending.is_empty() && sweep.is_none()) || written.elapsed() >= WRITE_DELAY {
-                self.write();
+                self.write_in_turn();
                 written = Instant::now();
                 if pending.is_empty() && sweep.is_none() {
                     self.shared.through.store(upto, Ordering::Relaxed);
@@ -415,17 +454,18 @@ impl Enforcer {
             }
         }
         held(&self.shared.desk).outlets.iter_mut().for_each(|kept| kept.reasons = Reasons::Urgent);
-        self.write();
+        self.write_in_turn();
     }
 
     /// What changed since the last time, waiting a moment for it; `None` when it is time to stop.
-    fn wait(&self, long: Duration) -> Option<(Touched, u64)> {
+    fn wait(&self, long: Duration) -> Option<(Touched, u64, bool)> {
         let mut waiting = held(&self.shared.waiting);
         if waiting.touched.is_empty() && !waiting.stop && !long.is_zero() {
             let (after, _timed_out) = self.shared.woken.wait_timeout(waiting, long).unwrap_or_else(PoisonError::into_inner);
             waiting = after;
         }
-        (!waiting.stop).then(|| (std::mem::take(&mut waiting.touched), waiting.upto))
+        let caught_up = std::mem::take(&mut waiting.caught_up);
+        (!waiting.stop).then(|| (std::mem::take(&mut waiting.touched), waiting.upto, caught_up))
     }
 
     /// Values of lines that lists protect now: found without the ledger, a million of them in half a second.
@@ -446,7 +486,7 @@ impl Enforcer {
             if let Err(error) = self.look_at(chunk) {
                 tracing::error!(%error, "lines of members whose standing changed could not be looked at");
             }
-            self.write();
+            self.write_in_turn();
         }
     }
 
@@ -522,7 +562,7 @@ impl Enforcer {
             if let Err(error) = self.look_at(chunk) {
                 tracing::error!(%error, "lines that are over could not be looked at");
             }
-            self.write();
+            self.write_in_turn();
         }
     }
 
@@ -546,7 +586,8 @@ impl Enforcer {
     /// The outlets, for people.
     pub fn outlets(&self) -> Vec<OutletLine> {
         let (desk, now) = (held(&self.shared.desk), self.shared.clock.now());
-        let line = |kept: &Kept| outlet_line(&self.shared.directory, kept, &desk.orders, now);
+        let awaits = self.awaits();
+        let line = |kept: &Kept| OutletLine { awaits, ..outlet_line(&self.shared.directory, kept, &desk.orders, now) };
         desk.outlets.iter().map(line).collect()
     }
 
@@ -618,6 +659,7 @@ fn outlet_line(directory: &Path, kept: &Kept, orders: &Orders, now: Timestamp) -
         file: directory.join(format!("{name}.list")).display().to_string(),
         beyond: set.beyond,
         failure: failure.clone(),
+        awaits: false,
         origins: set.counts().filter(|(_, counts)| **counts != StageCounts::default()).map(origin).collect(),
     }
 }
@@ -638,10 +680,17 @@ fn empty_forgotten(directory: &Path, outlets: &[Outlet]) {
     }
 }
 
-/// Reads back the lines that were written last. Answers the serial of that writing.
-fn restore(path: &Path, set: &mut OutletSet, now: Timestamp) -> Result<u64, String> {
+/// The last writing of an outlet's lines.
+#[derive(Default)]
+struct Restored {
+    serial: u64,
+    written: Option<Timestamp>,
+}
+
+/// Reads back the lines that were written last.
+fn restore(path: &Path, set: &mut OutletSet, now: Timestamp) -> Result<Restored, String> {
     let file = match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Restored::default()),
         opened => opened.map_err(|error| error.to_string())?,
     };
     let mut lines = BufReader::new(file).lines();
@@ -654,7 +703,8 @@ fn restore(path: &Path, set: &mut OutletSet, now: Timestamp) -> Result<u64, Stri
         let since = Timestamp::from_ms(stored.since).ok_or_else(|| format!("line {number} has no time"))?;
         set.restore(value, stored.stage, since, proposal, now);
     }
-    Ok(head.get("serial").copied().unwrap_or(0))
+    let written = head.get("written").and_then(|at| Timestamp::from_ms(*at));
+    Ok(Restored { serial: head.get("serial").copied().unwrap_or(0), written })
 }
 
 impl StoredLine {

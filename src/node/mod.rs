@@ -87,6 +87,10 @@ const RECEIPTS_INTERVAL_MS: u64 = 1_000;
 const RECOVER_BATCHES_MAX: usize = 32;
 /// A stamp is renewed when it is older than this.
 const STAMP_RENEW_MS: u64 = 6 * HOUR_MS;
+/// After days away, exports wait so long for somebody to be heard.
+const NOBODY_HEARD: Duration = Duration::from_secs(60);
+/// And so long for what those who are heard have to give.
+const CATCHING_UP_MAX: Duration = Duration::from_secs(600);
 /// All cursors are shown again after this, not only what has changed.
 const WHOLE_INTERVAL_MS: u64 = MINUTE_MS;
 /// Longest document put together from pieces.
@@ -329,6 +333,9 @@ pub struct Shell {
     serving: Serving,
     egress: Egress,
     reach: Reach,
+    /// When the loop began, and whether exports that waited since then may go on.
+    started: Instant,
+    catching_up_ended: bool,
     /// What we follow.
     wanted: Wanted,
     /// Rises when something may be servable that was not before.
@@ -508,6 +515,8 @@ pub async fn run(
         serving,
         egress,
         reach: parts.reach,
+        started: Instant::now(),
+        catching_up_ended: false,
         wanted: Wanted::default(),
         revision: started.ms(),
         recovered_at: Timestamp::default(),
@@ -745,6 +754,7 @@ impl Shell {
             self.send_receipts(through);
         }
         self.fetch_contents(now);
+        self.let_exports_go_on(now);
         self.learn_own_heads();
         self.watch_clock(now);
         if now.ms_since(self.dialled_at) >= DIAL_INTERVAL_MS {
@@ -758,6 +768,29 @@ impl Shell {
         }
         if now.ms_since(self.housekept_at) >= HOUSEKEEPING_INTERVAL_MS {
             self.housekeeping();
+        }
+    }
+
+    /// After days away: what was taken back comes before the first export. Two members have to have said what they have, since one
+    /// may lie, or the only other one; who reaches nobody goes on with what it has.
+    fn let_exports_go_on(&mut self, now: Timestamp) {
+        if !self.enforcer.awaits() || self.catching_up_ended {
+            return;
+        }
+        let roster = Arc::clone(&self.current.get().roster);
+        let me = &self.identity.member;
+        let others: BTreeSet<&MemberId> =
+            self.admitted.values().filter_map(|key| Some(&roster.node(key, now)?.member)).filter(|one| *one != me).collect();
+        let told: BTreeSet<&MemberId> =
+            self.told.iter().filter_map(|key| Some(&self.connected.get(key)?.member)).filter(|one| *one != me).collect();
+        let heard = told.len() >= others.len().clamp(1, 2) && !self.replica.lacks_removals(self.held());
+        let waited = self.started.elapsed();
+        let given_up = waited > if told.is_empty() { NOBODY_HEARD } else { CATCHING_UP_MAX };
+        if given_up && !heard {
+            tracing::warn!("what was taken back while this node was away could not be had in time; exports go on with what is here");
+        }
+        if heard || given_up {
+            self.catching_up_ended = self.ask_door(Request::CaughtUp);
         }
     }
 

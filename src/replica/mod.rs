@@ -679,6 +679,19 @@ impl Replica {
         effects
     }
 
+    /// Whether peers have said that they have removals that we may lack: those of feeds that we are far behind with are asked for
+    /// first, of others everything has to be here.
+    pub fn lacks_removals(&self, held: impl Fn(&FeedId) -> Spans) -> bool {
+        let behind = self.behind(held);
+        behind.keys().any(|feed| {
+            let ahead_of_all = self.feeds.get(feed).is_some_and(|fetching| !fetching.removals_of.is_empty());
+            let awaited = |pending: &Pending| pending.head.head().class == crate::envelope::Class::Removal;
+            !ahead_of_all
+                || self.ranges.values().any(|range| range.feed == *feed && range.removals)
+                || self.feeds.get(feed).is_some_and(|fetching| fetching.pending.values().any(awaited))
+        })
+    }
+
     /// Feeds for which something is under way, for `status`.
     pub fn feeds_under_way(&self) -> usize {
         self.feeds.len()

@@ -388,3 +388,40 @@ fn a_draft_shows_what_it_would_change_before_it_does() {
     assert_eq!(code(&output), 2);
     assert!(stderr(&output).contains("bad.cedar:1") && stderr(&output).contains("did you mean `tlp`?"), "{}", stderr(&output));
 }
+
+#[test]
+fn g_07_a_node_back_after_days_has_what_was_taken_back_before_its_first_export() {
+    let pair = Pair::new(RESOLVER);
+    pair.start();
+    pair.publish(&["stays.example", "wrong.example"], &["--confidence", "90", "--source", "own"]);
+    pair.until_monitored(2);
+    pair.promote();
+    pair.until_export(&["stays.example", "wrong.example"]);
+    pair.stop();
+
+    // A week later: so much and no more has to be made up.
+    let lines = pair.read("outlets/resolver.lines.jsonl");
+    let (first, rest) = lines.split_once('\n').unwrap();
+    let mut head: Value = serde_json::from_str(first).unwrap();
+    let week_ms = 7 * 24 * 3_600 * 1_000;
+    head["written"] = (head["written"].as_u64().unwrap() - week_ms).into();
+    pair.write("outlets/resolver.lines.jsonl", &format!("{head}\n{rest}"));
+    let vendor = start(&pair.vendor());
+    run(&pair.vendor(), &["withdraw", "some-vendor/indicators#1.2", "--reason", "wrong", "--alone"]);
+    pair.publish(&["new.example"], &["--confidence", "90", "--source", "own", "--alone"]);
+    drop(vendor);
+
+    // The agency is back first, alone; its export stays as it is, and says so.
+    let file = pair.agency().join("outlets/resolver.list");
+    let written = || std::fs::metadata(&file).unwrap().modified().unwrap();
+    let before = written();
+    let _agency = start(&pair.agency());
+    until("the outlet to wait", || pair.outlet()["awaits"] == true);
+    assert!(stdout(&pair.police(&["outlets"])).contains("WAITS   the node was away"));
+    assert_eq!(written(), before);
+    let _vendor = start(&pair.vendor());
+    until("the first export", || written() != before);
+    assert!(!pair.export().contains(&"wrong.example".to_owned()), "{:?}", pair.export());
+    until("the new one", || pair.export() == ["new.example", "stays.example"]);
+    assert!(pair.outlet()["awaits"].is_null());
+}
