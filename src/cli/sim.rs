@@ -1,7 +1,10 @@
 //! `huecry sim`: rehearse a federation in one process.
 
 use super::{Context, Failure, print::grouped};
-use crate::sim::crowd::{PartitionPlan, Plan, rehearse};
+use crate::sim::{
+    crowd::{PartitionPlan, Plan, rehearse},
+    hostile::Malice,
+};
 use std::{io::Write as _, path::PathBuf, time::Duration};
 
 /// Rehearse a federation of real nodes in this process, over links that take their time, and measure it.
@@ -31,9 +34,12 @@ pub struct Arguments {
     /// Nodes that begin when everything has been published.
     #[arg(long, default_value_t = 0)]
     late: usize,
-    /// Of all members, how many do harm: drop, delay, withhold, lie. Such as 20%.
+    /// Of all members, how many do harm: drop, delay, withhold, lie, equivocate. Such as 20%.
     #[arg(long, default_value = "0%", value_parser = per_mille)]
     hostile: u64,
+    /// What all of them do, in place of five things in turn.
+    #[arg(long, value_enum)]
+    malice: Option<Malice>,
     /// Cut so many of the nodes off from the rest for a while, from when a third is published: such as 40%:15s.
     #[arg(long, value_parser = partition)]
     partition: Option<PartitionPlan>,
@@ -61,7 +67,7 @@ fn partition(text: &str) -> Result<PartitionPlan, String> {
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { nodes, latency_ms, loss, records, batch, batches_per_s, authors, late, hostile, partition, seed, trace, keep } =
+    let Arguments { nodes, latency_ms, loss, records, batch, batches_per_s, authors, late, hostile, malice, partition, seed, trace, keep } =
         arguments;
     let hostile = nodes * usize::try_from(hostile).unwrap_or(0) / 1_000;
     if nodes < late + hostile + 3 {
@@ -83,6 +89,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         authors,
         late,
         hostile,
+        malice,
         partition,
         seed,
         directory,

@@ -58,8 +58,9 @@ pub struct Plan {
     pub authors: usize,
     /// Nodes that begin when everything has been published.
     pub late: usize,
-    /// Members that do harm.
+    /// Members that do harm, and what all of them do if it is not dealt out.
     pub hostile: usize,
+    pub malice: Option<Malice>,
     /// A cut while records are published.
     pub partition: Option<PartitionPlan>,
     pub seed: u64,
@@ -296,6 +297,11 @@ impl Plan {
         let batches = self.records.div_ceil(self.batch_records.max(1));
         Duration::from_secs_f64(batches as f64 / self.batches_per_s)
     }
+
+    /// What a hostile member does.
+    fn malice(&self, number: usize) -> Malice {
+        self.malice.or_else(|| MALICE.get(number % MALICE.len()).copied()).unwrap_or(Malice::Drops)
+    }
 }
 
 /// The cut as one node sees it.
@@ -414,7 +420,7 @@ fn harm_from(
     };
     let hostile = Hostile {
         key: again(&actor.node)?,
-        malice: malice(number),
+        malice: plan.malice(number),
         federation: federation.roster.federation(),
         links,
         listen: address(plan, number).parse()?,
@@ -608,14 +614,9 @@ fn proved(plan: &Plan, log: &Mutex<Log>, nodes: usize, outcome: &mut Outcome) {
     let pairs: BTreeSet<(usize, &FeedId)> = log.proofs.iter().map(|(node, feed, _)| (*node, feed)).collect();
     let mut took: Vec<u64> = log.proofs.iter().filter_map(|(_, feed, at)| Some(ms(*first.get(feed)?, *at))).collect();
     took.sort_unstable();
-    let equivocators = (plan.nodes - plan.hostile..plan.nodes).filter(|number| malice(*number) == Malice::Equivocates).count();
+    let equivocators = (plan.nodes - plan.hostile..plan.nodes).filter(|number| plan.malice(*number) == Malice::Equivocates).count();
     outcome.proved = if equivocators == 0 { 1.0 } else { pairs.len() as f64 / (equivocators * nodes) as f64 };
     outcome.proved_p99_ms = percentile(&took, 99);
-}
-
-/// What a hostile member does.
-fn malice(number: usize) -> Malice {
-    MALICE.get(number % MALICE.len()).copied().unwrap_or(Malice::Drops)
 }
 
 /// Withdraws one record of each author's first batch, and measures until 99 of 100 (withdrawal, node) pairs have it.

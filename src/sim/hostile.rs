@@ -19,7 +19,7 @@ use std::{io, time::Duration};
 use tokio::sync::watch;
 
 /// What a hostile node does with what it is asked for. None of them forwards anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Malice {
     /// Answers nothing.
     Drops,
@@ -37,7 +37,7 @@ pub enum Malice {
     Hoards,
 }
 
-/// Those that a rehearsal deals out in turn; the last two are for load tests.
+/// Those that a rehearsal deals out in turn, unless it is told one; the last two are for load tests.
 pub const MALICE: [Malice; 5] = [Malice::Drops, Malice::Delays, Malice::Withholds, Malice::Lies, Malice::Equivocates];
 
 /// Requests that one who hoards sends and never reads the answers of.

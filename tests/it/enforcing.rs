@@ -425,3 +425,20 @@ fn g_07_a_node_back_after_days_has_what_was_taken_back_before_its_first_export()
     until("the new one", || pair.export() == ["new.example", "stays.example"]);
     assert!(pair.outlet()["awaits"].is_null());
 }
+
+#[test]
+fn g_08_what_a_stolen_key_wrote_leaves_the_export_with_the_notice() {
+    let pair = Pair::new(RESOLVER);
+    pair.start();
+    pair.publish(&["own.example"], &["--confidence", "90", "--source", "own"]);
+    pair.publish(&["thief.example"], &["--confidence", "90", "--source", "own"]);
+    pair.until_monitored(2);
+    pair.promote();
+    pair.until_export(&["own.example", "thief.example"]);
+    run(&pair.vendor(), &["card", "pin", "--last", "some-vendor/indicators#1"]);
+    let begun = Instant::now();
+    pair.until_export(&["own.example"]);
+    assert!(begun.elapsed() < Duration::from_secs(5), "the goal is a second, on a machine that has nothing else to do");
+    let story = stdout(&huecry(&pair.agency(), &["explain", "thief.example"]));
+    assert!(!story.contains("enforced at"), "{story}");
+}
