@@ -259,17 +259,19 @@ struct Connected {
 #[derive(Default)]
 struct Shown {
     cursors: BTreeMap<FeedId, Cursor>,
-    /// Its digest when it was shown something last.
+    /// Its digest when it was shown something last; none if it was like ours since.
     theirs: Option<Hash>,
     whole_at: Timestamp,
 }
 
 impl Shown {
-    /// Of our cursors those that it has not been shown as they are now. All, if it was shown what it lacks and has not moved since, or
-    /// when the last time was long ago: it may have ceased to believe us.
-    fn news(&mut self, mut ours: Vec<Cursor>, theirs: Hash, now: Timestamp) -> Vec<Cursor> {
-        let whole = self.theirs.replace(theirs) == Some(theirs) || now.ms_since(self.whole_at) >= WHOLE_INTERVAL_MS;
-        if whole {
+    /// Of our cursors those that it has not been shown as they are now. `theirs` is its digest, if that differs from ours. All, if it
+    /// was shown what it lacks and has not moved since, or when the last time was long ago: it may have ceased to believe us.
+    fn news(&mut self, mut ours: Vec<Cursor>, theirs: Option<Hash>, now: Timestamp) -> Vec<Cursor> {
+        let still = theirs.is_some() && self.theirs == theirs;
+        let whole = still || now.ms_since(self.whole_at) >= WHOLE_INTERVAL_MS;
+        self.theirs = theirs;
+        if whole || theirs.is_none() {
             self.whole_at = now;
         }
         ours.retain(|cursor| {
@@ -695,10 +697,11 @@ impl Shell {
     /// A proof goes to everyone connected who may know of its feed, ahead of everything else, and from them on: over streams
     /// only, since a mesh that hostile members sit in may lose it.
     fn spread_proof(&mut self, bytes: &[u8]) {
-        let Some([head, other]) = crate::charter::equivocation_heads(bytes) else { return };
+        let Some(heads) = crate::charter::equivocation_heads(bytes) else { return };
+        let [head, _] = &heads;
         self.replica.restart(&head.feed());
         let messages = document_messages(document::PROOF, bytes);
-        for (peer, _) in self.connected.iter().filter(|(_, one)| self.may_have_proof(&one.member, &[head.clone(), other.clone()])) {
+        for (peer, _) in self.connected.iter().filter(|(_, one)| self.may_have_proof(&one.member, &heads)) {
             self.send_in_time(peer, messages.clone());
         }
     }
@@ -1217,8 +1220,9 @@ impl Shell {
                     self.told.insert(from);
                     self.replica.same(from, &ours);
                 }
-                let shown = self.connected.get_mut(&from).map(|connected| connected.shown.news(ours, theirs.hash, now));
-                if let Some(news) = shown.filter(|_| !same) {
+                let Some(connected) = self.connected.get_mut(&from) else { return };
+                let news = connected.shown.news(ours, (!same).then_some(theirs.hash), now);
+                if !same {
                     self.send_cursors(&from, news);
                 }
                 return;
@@ -1584,11 +1588,15 @@ mod tests {
             Cursor { feed: (&feed).into(), intervals: vec![(1, last)], head: Hash([1; 32]), incomplete: None }
         };
         let (before, after) = (vec![cursor("a", 1), cursor("b", 1)], vec![cursor("a", 2), cursor("b", 1)]);
-        assert_eq!(shown.news(before.clone(), Hash([2; 32]), now), before);
-        assert_eq!(shown.news(after.clone(), Hash([3; 32]), now.plus_ms(10_000)), [cursor("a", 2)]);
-        assert_eq!(shown.news(after.clone(), Hash([3; 32]), now.plus_ms(20_000)), after, "it has not moved: it may have forgotten");
-        assert!(shown.news(after.clone(), Hash([4; 32]), now.plus_ms(30_000)).is_empty());
-        assert_eq!(shown.news(after.clone(), Hash([5; 32]), now.plus_ms(20_000 + WHOLE_INTERVAL_MS)), after);
+        assert_eq!(shown.news(before.clone(), Some(Hash([2; 32])), now), before);
+        assert_eq!(shown.news(after.clone(), Some(Hash([3; 32])), now.plus_ms(10_000)), [cursor("a", 2)]);
+        assert_eq!(shown.news(after.clone(), Some(Hash([3; 32])), now.plus_ms(20_000)), after, "it has not moved: it may have forgotten");
+        assert!(shown.news(after.clone(), Some(Hash([4; 32])), now.plus_ms(30_000)).is_empty());
+        assert_eq!(shown.news(after.clone(), Some(Hash([5; 32])), now.plus_ms(20_000 + WHOLE_INTERVAL_MS)), after);
+        // It was like us, and has not moved since: it was not shown yet what it lacks now.
+        let (then, next) = (now.plus_ms(100_000), vec![cursor("a", 3), cursor("b", 1)]);
+        shown.news(after, None, then);
+        assert_eq!(shown.news(next, Some(Hash([5; 32])), then.plus_ms(10_000)), [cursor("a", 3)]);
     }
 
     #[test]

@@ -105,8 +105,8 @@ impl Replica {
     /// The head of a batch whose body was asked for already: what waits for it, with the body if that is here.
     pub(super) fn asked_ahead(&mut self, head: &ProvedHead, now: Timestamp) -> Option<Pending> {
         let (feed, seq) = (head.head().feed(), head.head().seq);
-        let ahead = self.ahead.get(&feed).is_some_and(|ahead| ahead.seq == seq);
-        let Ahead { peer, request, early, .. } = self.ahead.remove(&feed).filter(|_| ahead)?;
+        // Where another is heard of first, this one was missed, and comes by range.
+        let Ahead { peer, request, early, .. } = self.ahead.remove(&feed).filter(|ahead| ahead.seq == seq)?;
         let mut pending = Pending::asking(head.clone(), peer, request, now);
         if let Some((served, _)) = early {
             pending.take(served);
