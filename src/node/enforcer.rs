@@ -432,6 +432,9 @@ impl Enforcer {
                 sweep = None;
                 touched.everything = true;
                 self.touch(touched);
+                if caught_up {
+                    self.caught_up();
+                }
                 std::thread::sleep(TICK);
             }
             if ticked.elapsed() >= TICK {
