@@ -20,12 +20,16 @@ pub struct Arguments {
     /// The highest TLP marking for vendors and observers among them.
     #[arg(long, value_name = "TLP", default_value = "amber")]
     tlp_max: String,
+    /// How many records a day each vendor and observer among them may publish; what the charter sets for all unless said.
+    #[arg(long, value_name = "NUMBER")]
+    records_a_day: Option<u64>,
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let wrong = |text: &String| Failure::usage(format!("`{text}` is no time; write 2026-12-31"));
     let until = arguments.until.as_ref().map(|text| Timestamp::parse(text).ok_or_else(|| wrong(text))).transpose()?;
-    let terms = Terms { until, tlp_max: Tlp::parse(&arguments.tlp_max).map_err(Failure::usage)? };
+    let tlp_max = Tlp::parse(&arguments.tlp_max).map_err(Failure::usage)?;
+    let terms = Terms { until, tlp_max, records_a_day: arguments.records_a_day };
     let (path, members) = membership::admit(&context.data, &arguments.requests, terms, Clock::System.now())?;
     for member in &members {
         context.screen.line(&format!("admitted {member}"));

@@ -86,6 +86,9 @@ struct NewcomerArguments {
     /// The highest TLP marking for vendors and observers among them.
     #[arg(long, value_name = "TLP", default_value = "amber")]
     tlp_max: String,
+    /// How many records a day each vendor and observer among them may publish; what the charter sets for all unless said.
+    #[arg(long, value_name = "NUMBER")]
+    records_a_day: Option<u64>,
     /// Where to write the text.
     #[arg(long, value_name = "FILE", default_value = "charter.toml")]
     out: PathBuf,
@@ -143,7 +146,8 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
 fn terms(arguments: &NewcomerArguments) -> Result<Terms, Failure> {
     let wrong = |text: &String| Failure::usage(format!("`{text}` is no time; write 2029-12-31"));
     let until = arguments.until.as_ref().map(|text| Timestamp::parse(text).ok_or_else(|| wrong(text))).transpose()?;
-    Ok(Terms { until, tlp_max: Tlp::parse(&arguments.tlp_max).map_err(Failure::usage)? })
+    let tlp_max = Tlp::parse(&arguments.tlp_max).map_err(Failure::usage)?;
+    Ok(Terms { until, tlp_max, records_a_day: arguments.records_a_day })
 }
 
 fn new(context: &Context, arguments: &NewArguments) -> Result<(), Failure> {

@@ -38,6 +38,8 @@ pub struct Arguments {
     dir: Option<PathBuf>,
 }
 
+/// What a vendor may publish a day: its first list is some ten thousand values, at once.
+const RECORDS_A_DAY: &str = "10000000";
 /// Value both vendors assert, and that one of them takes back.
 const SHARED: &str = "c2.shared.example";
 /// Value on a warning list of the second country.
@@ -185,7 +187,7 @@ impl Demo<'_> {
             }
         }
         let requests: Vec<String> = self.nodes.iter().skip(1).map(|node| node.data.join("request.huecry").display().to_string()).collect();
-        let words: Vec<&str> = ["admit"].into_iter().chain(requests.iter().map(String::as_str)).collect();
+        let words: Vec<&str> = ["admit", "--records-a-day", RECORDS_A_DAY].into_iter().chain(requests.iter().map(String::as_str)).collect();
         huecry(&hub, &words)?;
         let invitation = hub.join("invitation.huecry").display().to_string();
         for node in self.nodes.iter().skip(1) {

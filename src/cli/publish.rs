@@ -309,6 +309,13 @@ fn show(context: &Context, name: &str, reply: &PublishReply) {
             screen.line(&format!("  our own policy holds {} and refuses {} of them", grouped(reply.held), grouped(reply.refused)));
         }
     }
+    if reply.quota_ms > 0 {
+        screen.note(&format!(
+            "{name}: that is more than this member may say at once; others take about {} to take it in. A member's quota stands in the charter \
+             or in its agreement (`huecry charter edit`)",
+            indicatif::HumanDuration(std::time::Duration::from_millis(reply.quota_ms))
+        ));
+    }
     if reply.duplicates > 0 {
         screen.note(&format!("{name}: {} values stood there more than once", grouped(reply.duplicates)));
     }

@@ -122,6 +122,9 @@ pub struct PublishReply {
     pub latin1_lines: u64,
     pub by_type: BTreeMap<String, u64>,
     pub reach: Vec<ReachLine>,
+    /// How long it takes others to take them in under this member's quota, in milliseconds; 0 if at once.
+    #[serde(default)]
+    pub quota_ms: u64,
     pub lists: Vec<ListHit>,
 }
 
@@ -397,6 +400,10 @@ impl Work {
         }
         self.reply.report = self.report.map(|report| report.to_string());
         self.reply.latin1_lines = self.reader.latin1_lines;
+        if self.reply.reach.iter().any(|line| line.reached) {
+            let Local { current, identity, clock, .. } = &self.local;
+            self.reply.quota_ms = current.get().roster.quota(&identity.member, clock.now()).ms_to_take(self.reply.records);
+        }
         let hit = |(list, (values, first)): (String, (u64, String))| ListHit { list, values, first };
         self.reply.lists = self.hits.into_iter().map(hit).collect();
         Ok(self.reply)

@@ -299,7 +299,9 @@ pub struct Door {
     keys: KeyStore,
     publishing: Option<Arc<dyn Signer>>,
     own: OwnHeads,
-    /// What each member that has a quota of its own has used; there are as many as the charter names.
+    /// When it began to count what members use.
+    since: Timestamp,
+    /// What each member has used; there are as many as the charter names.
     meters: BTreeMap<MemberId, Meter>,
     /// The same for what they take back that is not known here.
     unmet: BTreeMap<MemberId, Meter>,
@@ -341,6 +343,7 @@ impl Door {
             keys,
             publishing: publishing.map(|key| Arc::new(key) as Arc<dyn Signer>),
             own,
+            since: clock.now(),
             meters: BTreeMap::new(),
             unmet: BTreeMap::new(),
             clock,
@@ -416,9 +419,10 @@ impl Door {
         let admitted = intake.admit(*head, body, now, &self.writer, beyond)?;
         // Counted when the body is proved: nobody uses up another's quota with rubbish.
         let Counted { member, records, dated } = counted;
-        if let Some(quota) = intake.roster.quota(&member, now).filter(|_| records > 0) {
+        if records > 0 {
+            let quota = intake.roster.quota(&member, now);
             let meter = self.meters.entry(member.clone()).or_default();
-            if !meter.take(quota, records, length, dated, now) {
+            if !meter.take(quota, records, length, dated, self.since, now) {
                 let text = format!("`{member}` has used its quota; {feed}#{seq} is asked for again later");
                 return Err(Refusal { blame: Blame::Later, code: "quota", text }.into());
             }
@@ -426,7 +430,7 @@ impl Door {
         let unmet = self.unmet_targets(&admitted);
         if unmet > 0 {
             let meter = self.unmet.entry(feed.member.clone()).or_default();
-            if !meter.take(&UNMET_QUOTA, unmet, 0, now, now) {
+            if !meter.take(&UNMET_QUOTA, unmet, 0, now, self.since, now) {
                 let text = format!("`{}` takes back more records than may come later; {feed}#{seq} is asked for again", feed.member);
                 return Err(Refusal { blame: Blame::Later, code: "removal-quota", text }.into());
             }

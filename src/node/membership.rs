@@ -32,9 +32,6 @@ pub const INDICATORS: &str = "indicators";
 /// How long an agreement runs that is made by `admit` without saying.
 const AGREEMENT_DAYS: u64 = 3 * 365;
 
-/// What a member held to its quota may publish, unless the charter says otherwise.
-const QUOTA: Quota = Quota { records_per_second: 10, burst_records: 1_000, records_per_day: 50_000, bytes_per_day: 256 * 1024 * 1024 };
-
 int_map! {
     /// "We would like to join": what the stewards need to know.
     pub struct JoinRequest {
@@ -229,7 +226,7 @@ fn blank_charter(name: &str, stewards: Vec<Steward>, threshold: u64, now: Timest
         members: Vec::new(),
         circles: Vec::new(),
         agreements: Vec::new(),
-        quota: QUOTA,
+        quota: Quota::COMMON,
         freshness: Vec::new(),
         floor: FormatFloor { format: 1, from: Timestamp::default() },
         resolves: None,
@@ -265,6 +262,8 @@ pub fn enter(data: &Path, charter: &SignedCharter, channels: &[String], now: Tim
 pub struct Terms {
     pub until: Option<Timestamp>,
     pub tlp_max: Tlp,
+    /// Records a day; the charter's common quota if none are said.
+    pub records_a_day: Option<u64>,
 }
 
 /// A first charter for `requests`, to be edited and signed.
@@ -383,7 +382,7 @@ fn agreement(member: &Member, terms: Terms, now: Timestamp) -> Agreement {
         tlp_max: terms.tlp_max,
         kinds: Kind::ALL.to_vec(),
         purpose: "detection and prevention of cybercrime".to_owned(),
-        quota: None,
+        quota: terms.records_a_day.map(Quota::of_day),
         from: now.minus_ms(HOUR_MS),
         until: terms.until.unwrap_or_else(|| now.plus_ms(AGREEMENT_DAYS * DAY_MS)),
         after_end: AfterEnd::Keep,

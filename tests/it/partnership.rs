@@ -176,7 +176,8 @@ impl Node {
 pub fn founded_by_hand(place: &Path) -> (Node, Node, Timestamp) {
     let now = day(1);
     let clock = Clock::Driven(Arc::new(AtomicU64::new(now.ms())));
-    let charter = SignedCharter::found(first(), &[&key(1)]).unwrap();
+    let charter = Charter { quota: Quota::of_day(1 << 40), ..first() };
+    let charter = SignedCharter::found(charter, &[&key(1)]).unwrap();
     let mut roster = Roster::new(charter.clone());
     for (id, publishing, node, root) in [("xa-police", 32, 42, 12), ("vendor-one", 33, 43, 13)] {
         roster.take_card(card(id, key(publishing).public(), key(node).public(), root, &charter).bytes()).unwrap();

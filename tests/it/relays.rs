@@ -1,7 +1,10 @@
 //! Members that nobody can dial: they meet at a coordinator, which passes their bytes on and cannot read them.
 
 use crate::support::{Three, huecry, json_of, run, stdout, until};
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 fn shut_in(data: &Path) {
     let path = data.join("node.toml");
@@ -13,6 +16,34 @@ fn peers(data: &Path) -> Vec<String> {
     let status = json_of(&huecry(data, &["--json", "status"]));
     let peers = status["network"]["peers"].as_array().cloned().unwrap_or_default();
     peers.iter().map(|peer| peer["member"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn n_11_a_node_that_its_card_no_longer_names_is_cut_off_over_a_relay_too() {
+    let three = Three::new().and("xb-police");
+    let (police, xb) = (three.of("police"), three.of("xb-police"));
+    shut_in(&police);
+    shut_in(&xb);
+    run(&police, &["card", "channel", "leads=named:xb-police"]);
+    let _agency = three.start("agency");
+    let _police = three.start("police");
+    let _xb = three.start("xb-police");
+    three.publish("police", &["before.example"], &["--channel", "leads", "--tlp", "amber"]);
+    until("the other to have it", || three.finds("xb-police", "before.example"));
+    assert!(peers(&police).contains(&"xb-police".to_owned()));
+    let text = |name: &str| xb.join(name).display().to_string();
+    run(&xb, &["card", "revoke", "main", "--draft", &text("draft")]);
+    run(&xb, &["card", "sign", &text("draft"), "--root", &text("keys/root.key"), "--out", &text("signed")]);
+    run(&police, &["card", "publish", &text("signed")]);
+    let begun = Instant::now();
+    until("the relayed connection to close", || !peers(&police).contains(&"xb-police".to_owned()));
+    assert!(begun.elapsed() < Duration::from_secs(3), "closed after {:?}", begun.elapsed());
+    three.publish("police", &["after.example"], &["--channel", "leads", "--tlp", "amber"]);
+    // The coordinator has the card too by now, and serves the revoked node no more.
+    until("the coordinator to cut it off", || !peers(&three.of("agency")).contains(&"xb-police".to_owned()));
+    assert!(peers(&police).contains(&"xx-agency".to_owned()), "the others stay connected");
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!three.finds("xb-police", "after.example"));
 }
 
 #[test]
