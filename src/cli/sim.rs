@@ -40,6 +40,9 @@ pub struct Arguments {
     /// What all of them do, in place of five things in turn.
     #[arg(long, value_enum)]
     malice: Option<Malice>,
+    /// Nodes on no card that dial honest ones, twice a second each.
+    #[arg(long, default_value_t = 0)]
+    strangers: usize,
     /// Cut so many of the nodes off from the rest for a while, from when a third is published: such as 40%:15s.
     #[arg(long, value_parser = partition)]
     partition: Option<PartitionPlan>,
@@ -67,8 +70,23 @@ fn partition(text: &str) -> Result<PartitionPlan, String> {
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { nodes, latency_ms, loss, records, batch, batches_per_s, authors, late, hostile, malice, partition, seed, trace, keep } =
-        arguments;
+    let Arguments {
+        nodes,
+        latency_ms,
+        loss,
+        records,
+        batch,
+        batches_per_s,
+        authors,
+        late,
+        hostile,
+        malice,
+        strangers,
+        partition,
+        seed,
+        trace,
+        keep,
+    } = arguments;
     let hostile = nodes * usize::try_from(hostile).unwrap_or(0) / 1_000;
     if nodes < late + hostile + 3 {
         return Err(Failure::usage("a rehearsal needs three nodes at least that are there from the beginning"));
@@ -90,6 +108,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         late,
         hostile,
         malice,
+        strangers,
         partition,
         seed,
         directory,
@@ -110,6 +129,12 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     let [p50, p99, last] = [outcome.announce_p50_ms, outcome.announce_p99_ms, outcome.announce_last_ms].map(grouped);
     screen.line(&format!("body held         p50 {p50} ms, p99 {p99} ms, last {last} ms"));
     screen.line(&format!("withdrawal        99 % in {} ms", grouped(outcome.withdrawal_p99_ms)));
+    let [notice, after] = [outcome.notice_p99_ms, outcome.notice_taken_after].map(grouped);
+    screen.line(&format!("key given up      known to 99 % in {notice} ms; {after} nodes take what it signs after that"));
+    if strangers > 0 {
+        let [calls, bytes] = [outcome.strangers_calls, outcome.strangers_bytes].map(grouped);
+        screen.line(&format!("strangers         knocked {calls} times and were given {bytes} bytes"));
+    }
     screen.line(&format!("received          {:.2} bytes a node for each byte of content", outcome.received_ratio));
     if late > 0 {
         screen.line(&format!(

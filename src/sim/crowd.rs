@@ -8,7 +8,8 @@ use super::{
     federation::{self, Federation},
     hostile::{self, Hostile, MALICE, Malice, Twice},
     link::{Cut, LinkPlan, Partition, transport},
-    listed_value,
+    listed_value, notice,
+    strangers::{self, Stranger},
 };
 use crate::{
     charter::Quota,
@@ -61,6 +62,8 @@ pub struct Plan {
     /// Members that do harm, and what all of them do if it is not dealt out.
     pub hostile: usize,
     pub malice: Option<Malice>,
+    /// Nodes on no card that dial honest ones again and again.
+    pub strangers: usize,
     /// A cut while records are published.
     pub partition: Option<PartitionPlan>,
     pub seed: u64,
@@ -85,6 +88,9 @@ pub struct Outcome {
     pub announce_p99_ms: u64,
     pub announce_last_ms: u64,
     pub withdrawal_p99_ms: u64,
+    /// Until 99 of 100 nodes knew that a key was given up, and how many would have taken what it signed after that.
+    pub notice_p99_ms: u64,
+    pub notice_taken_after: u64,
     pub received_ratio: f64,
     pub catchup_ratio: f64,
     pub catchup_ms: u64,
@@ -99,6 +105,9 @@ pub struct Outcome {
     /// first node held it.
     pub proved: f64,
     pub proved_p99_ms: u64,
+    /// How often strangers knocked, and bytes above the handshake that they were given.
+    pub strangers_calls: u64,
+    pub strangers_bytes: u64,
     pub batches: u64,
     /// Channels in which something was published, when idle traffic was counted.
     pub channels: u64,
@@ -147,7 +156,7 @@ impl Running {
 }
 
 /// How long everything may take to arrive after the last publication.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// How long links may take to be made.
 const MEETING: Duration = Duration::from_secs(180);
 /// Withdrawals that are measured.
@@ -181,6 +190,11 @@ pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, 
     // The hostile ones are there first.
     for number in plan.nodes - plan.hostile..plan.nodes {
         harm_from(plan, number, &federation, begin.clone(), harmless.clone())?;
+    }
+    let (given, calls) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    for number in 0..plan.strangers {
+        let honest = number % early..early;
+        knock_from(plan, number, honest, &federation, (&given, &calls), begin.clone(), harmless.clone())?;
     }
     let partition = Arc::new(Partition::default());
     for number in 0..early {
@@ -233,6 +247,11 @@ pub async fn rehearse(plan: &Plan, progress: impl Fn(&str)) -> Result<(Outcome, 
 
     progress("withdrawing");
     outcome.withdrawal_p99_ms = withdraw(plan, &crowd, &references, &log, early).await?;
+
+    progress("giving a key up");
+    let notice = notice::give_up(0, &crowd, &federation).await?;
+    (outcome.notice_p99_ms, outcome.notice_taken_after) = (notice.p99_ms, notice.taken_after);
+    (outcome.strangers_calls, outcome.strangers_bytes) = (calls.load(Ordering::Relaxed), given.load(Ordering::Relaxed));
 
     progress("counting idle traffic");
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -438,6 +457,40 @@ fn harm_from(
         tokio::time::sleep(Duration::from_secs(2)).await;
         if let Err(error) = hostile::run(hostile, stop).await {
             tracing::error!(%error, "a hostile node ended");
+        }
+    });
+    Ok(())
+}
+
+/// Starts a stranger, who begins with the first of `honest` and knocks as soon as something is published.
+fn knock_from(
+    plan: &Plan,
+    number: usize,
+    honest: std::ops::Range<usize>,
+    federation: &Federation,
+    (given, calls): (&Arc<AtomicU64>, &Arc<AtomicU64>),
+    mut begin: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Failed> {
+    let key = SecretKey::from_seed(&Dice::new(plan.seed ^ (number as u64 + 1) << 32).seed()).ok_or("a key of zeros")?;
+    let link = LinkPlan { latency: plan.latency, loss_per_mille: plan.loss_per_mille, seed: plan.seed ^ number as u64 };
+    let links = Links::Given(transport(&swarm::keypair(&key)?, link, Arc::default(), None, None, swarm::STREAMS_MAX)?);
+    let all = (0..honest.end).map(|other| (honest.start + other) % honest.end);
+    let stranger = Stranger {
+        key,
+        federation: federation.roster.federation(),
+        links,
+        dial: all.map(|other| address(plan, other).parse()).collect::<Result<_, _>>()?,
+        honest: federation.actors.iter().map(|actor| actor.node.public().to_bytes()).collect(),
+        given: Arc::clone(given),
+        calls: Arc::clone(calls),
+    };
+    tokio::spawn(async move {
+        drop(begin.wait_for(|begin| *begin).await);
+        // Not all at the same moment: they have nothing to do with each other.
+        tokio::time::sleep(strangers::PAUSE.mul_f64((number % 97) as f64 / 97.0)).await;
+        if let Err(error) = strangers::knock(stranger, stop).await {
+            tracing::error!(%error, "a stranger ended");
         }
     });
     Ok(())
@@ -658,7 +711,8 @@ fn ms(from: Instant, to: Instant) -> u64 {
     to.saturating_duration_since(from).as_millis() as u64
 }
 
-fn percentile(sorted: &[u64], percent: usize) -> u64 {
+/// The value that so many of a hundred are at or below.
+pub(super) fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let last = sorted.len().saturating_sub(1);
     sorted.get((sorted.len() * percent / 100).min(last)).copied().unwrap_or(0)
 }

@@ -15,7 +15,14 @@ use crate::{
 };
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::{Multiaddr, PeerId, Stream, gossipsub, gossipsub::MessageAcceptance, swarm::SwarmEvent};
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// What a hostile node does with what it is asked for. None of them forwards anything.
@@ -114,6 +121,14 @@ pub async fn run(hostile: Hostile, mut stop: watch::Receiver<bool>) -> Result<()
     }
 }
 
+/// Counts what comes on a stream until it ends.
+pub(super) async fn counted(mut stream: Stream, given: Arc<AtomicU64>) {
+    let mut buffer = [0; 4_096];
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        given.fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
 #[derive(Clone)]
 struct Conduct {
     malice: Malice,
@@ -153,12 +168,12 @@ impl Conduct {
         };
         stream.write_all(&frame(&Message::Hello(hello))).await?;
         stream.flush().await?;
-        if self.malice == Malice::Hoards {
-            return self.hoard(stream).await;
-        }
-        if self.malice == Malice::Equivocates {
+        if matches!(self.malice, Malice::Equivocates | Malice::Hoards) {
             drop(self.begin.wait_for(|begin| *begin).await);
             tokio::time::sleep(self.delay).await;
+        }
+        if self.malice == Malice::Hoards {
+            return self.hoard(stream).await;
         }
         if let Some((head, _)) = self.branch(&peer) {
             let announce = Message::Announce(Announce { kind: number::ANNOUNCE, head: head.clone().into() });

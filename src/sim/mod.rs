@@ -12,6 +12,8 @@ pub mod federation;
 pub mod history;
 pub mod hostile;
 pub mod link;
+pub mod notice;
+pub mod strangers;
 
 /// A value of the mix that public lists have: half domains, a third addresses, the rest URLs and hashes. All reserved names.
 pub fn listed_value(number: u64) -> String {
