@@ -200,6 +200,51 @@ pub enum Outcome {
     Judged(Judged),
 }
 
+/// One place of a batch as its bytes read.
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
+#[derive(Clone, Debug)]
+enum Legible {
+    Absent,
+    Bad(String),
+    Newer(String),
+    Record(Record),
+}
+
+/// A proved batch whose records have been read. Made by [`ReadBatch::open`] alone, from the bytes and nothing else: it may be
+/// made anywhere, ahead of its turn at the door.
+#[derive(Clone, Debug)]
+pub struct ReadBatch {
+    batch: ProvedBatch,
+    places: Vec<Legible>,
+}
+
+impl ReadBatch {
+    /// Opens a body under its head and reads every record in it. One that does not read falls alone, later, at the door.
+    pub fn open(head: ProvedHead, body: Vec<u8>) -> Result<Self, Refusal> {
+        Ok(Self::of(ProvedBatch::open(head, body)?))
+    }
+
+    fn of(batch: ProvedBatch) -> Self {
+        let head = batch.head().head();
+        let read = |slot: &Slot| match slot {
+            _ if head.is_newer() => Legible::Newer(format!("head format {}", head.format)),
+            Slot::Absent => Legible::Absent,
+            Slot::Present(bytes) => match Record::decode(bytes) {
+                Ok(Decoded::Record(record)) => Legible::Record(record),
+                Ok(Decoded::Newer(what)) => Legible::Newer(what),
+                Err(error) => Legible::Bad(error.to_string()),
+            },
+        };
+        let places = batch.slots().iter().map(read).collect();
+        Self { batch, places }
+    }
+
+    /// The batch as received.
+    pub fn batch(&self) -> &ProvedBatch {
+        &self.batch
+    }
+}
+
 /// A record with what was decided about it.
 #[derive(Clone, Debug)]
 pub struct Judged {
@@ -307,11 +352,12 @@ impl Intake {
         self.roster.pin(feed).is_some_and(|pin| known.head_at(feed, pin.seq) != Some(pin.head))
     }
 
-    /// Opens a body under its head and judges every record in it.
+    /// Judges every record of a batch whose turn it is.
     ///
     /// The head must be the next of its feed, or fill a hole. `beyond` lets it come behind a hole that it makes: a removal
     /// overtakes, a feed begins where a newcomer to its circle may read, what nobody can give us is stepped over.
-    pub fn admit(&self, head: ProvedHead, body: Vec<u8>, now: Timestamp, known: &impl Known, beyond: bool) -> Result<Admitted, Refusal> {
+    pub fn admit(&self, read: ReadBatch, now: Timestamp, known: &impl Known, beyond: bool) -> Result<Admitted, Refusal> {
+        let head = read.batch.head();
         let (feed, seq) = (head.head().feed(), head.head().seq);
         let last = known.position(&feed).map_or(0, |(last, _)| last);
         let order = |why: &str| Refusal::new(Blame::Later, "out-of-order", format!("{feed}#{seq} came, {feed}#{} is next{why}", last + 1));
@@ -322,7 +368,7 @@ impl Intake {
         if seq > last && !next && !beyond {
             return Err(order(""));
         }
-        if !continues(&head, known) {
+        if !continues(head, known) {
             return Err(Refusal::new(Blame::Later, "out-of-order", format!("{feed}#{seq} does not fit to what is here")));
         }
         let mut spans = known.spans(&feed);
@@ -330,13 +376,11 @@ impl Intake {
         if spans.intervals().len() > SPANS_MAX {
             return Err(order("; there are too many holes in it already"));
         }
-        let batch = ProvedBatch::open(head, body)?;
-        if batch.head().head().class == Class::Removal && !batch.is_whole() {
+        if head.head().class == Class::Removal && !read.batch.is_whole() {
             // Nobody may keep a removal from anybody, so an honest server never sends a part of one.
             return Err(Refusal::new(Blame::Reject, "partial-removal", format!("{feed}#{seq} is a removal, and came in part")));
         }
-        let outcomes = self.judge(&batch, now, known);
-        Ok(Admitted { batch, outcomes, policy: self.policy.hash() })
+        Ok(self.judged(read, now, known))
     }
 
     /// Puts together what is here of a batch and what somebody else gave of it; `None` if that is nothing new. The second
@@ -357,22 +401,22 @@ impl Intake {
         if new.is_empty() {
             return Ok(None);
         }
-        let outcomes = self.judge(&merged, now, known);
-        Ok(Some((Admitted { batch: merged, outcomes, policy: self.policy.hash() }, new)))
+        Ok(Some((self.judged(ReadBatch::of(merged), now, known), new)))
     }
 
-    /// The verdicts on a proved batch, as of `now`. Also for a second look after the policy changed.
-    pub fn judge(&self, batch: &ProvedBatch, now: Timestamp, known: &impl Known) -> Vec<Outcome> {
+    /// With the verdicts on each record, as of `now`.
+    fn judged(&self, read: ReadBatch, now: Timestamp, known: &impl Known) -> Admitted {
+        let ReadBatch { batch, places } = read;
         let head = batch.head().head();
-        if head.is_newer() {
-            return batch.slots().iter().map(|_| Outcome::Newer(format!("head format {}", head.format))).collect();
-        }
         let mut bench = Bench { matter: Matter::new(self, head, now), feed: head.feed(), reports: Vec::new() };
-        let outcome = |(index, slot): (u16, &Slot)| match slot {
-            Slot::Absent => Outcome::Absent,
-            Slot::Present(bytes) => bench.outcome(index, bytes, known),
+        let outcome = |(index, place): (u16, Legible)| match place {
+            Legible::Absent => Outcome::Absent,
+            Legible::Bad(why) => Outcome::Bad(why),
+            Legible::Newer(what) => Outcome::Newer(what),
+            Legible::Record(record) => bench.outcome(index, record, known),
         };
-        (0u16..).zip(batch.slots()).map(outcome).collect()
+        let outcomes = (0u16..).zip(places).map(outcome).collect();
+        Admitted { batch, outcomes, policy: self.policy.hash() }
     }
 }
 
@@ -411,12 +455,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn outcome(&mut self, index: u16, bytes: &[u8], known: &impl Known) -> Outcome {
-        let record = match Record::decode(bytes) {
-            Ok(Decoded::Record(record)) => record,
-            Ok(Decoded::Newer(what)) => return Outcome::Newer(what),
-            Err(error) => return Outcome::Bad(error.to_string()),
-        };
+    fn outcome(&mut self, index: u16, record: Record, known: &impl Known) -> Outcome {
         if let Err(why) = self.check_place(&record, index) {
             return Outcome::Bad(why.to_owned());
         }

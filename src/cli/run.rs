@@ -115,7 +115,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
     let (requests, queue) = mpsc::sync_channel(door::QUEUE_MAX);
     let (events, door_events) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
     let keeper = opened.door;
-    std::thread::spawn(move || door::run(keeper, queue, events));
+    std::thread::spawn(move || door::run(keeper, door::read_ahead(queue), events));
     let (watch, reach) = (Watch::default(), Reach::default());
     let local = Local {
         identity: opened.identity.clone(),

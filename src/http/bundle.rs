@@ -211,7 +211,7 @@ impl Import {
             Message::Body(body) => {
                 let Some(head) = self.head.take() else { return Ok(()) };
                 // What the bundle leaves out is stepped over, and filled by what comes later.
-                let arrived = Arrived { head: Box::new(head), served: Served::of(BUNDLE_KEY, body), beyond: true };
+                let arrived = Arrived::of(Box::new(head), Served::of(BUNDLE_KEY, body), true);
                 let (reply, waiting) = oneshot::channel();
                 self.local.door.send(Request::Import(arrived, reply)).map_err(|_| DoorError::Stopping)?;
                 self.with_the_door.push_back(waiting);

@@ -105,6 +105,8 @@ pub struct Writer {
     journal: Journal,
     changes: Changes,
     rows: Vec<NewRow>,
+    /// A run that is being written to the index meanwhile.
+    indexing: Option<std::thread::JoinHandle<Result<(), LedgerError>>>,
     next_batch: u64,
     /// Batches taken in since the last commit.
     fresh: Vec<StoredBatch>,
@@ -219,6 +221,7 @@ impl Ledger {
             journal,
             changes: Changes::default(),
             rows: Vec::new(),
+            indexing: None,
             next_batch,
             fresh: Vec::new(),
             touched: None,
@@ -630,7 +633,7 @@ impl Writer {
         }
         self.apply_changes(self.journal.end())?;
         self.ledger.shared.recent.add(std::mem::take(&mut self.fresh));
-        if self.rows.len() >= INDEX_ROWS_PENDING_MAX { self.write_index() } else { Ok(()) }
+        if self.rows.len() >= INDEX_ROWS_PENDING_MAX { self.begin_index() } else { Ok(()) }
     }
 
     fn apply_changes(&mut self, position: Position) -> Result<(), LedgerError> {
@@ -650,8 +653,30 @@ impl Writer {
         self.rows.len()
     }
 
+    /// Begins to make everything committed findable by value, on a thread of its own; waits for the run before, so that rows
+    /// reach the index in their order and at most two runs are in memory.
+    pub fn begin_index(&mut self) -> Result<(), LedgerError> {
+        self.end_index()?;
+        let (rows, position, ledger) = (std::mem::take(&mut self.rows), self.journal.end(), self.ledger.clone());
+        let write = move || ledger.shared.index.write(rows, &ledger.shared.store_id, position);
+        self.indexing = Some(std::thread::spawn(write));
+        Ok(())
+    }
+
+    /// Whether a run is being written just now.
+    pub fn is_indexing(&self) -> bool {
+        self.indexing.as_ref().is_some_and(|running| !running.is_finished())
+    }
+
+    /// Waits for the run that is being written.
+    fn end_index(&mut self) -> Result<(), LedgerError> {
+        let Some(running) = self.indexing.take() else { return Ok(()) };
+        running.join().map_err(|_| LedgerError::Index("the thread that wrote it ended".to_owned()))?
+    }
+
     /// Makes everything committed findable by value. Call it when there is nothing more urgent, within a second.
     pub fn write_index(&mut self) -> Result<(), LedgerError> {
+        self.end_index()?;
         let rows = std::mem::take(&mut self.rows);
         self.ledger.shared.index.write(rows, &self.ledger.shared.store_id, self.journal.end())
     }

@@ -1490,7 +1490,7 @@ impl Shell {
                 Effect::Send { to, message } => self.send(&to, &message),
                 Effect::Submit { head, served, beyond } => {
                     let (feed, seq, from) = (head.head().feed(), head.head().seq, served.from);
-                    if !self.ask_door(Request::Batch(Arrived { head, served, beyond })) {
+                    if !self.ask_door(Request::Batch(Arrived::of(head, served, beyond))) {
                         let (held, now) = (self.ledger.spans(&feed), self.clock.now());
                         // What it asks for instead comes with the next tick: the door is full now.
                         let _later = self.replica.refused(&feed, seq, from, false, &held, now);

@@ -10,7 +10,7 @@ use super::{Dice, federation, federation::Federation};
 use crate::{
     charter::Quota,
     envelope::{Audience, Class, Hash, Head, ProvedBatch, ProvedHead, SignedHead, encode_full, merkle::Seed, part_of, root_of},
-    intake::{Defaults, Intake, Known, Limits, Placed, Spans},
+    intake::{Defaults, Intake, Known, Limits, Placed, ReadBatch, Spans},
     policy::{Lists, Policy, Starter, Way, may_gossip, may_send},
     record::{FeedId, Indicator, MemberId, Observable, Record, RecordRef, Timestamp, Tlp},
     replica::{
@@ -636,7 +636,8 @@ impl World {
         match effect {
             Effect::Submit { head, served: Served { body, withheld, from, .. }, beyond } => {
                 let (feed, seq) = (head.head().feed(), head.head().seq);
-                match self.intake.admit((*head).clone(), body.clone(), now, &one.store, beyond) {
+                let read = ReadBatch::open((*head).clone(), body.clone());
+                match read.and_then(|read| self.intake.admit(read, now, &one.store, beyond)) {
                     Ok(_) => {
                         let stored = Stored { head: *head, body, withheld };
                         one.store.feeds.entry(feed.clone()).or_default().insert(seq, stored);

@@ -8,7 +8,7 @@ use huecry::{
     clock::Clock,
     enforce::Orders,
     envelope::{Class, Domain, Head, SignedHead},
-    intake::{Blame, Intake, Known, Limits, Placed},
+    intake::{Blame, Intake, Known, Limits, Placed, ReadBatch},
     ledger::{Brought, Ledger, Writer},
     policy::{Lists, Policy, Starter, Way, may_send},
     query::{Question, answer, explain},
@@ -28,7 +28,7 @@ fn open(path: &std::path::Path) -> (Ledger, Writer) {
 
 fn take(intake: &Intake, writer: &mut Writer, head: &[u8], body: Vec<u8>, now: Timestamp) {
     let Ok(Placed::Next(head)) = intake.place(head, now, writer) else { panic!("the head is not next") };
-    let admitted = intake.admit(head, body, now, writer, false).unwrap();
+    let admitted = intake.admit(ReadBatch::open(head, body).unwrap(), now, writer, false).unwrap();
     writer.keep(&admitted, now, &Brought { from: &[9; 32], ..Brought::default() }).unwrap();
 }
 
