@@ -42,6 +42,7 @@ pub mod exchange;
 pub mod ledger;
 
 // What is asked.
+pub mod matching;
 pub mod query;
 
 // What time it is.

@@ -2,12 +2,14 @@
 
 mod catchup;
 mod charter;
+mod lookup;
+mod matching;
 mod peers;
 mod policy;
 
 use super::{Context, Failure, client::Client, print::grouped, runtime};
 use crate::{
-    charter::MemberKind,
+    charter::{MemberKind, Quota},
     clock::Clock,
     envelope::SecretKey,
     http::{PublishParameters, PublishReply},
@@ -32,6 +34,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// A quota that no bench reaches: they publish in seconds what is meant for days.
+const WIDE: Quota = Quota { records_per_second: 1 << 30, burst_records: 1 << 40, records_per_day: 1 << 40, bytes_per_day: 1 << 50 };
+/// Seconds that the disk may take to settle.
+const SETTLING_S: u32 = 60;
 /// How soon what is durable has to be found by its value.
 const FINDABLE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -59,6 +65,10 @@ enum Bench {
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
     },
+    /// Ask whether values are known, some of them are: hits a second, and how long hits and misses take.
+    Lookup(lookup::Arguments),
+    /// Look through a DNS log of Zeek for what is known: lines a second.
+    Match(matching::Arguments),
     /// A node that has nothing meets one that has everything: two processes on loopback, everything verified and durable.
     Catchup {
         #[arg(long, default_value_t = 1_000_000)]
@@ -103,6 +113,8 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     match arguments.bench {
         Bench::Publish { lines, keep } => publish(context, lines, keep),
         Bench::Ingest { records, keep } => ingest(context, records, keep),
+        Bench::Lookup(arguments) => lookup::run(context, &arguments),
+        Bench::Match(arguments) => matching::run(context, &arguments),
         Bench::Catchup { records, keep } => catchup::run(context, records, keep),
         Bench::Peers(arguments) => peers::run(context, arguments),
         Bench::Charter => charter::run(context),
@@ -127,7 +139,7 @@ fn publish(context: &Context, lines: u64, keep: Option<PathBuf>) -> Result<(), F
     let data = place.path.join("node");
     let new = new_node("bench-vendor")?;
     setup::init(&data, &new)?;
-    membership::found(&data, &new, "bench", Clock::System.now())?;
+    membership::found(&data, &new, "bench", WIDE, Clock::System.now())?;
     let list = place.path.join("list.txt");
     let written = (|| {
         let mut file = BufWriter::new(File::create(&list)?);
@@ -234,7 +246,7 @@ fn ingest(context: &Context, records: u64, keep: Option<PathBuf>) -> Result<(), 
     let data = place.path.join("node");
     let new = new_node("bench-vendor")?;
     setup::init(&data, &new)?;
-    membership::found(&data, &new, "bench", Clock::System.now())?;
+    membership::found(&data, &new, "bench", WIDE, Clock::System.now())?;
     let path = place.path.join("batches");
     context.screen.note(&format!("making {} signed records", grouped(records)));
     let batches = make_batches(&data, &path, records)?;
@@ -292,8 +304,8 @@ fn ingest(context: &Context, records: u64, keep: Option<PathBuf>) -> Result<(), 
     requests.send(Request::Stop(reply)).map_err(|_| Failure::environment("the door is closed"))?;
     closed.blocking_recv().map_err(Failure::environment)?.map_err(Failure::environment)?;
     keeper.join().map_err(|_| Failure::environment("the door's thread ended"))?;
-    drop(ledger);
-    let disk = disk_bytes(&data.join("ledger")) as f64 / records as f64;
+    drop((ledger, current, opened.enforcer));
+    let disk = settled_bytes(&data.join("ledger")) as f64 / records as f64;
     let (per_s, last) = (rate(records, took), rate(records / 10, last_tenth));
     let rss = rss_peak_bytes();
     context.screen.line(&format!(
@@ -343,6 +355,20 @@ fn cpu_seconds() -> f64 {
 fn rss_peak_bytes() -> u64 {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
     usage.map_or(0, |usage| u64::try_from(usage.max_rss()).unwrap_or(0) * 1024)
+}
+
+/// Bytes on the disk once they change no more: what compaction has replaced is gone only when nobody reads it.
+fn settled_bytes(path: &Path) -> u64 {
+    let mut bytes = disk_bytes(path);
+    for _ in 0..SETTLING_S {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = disk_bytes(path);
+        if now == bytes {
+            break;
+        }
+        bytes = now;
+    }
+    bytes
 }
 
 fn disk_bytes(path: &Path) -> u64 {

@@ -78,6 +78,7 @@ fn tell_record(context: &Context, record: &Value, policies: bool) {
             source.lines().for_each(|text| context.screen.line(&format!("      | {text}")));
         }
     }
+    items(record, "sightings").iter().filter_map(Value::as_str).for_each(|sighting| line(context, "sighting", sighting));
     let shared = record.get("shared").cloned().unwrap_or_default();
     line(context, "shared", &list(&shared, "with"));
     for (why, members) in shared.get("not").and_then(Value::as_object).into_iter().flatten() {

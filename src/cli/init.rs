@@ -2,7 +2,7 @@
 
 use super::{Context, Failure};
 use crate::{
-    charter::MemberKind,
+    charter::{MemberKind, Quota},
     clock::Clock,
     envelope::FederationId,
     node::{
@@ -35,6 +35,9 @@ pub struct Arguments {
     /// Found a federation of this name, with this node as its first member and steward.
     #[arg(long, value_name = "NAME", conflicts_with = "federation")]
     found: Option<String>,
+    /// How many records a day each member may publish, where its agreement or the charter says nothing else of it; 50,000 unless said.
+    #[arg(long, value_name = "NUMBER", requires = "found")]
+    records_a_day: Option<u64>,
     /// The id of the federation to join; writes request.huecry for its stewards. Left out, the request is for a federation
     /// that is being founded.
     #[arg(long, value_name = "ID")]
@@ -81,7 +84,8 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     }
     match (arguments.found, federation) {
         (Some(name), _) => {
-            let federation = membership::found(&context.data, &new, &name, now)?;
+            let federation =
+                membership::found(&context.data, &new, &name, arguments.records_a_day.map_or(Quota::COMMON, Quota::of_day), now)?;
             screen.line(&format!("founded federation {federation}"));
             screen.value(&serde_json::json!({ "data": data.to_string(), "federation": federation.to_string() }));
             screen.note(&format!("keys are in {data}/keys; the root and steward keys belong offline, see the README"));

@@ -23,6 +23,8 @@ mod held;
 mod init;
 mod join;
 mod key;
+mod ledger;
+mod logs;
 mod orders;
 mod outlets;
 mod policy;
@@ -38,6 +40,7 @@ mod status;
 mod stop_enforcing;
 mod sync;
 mod throttle;
+mod torture;
 mod unblock;
 mod verify;
 mod withdraw;
@@ -78,6 +81,7 @@ enum Verb {
     Import(publish::ImportArguments),
     Publish(publish::PublishArguments),
     Query(query::Arguments),
+    Match(logs::Arguments),
     Explain(explain::Arguments),
     Withdraw(withdraw::Arguments),
     Disputes(disputes::Arguments),
@@ -97,6 +101,7 @@ enum Verb {
     Document(document::Arguments),
     Bundle(bundle::Arguments),
     Quarantine(quarantine::Arguments),
+    Ledger(ledger::Arguments),
     Verify(verify::Arguments),
     Agreements(agreements::Arguments),
     Decisions(decisions::Arguments),
@@ -105,6 +110,8 @@ enum Verb {
     Demo(demo::Arguments),
     Sim(sim::Arguments),
     Bench(bench::Arguments),
+    #[command(hide = true)]
+    Torture(torture::Arguments),
 }
 
 /// What a verb may fail with.
@@ -173,6 +180,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Document(arguments) => document::run(context, arguments),
         Verb::Bundle(arguments) => bundle::run(context, arguments),
         Verb::Quarantine(arguments) => quarantine::run(context, arguments),
+        Verb::Ledger(arguments) => ledger::run(context, arguments),
         Verb::Verify(arguments) => verify::run(context, arguments),
         Verb::Key(arguments) => key::run(context, arguments),
         Verb::Admit(arguments) => admit::run(context, arguments),
@@ -181,6 +189,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Import(arguments) => publish::import(context, arguments),
         Verb::Publish(arguments) => publish::publish(context, arguments),
         Verb::Query(arguments) => query::run(context, arguments),
+        Verb::Match(arguments) => logs::run(context, arguments),
         Verb::Explain(arguments) => explain::run(context, arguments),
         Verb::Withdraw(arguments) => withdraw::run(context, arguments),
         Verb::Disputes(arguments) => disputes::run(context, arguments),
@@ -196,6 +205,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Status(arguments) => status::run(context, arguments),
         Verb::Doctor(arguments) => doctor::run(context, arguments),
         Verb::Demo(arguments) => demo::run(context, arguments),
+        Verb::Torture(arguments) => torture::run(context, arguments),
         Verb::Sim(arguments) => sim::run(context, arguments),
         Verb::Bench(arguments) => bench::run(context, arguments),
     }

@@ -116,6 +116,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
     let (events, door_events) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
     let keeper = opened.door;
     std::thread::spawn(move || door::run(keeper, door::read_ahead(queue), events));
+    let _on_its_own = opened.ledger.remember_known();
     let (watch, reach) = (Watch::default(), Reach::default());
     let local = Local {
         identity: opened.identity.clone(),

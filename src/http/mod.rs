@@ -16,6 +16,8 @@
 //! GET  /v1/documents/content
 //! GET  /v1/questions         POST /v1/ask, /v1/sighting
 //! GET  /v1/share             POST /v1/share
+//! GET  /v1/match/keys        POST /v1/match
+//!                            POST /v1/ledger/verify, /v1/ledger/backup
 //! ```
 //!
 //! The socket has mode 0660 in a directory of mode 0750, so the file system says who may ask; the peer's user id is logged
@@ -23,9 +25,11 @@
 
 mod agreements;
 mod bundle;
+mod care;
 mod documents;
 mod enforce;
 mod held;
+mod matching;
 mod metrics;
 mod operators;
 mod policy;
@@ -78,9 +82,11 @@ use tokio::net::UnixListener;
 
 pub use agreements::AgreementReply;
 pub use bundle::{BundleParameters, ImportReply};
+pub use care::{BackupParameters, VerifyLine};
 pub use documents::{DocumentLine, DocumentNamed, DocumentPublished, DocumentsFilter, DocumentsReply, NewDocument};
 pub use enforce::{OrderParameters, OrderReply, force_text};
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
+pub use matching::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, SeenValue};
 pub use operators::{Operators, sign_decision};
 pub use policy::{ListLine, PolicyReply, RejudgeParameters, TryLine, TryParameters};
 pub use publish::{ListHit, PublishParameters, PublishReply, ReachLine};
@@ -213,6 +219,8 @@ pub fn router(local: Local) -> Router {
         .route("/v1/questions", get(talk::questions))
         .route("/v1/share", get(share::shares))
         .route("/v1/proof", get(travel::proof))
+        .route("/v1/match/keys", get(matching::keys))
+        .route("/v1/match", post(matching::ask).layer(json()))
         .route("/v1/verify", post(travel::verify).layer(json()))
         .route("/metrics", get(metrics::metrics))
         .route_layer(of(Role::Reads));
@@ -235,6 +243,8 @@ pub fn router(local: Local) -> Router {
         .route_layer(of(Role::Publishes));
     let administers = Router::new()
         .route("/v1/bundle", get(bundle::export).post(bundle::import_deed).layer(DefaultBodyLimit::disable()))
+        .route("/v1/ledger/verify", post(care::verify).layer(json()))
+        .route("/v1/ledger/backup", post(care::backup).layer(json()))
         .route("/v1/policy/reload", post(policy::reload).layer(json()))
         .route("/v1/document", post(roster::document).layer(DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)))
         .route_layer(of(Role::Administers));

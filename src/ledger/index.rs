@@ -1,27 +1,33 @@
 //! The index: from a value to the records about it, in fjall.
 //!
 //! ```text
-//! key = class, value in search order, batch number (8 bytes), place in the batch (2 bytes)      value = end, verdict
+//! key = class, value in search order, batch number (8 bytes), place in the batch (2 bytes)      value = last day, flags
 //! ```
 //!
 //! Names stand with their labels reversed, so a domain and all below it are one range; URLs, endpoints and e-mail
 //! addresses stand under their host; addresses stand as bytes, so a network is one range. May be deleted; it is rebuilt.
 
-use super::{LedgerError, Position};
+use super::{LedgerError, Position, known::Known};
 use crate::{
+    envelope::Head,
     policy::Verdict,
-    record::{Observable, ObservableType, WireValue},
+    record::{Observable, ObservableType, Record, Scope, Timestamp, Tlp, WireValue},
 };
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use ipnet::IpNet;
 use std::{net::IpAddr, path::Path};
 
+/// What rows hold, as a number: an index that was written by another version is built anew from the journal.
+const INDEX_FORMAT: u32 = 2;
 /// From this many rows on, a sorted run is built at once instead of row by row: 815,000 a second against 384,000.
 const RUN_ROWS_MIN: usize = 20_000;
 /// Most rows that a query looks at; past it the answer says that it is cut.
 pub const SCAN_ROWS_MAX: usize = 100_000;
 /// Memory for fjall's block cache.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes of a place at the end of a key.
+const PLACE_BYTES: usize = 10;
 
 /// Where a record stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,21 +50,86 @@ impl Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     pub place: Place,
-    /// Day on which the record ends here.
-    pub end_day: u32,
+    pub about: About,
+}
+
+/// What a row says about its record, so that many questions need not read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Day on which the record ends here; days from 1970 on, at most those of 2149.
+    pub end_day: u16,
+    /// The newest verdict; `None` where none was made.
+    pub verdict: Option<Verdict>,
+    pub tlp: Tlp,
+    /// It speaks also for what is below its domain.
+    pub below: bool,
+    /// It is an indicator, and no sighting or question.
+    pub indicator: bool,
+}
+
+impl About {
+    /// What is to be said about `record`, which came under `head`.
+    pub fn of(record: &Record, head: &Head, ends: Timestamp, verdict: Option<Verdict>) -> Self {
+        let indicator = if let Record::Indicator(indicator) = record { Some(indicator) } else { None };
+        Self {
+            end_day: u16::try_from(ends.day()).unwrap_or(u16::MAX),
+            verdict,
+            tlp: head.tlp,
+            below: indicator.is_some_and(|one| one.scope == Some(Scope::Subdomains)),
+            indicator: indicator.is_some(),
+        }
+    }
+
+    /// Two bits of verdict, three of marking, one each for the rest.
+    pub(super) fn bytes(self) -> [u8; 3] {
+        let [a, b] = self.end_day.to_be_bytes();
+        let verdict = self.verdict.map_or(3, |verdict| verdict as u8);
+        [a, b, verdict | (self.tlp as u8) << 2 | u8::from(self.below) << 5 | u8::from(self.indicator) << 6]
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let [a, b, flags] = *bytes.first_chunk::<3>()?;
+        let verdict = [Verdict::Accept, Verdict::Hold, Verdict::Refuse].get(usize::from(flags & 3)).copied();
+        let tlp = Tlp::from_number(u64::from(flags >> 2 & 7))?;
+        Some(Self { end_day: u16::from_be_bytes([a, b]), verdict, tlp, below: flags & 1 << 5 != 0, indicator: flags & 1 << 6 != 0 })
+    }
 }
 
 /// A row to be written.
-pub type NewRow = (Vec<u8>, [u8; 5]);
+pub type NewRow = (Vec<u8>, [u8; 3]);
 
-/// A half-open range of keys: everything from the first up to the second.
-pub type KeyRange = (Vec<u8>, Vec<u8>);
+/// A half-open range of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    first: Vec<u8>,
+    end: Vec<u8>,
+    /// It holds the rows about one value, whose key `first` is.
+    value: bool,
+}
+
+impl KeyRange {
+    /// Everything from the first key up to the second.
+    fn between(first: Vec<u8>, end: Vec<u8>) -> Self {
+        Self { first, end, value: false }
+    }
+
+    /// Every row. Classes are ASCII letters.
+    pub fn everything() -> Self {
+        Self::between(vec![b'a'], vec![b'z' + 1])
+    }
+}
+
+/// The hash by which a value's key is known in filters: XXH3 with 64 bits, the same in every process.
+pub fn key_hash(key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key)
+}
 
 /// The index on disk.
 pub struct Index {
     database: Database,
     values: Keyspace,
     meta: Keyspace,
+    pub(super) known: Known,
 }
 
 impl Index {
@@ -68,16 +139,18 @@ impl Index {
         let database = Database::builder(path).cache_size(CACHE_BYTES).worker_threads(1).open().map_err(broken)?;
         let values = database.keyspace("values", KeyspaceCreateOptions::default).map_err(broken)?;
         let meta = database.keyspace("meta", KeyspaceCreateOptions::default).map_err(broken)?;
-        let same = meta.get("store").map_err(broken)?.is_some_and(|store| *store == *store_id.as_bytes());
+        let same = meta.get("store").map_err(broken)?.is_some_and(|store| *store == *mark(store_id).as_bytes());
         let position = match meta.get("position").map_err(broken)? {
             Some(bytes) if same => <[u8; 8]>::try_from(&*bytes).ok().map(u64::from_be_bytes),
             _ => None,
         };
-        Ok((Self { database, values, meta }, position))
+        Ok((Self { database, values, meta, known: Known::default() }, position))
     }
 
     /// Writes rows and the journal position that they reach. Rows first: doing it again after a crash changes nothing.
     pub fn write(&self, mut rows: Vec<NewRow>, store_id: &str, position: Position) -> Result<(), LedgerError> {
+        let of_value = |row: &NewRow| row.0.len().checked_sub(PLACE_BYTES).and_then(|end| row.0.get(..end)).map(key_hash);
+        let hashes: Vec<u64> = if self.known.is_used() { rows.iter().filter_map(of_value).collect() } else { Vec::new() };
         let mut batch = self.database.batch();
         if rows.len() >= RUN_ROWS_MIN {
             rows.sort_unstable();
@@ -92,9 +165,21 @@ impl Index {
                 batch.insert(&self.values, key, value);
             }
         }
-        batch.insert(&self.meta, "store", store_id.as_bytes());
+        batch.insert(&self.meta, "store", mark(store_id).as_bytes());
         batch.insert(&self.meta, "position", position.to_be_bytes());
-        batch.commit().map_err(broken)
+        batch.commit().map_err(broken)?;
+        self.known.add(&hashes);
+        Ok(())
+    }
+
+    /// The journal position that it reaches.
+    pub fn position(&self) -> Result<Option<Position>, LedgerError> {
+        Ok(self.meta.get("position").map_err(broken)?.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok()).map(u64::from_be_bytes))
+    }
+
+    /// About how many rows there are.
+    pub fn rows_about(&self) -> u64 {
+        self.values.approximate_len() as u64
     }
 
     /// Takes rows out, durably.
@@ -110,9 +195,24 @@ impl Index {
         self.database.persist(PersistMode::SyncAll).map_err(broken)
     }
 
+    /// Visits every row, ordered by value: the value's part of the key first.
+    pub fn each(&self, mut visit: impl FnMut(&[u8], Row) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
+        for guard in self.values.iter() {
+            let (key, value) = guard.into_inner().map_err(broken)?;
+            if let (Some(row), Some(value)) = (row_of(&key, &value), key.len().checked_sub(PLACE_BYTES).and_then(|end| key.get(..end))) {
+                visit(value, row)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The rows in a range of keys, up to `rows_max`, and whether there were more.
-    pub fn scan(&self, (first, end): &KeyRange, rows_max: usize) -> Result<(Vec<Row>, bool), LedgerError> {
+    pub fn scan(&self, range: &KeyRange, rows_max: usize) -> Result<(Vec<Row>, bool), LedgerError> {
         let mut rows = Vec::new();
+        let KeyRange { first, end, value } = range;
+        if *value && !self.known.may_have(first) {
+            return Ok((rows, false));
+        }
         for guard in self.values.range(first.clone()..end.clone()) {
             let (key, value) = guard.into_inner().map_err(broken)?;
             if rows.len() >= rows_max {
@@ -124,6 +224,11 @@ impl Index {
     }
 }
 
+/// Names the store whose index this is, and the form in which it is kept.
+fn mark(store_id: &str) -> String {
+    format!("{store_id} {INDEX_FORMAT}")
+}
+
 fn broken(error: fjall::Error) -> LedgerError {
     LedgerError::Index(error.to_string())
 }
@@ -131,17 +236,20 @@ fn broken(error: fjall::Error) -> LedgerError {
 fn row_of(key: &[u8], value: &[u8]) -> Option<Row> {
     let (rest, index) = key.split_last_chunk::<2>()?;
     let (_, batch) = rest.split_last_chunk::<8>()?;
-    let end_day = u32::from_be_bytes(*value.first_chunk::<4>()?);
-    Some(Row { place: Place { batch: u64::from_be_bytes(*batch), index: u16::from_be_bytes(*index) }, end_day })
+    Some(Row { place: Place { batch: u64::from_be_bytes(*batch), index: u16::from_be_bytes(*index) }, about: About::read(value)? })
 }
 
-/// The row of a record about `value`.
-pub fn row(value: &Observable, place: Place, end_day: u32, verdict: Option<Verdict>) -> NewRow {
+/// The key of a record about `value`.
+pub fn row_key(value: &Observable, place: Place) -> Vec<u8> {
     let mut key = value_key(value);
     key.extend_from_slice(&place.batch.to_be_bytes());
     key.extend_from_slice(&place.index.to_be_bytes());
-    let [a, b, c, d] = end_day.to_be_bytes();
-    (key, [a, b, c, d, verdict.map_or(0xff, |verdict| verdict as u8)])
+    key
+}
+
+/// The row of a record about `value`.
+pub fn row(value: &Observable, place: Place, about: About) -> NewRow {
+    (row_key(value, place), about.bytes())
 }
 
 /// Where rows about `value` begin; a prefix of nothing else's rows but its own.
@@ -185,12 +293,12 @@ fn under(prefix: Vec<u8>) -> KeyRange {
             break;
         }
     }
-    (prefix, end)
+    KeyRange::between(prefix, end)
 }
 
 /// Rows about exactly this value.
 pub fn exactly(value: &Observable) -> KeyRange {
-    under(value_key(value))
+    KeyRange { value: true, ..under(value_key(value)) }
 }
 
 /// Rows about a domain, everything below it, and what stands on those hosts.
@@ -215,7 +323,7 @@ pub fn inside(net: IpNet) -> Vec<KeyRange> {
     [b'a', b'n']
         .map(|class| {
             let begin = [&[class, family], &first[..]].concat();
-            (begin, under([&[class, family], &last[..]].concat()).1)
+            KeyRange::between(begin, under([&[class, family], &last[..]].concat()).end)
         })
         .into()
 }
@@ -234,8 +342,8 @@ mod tests {
     }
 
     fn found(ranges: &[KeyRange], texts: &[&str]) -> Vec<String> {
-        let within = |key: &[u8]| ranges.iter().any(|(first, end)| first.as_slice() <= key && key < end.as_slice());
-        let hit = |text: &&&str| within(&row(&value(text), Place { batch: 1, index: 0 }, 0, None).0);
+        let within = |key: &[u8]| ranges.iter().any(|range| range.first.as_slice() <= key && key < range.end.as_slice());
+        let hit = |text: &&&str| within(&row_key(&value(text), Place { batch: 1, index: 0 }));
         texts.iter().filter(hit).map(|text| (*text).to_owned()).collect()
     }
 

@@ -41,6 +41,9 @@ pub type Position = u64;
 struct Manifest {
     format: u32,
     store: String,
+    /// Length at which a segment is closed, if it is another than [`SEGMENT_BYTES_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    segment_bytes: Option<u64>,
     segments: Vec<SegmentLine>,
 }
 
@@ -120,7 +123,8 @@ impl Journal {
     }
 
     fn create(directory: &Path, store: String) -> Result<Manifest, LedgerError> {
-        let manifest = Manifest { format: LEDGER_FORMAT, store, segments: vec![Self::create_segment(directory, 1, 0)?] };
+        let manifest =
+            Manifest { format: LEDGER_FORMAT, store, segment_bytes: None, segments: vec![Self::create_segment(directory, 1, 0)?] };
         manifest.write(directory)?;
         Ok(manifest)
     }
@@ -187,7 +191,7 @@ impl Journal {
         last.file.sync_data().map_err(at(&self.directory))?;
         self.pending.clear();
         self.committed = self.end;
-        if self.committed - last.begins > SEGMENT_BYTES_MAX {
+        if self.committed - last.begins > self.manifest.segment_bytes.unwrap_or(SEGMENT_BYTES_MAX) {
             self.roll()?;
         }
         Ok(())
@@ -239,6 +243,38 @@ impl Journal {
     }
 }
 
+/// Copies the journal in `from` into `to`, up to a position or as far as it goes: segments that are closed by a hard link where the
+/// file system can, the last one byte by byte. What is there already under the same name and as long is left, since a closed segment
+/// never changes under its name. The manifest comes last, so that a copy that was cut off is not taken for one. Answers what was copied.
+pub fn copy_journal(from: &Path, to: &Path, up_to: Option<Position>) -> Result<Vec<PathBuf>, LedgerError> {
+    let path = from.join("manifest");
+    let text = std::fs::read_to_string(&path).map_err(at(&path))?;
+    let mut manifest: Manifest = toml::from_str(&text).map_err(|error| LedgerError::Damaged(format!("{}: {error}", path.display())))?;
+    manifest.segments.retain(|line| up_to.is_none_or(|up_to| line.begins == 0 || line.begins < up_to));
+    let mut copied = Vec::new();
+    let last = manifest.segments.len().saturating_sub(1);
+    for (number, line) in manifest.segments.iter().enumerate() {
+        let (old, new) = (from.join(&line.file), to.join(&line.file));
+        let length = std::fs::metadata(&old).map_err(at(&old))?.len();
+        if number < last {
+            if std::fs::metadata(&new).is_ok_and(|there| there.len() == length) {
+                continue;
+            }
+            if std::fs::hard_link(&old, &new).is_err() {
+                std::fs::copy(&old, &new).map_err(at(&new))?;
+                File::open(&new).and_then(|file| file.sync_all()).map_err(at(&new))?;
+            }
+        } else {
+            let wanted = up_to.map_or(length, |up_to| (up_to - line.begins + MAGIC.len() as u64).min(length));
+            let (mut reader, mut file) = (File::open(&old).map_err(at(&old))?.take(wanted), File::create(&new).map_err(at(&new))?);
+            std::io::copy(&mut reader, &mut file).and_then(|_| file.sync_all()).map_err(at(&new))?;
+        }
+        copied.push(new);
+    }
+    manifest.write(to)?;
+    Ok(copied)
+}
+
 /// `0000000001.seg`, `0000000001-1.seg`, `0000000001-2.seg`, ...
 fn rewritten_name(name: &str) -> String {
     let stem = name.trim_end_matches(".seg");
@@ -255,6 +291,11 @@ fn offset_in(segment: &Segment, position: Position) -> u64 {
 impl JournalReader {
     fn last(&self) -> Option<Segment> {
         self.segments.read().ok()?.last().cloned()
+    }
+
+    /// The first position that is kept.
+    pub fn begin(&self) -> Position {
+        self.segments().first().map_or(0, |segment| segment.begins)
     }
 
     fn segments(&self) -> Vec<Segment> {

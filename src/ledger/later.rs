@@ -3,7 +3,7 @@
 //! for one who acts on it.
 
 use super::{
-    Counts, DocumentKey, Entry, JudgedEntry, LATER_VERDICTS_MAX, LaterVerdict, Ledger, LedgerError, OutcomeLine, Place, PolicyEntry,
+    About, Counts, DocumentKey, Entry, JudgedEntry, LATER_VERDICTS_MAX, LaterVerdict, Ledger, LedgerError, OutcomeLine, Place, PolicyEntry,
     Position, StoredBatch, Writer, count, row,
 };
 use crate::{
@@ -214,7 +214,7 @@ impl Writer {
                 }
             }
             if let Some(value) = value_of(&record) {
-                self.rows.push(row(value, place, ends.day(), line.verdict()));
+                self.rows.push(row(value, place, About::of(&record, &batch.head, *ends, line.verdict())));
                 self.touch(|touched| touched.value(value));
             }
         }

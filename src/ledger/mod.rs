@@ -10,17 +10,21 @@
 //! state and index are rebuilt from the journal when they are missing, behind or damaged.
 //! Not here: whether a batch may be kept (`intake`), how answers are put together (`query`).
 
+mod backup;
 mod disputes;
 mod entry;
 mod index;
 mod journal;
+mod known;
 mod later;
 mod quarantine;
 mod recent;
 mod shares;
 mod state;
 mod tree;
+mod verify;
 
+pub use backup::*;
 pub use disputes::*;
 pub use entry::*;
 pub use index::*;
@@ -29,6 +33,7 @@ pub use later::Touched;
 pub use quarantine::*;
 pub use shares::*;
 pub use state::*;
+pub use verify::*;
 
 use crate::{
     charter::{Card, Roster, SignedCharter, card_member},
@@ -68,6 +73,10 @@ pub enum LedgerError {
     State(String),
     #[error("the index failed: {0}; remove the directory `index` and start again, it is rebuilt from the journal")]
     Index(String),
+    #[error("{} holds a ledger already; move it away first", .0.display())]
+    Exists(PathBuf),
+    #[error("{} is no backup: it has no manifest; name the directory that `huecry ledger backup` wrote to", .0.display())]
+    NoBackup(PathBuf),
     #[error("the journal stopped after a write that failed; start the node again")]
     Stopped,
     #[error("the random generator of the system failed: {0}")]
@@ -90,6 +99,7 @@ struct Shared {
     reports: Mutex<HashMap<RecordRef, Arc<Defaults>>>,
     recent: Recent,
     store_id: String,
+    directory: PathBuf,
     _lock: File,
 }
 
@@ -213,6 +223,7 @@ impl Ledger {
             reports: Mutex::new(HashMap::new()),
             recent: Recent::default(),
             store_id,
+            directory: directory.to_owned(),
             _lock: lock,
         };
         let ledger = Self { shared: Arc::new(shared) };
@@ -300,6 +311,11 @@ impl Ledger {
     /// Rows of the index in a range of keys.
     pub fn scan(&self, range: &KeyRange, rows_max: usize) -> Result<(Vec<Row>, bool), LedgerError> {
         self.shared.index.scan(range, rows_max)
+    }
+
+    /// Visits every row of the index, ordered by value, with the value's part of its key.
+    pub fn each_row(&self, visit: impl FnMut(&[u8], Row) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
+        self.shared.index.each(visit)
     }
 
     /// The roster as the journal's documents make it; `None` before a charter was taken.
@@ -658,6 +674,9 @@ impl Writer {
     pub fn begin_index(&mut self) -> Result<(), LedgerError> {
         self.end_index()?;
         let (rows, position, ledger) = (std::mem::take(&mut self.rows), self.journal.end(), self.ledger.clone());
+        if ledger.shared.index.known.is_full() {
+            let _on_its_own = ledger.remember_known();
+        }
         let write = move || ledger.shared.index.write(rows, &ledger.shared.store_id, position);
         self.indexing = Some(std::thread::spawn(write));
         Ok(())
@@ -683,6 +702,7 @@ impl Writer {
 
     /// Leaves everything on the disk so that the next start has nothing to replay.
     pub fn close(mut self) -> Result<(), LedgerError> {
+        self.ledger.shared.index.known.closing.store(true, std::sync::atomic::Ordering::Relaxed);
         self.commit()?;
         self.write_index()?;
         self.ledger.shared.index.sync()?;
@@ -721,7 +741,7 @@ impl Writer {
             self.note_dispute(record, &reference, head, *ends);
         }
         if let Some(value) = value_of(record) {
-            self.rows.push(row(value, place, ends.day(), line.verdict()));
+            self.rows.push(row(value, place, About::of(record, head, *ends, line.verdict())));
             self.touch(|touched| touched.value(value));
         }
     }

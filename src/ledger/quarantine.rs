@@ -5,7 +5,7 @@
 
 use super::{
     Aside, BatchInfo, Entry, ErasedEntry, FeedState, Ledger, LedgerError, Place, QuarantineEntry, QuarantineStep, StoredBatch, Writer,
-    count, row,
+    count, row_key,
 };
 use crate::{
     envelope::Class,
@@ -95,7 +95,7 @@ impl Writer {
             }
             let keys = (0..batch.head.count).filter_map(|index| {
                 let place = Place { batch: *number, index };
-                batch.record(index).and_then(|record| value_of(&record).map(|value| row(value, place, 0, None).0))
+                batch.record(index).and_then(|record| value_of(&record).map(|value| row_key(value, place)))
             });
             self.ledger.shared.index.remove(keys)?;
             for position in info.positions() {

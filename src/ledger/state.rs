@@ -326,6 +326,14 @@ impl State {
         Ok(())
     }
 
+    /// The journal position that it reaches, and every row that does not say where and whose it is.
+    pub fn rows(&self) -> Result<(Position, Vec<super::tree::Row>), LedgerError> {
+        let position = self.tree.get(&keyed(table::META, &[b"position"]))?.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok());
+        let mut rows = self.tree.prefix(&[], usize::MAX)?;
+        rows.retain(|(key, _)| key.first() != Some(&table::META));
+        Ok((position.map_or(0, Position::from_be_bytes), rows))
+    }
+
     /// Pushes everything to the disk; called when the node stops in order.
     pub fn flush(&self) -> Result<(), LedgerError> {
         self.tree.flush()

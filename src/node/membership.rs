@@ -183,8 +183,9 @@ pub fn write_node_request(data: &Path, member: &MemberId, name: &str) -> Result<
     Ok(path)
 }
 
-/// Founds a federation whose first member and only steward is this node. Answers its id.
-pub fn found(data: &Path, new: &NewNode, name: &str, now: Timestamp) -> Result<FederationId, SetupError> {
+/// Founds a federation whose first member and only steward is this node, and whose members have `quota` unless it says otherwise
+/// of one. Answers its id.
+pub fn found(data: &Path, new: &NewNode, name: &str, quota: Quota, now: Timestamp) -> Result<FederationId, SetupError> {
     let keys = KeyStore::in_data(data)?;
     for purpose in [Purpose::Steward, Purpose::Freshness] {
         if !keys.has(purpose) {
@@ -192,6 +193,7 @@ pub fn found(data: &Path, new: &NewNode, name: &str, now: Timestamp) -> Result<F
         }
     }
     let mut charter = blank_charter(name, vec![Steward { name: new.display.clone(), key: keys.public(Purpose::Steward)? }], 1, now);
+    charter.quota = quota;
     charter.members.push(member_entry(&keys, new)?);
     charter.freshness.push(FreshnessKey { member: new.member.clone(), key: keys.public(Purpose::Freshness)? });
     let signed = SignedCharter::found(charter, &[&keys.read(Purpose::Steward)?])?;

@@ -67,7 +67,7 @@ impl Reading<'_> {
     pub fn places(&self, value: &Observable) -> Result<Vec<Place>, LedgerError> {
         let (rows, _more) = self.ledger.scan(&exactly(value), ROWS_MAX)?;
         let today = self.now.day();
-        Ok(rows.into_iter().filter(|row| row.end_day >= today).map(|row| row.place).collect())
+        Ok(rows.into_iter().filter(|row| u32::from(row.about.end_day) >= today).map(|row| row.place).collect())
     }
 
     /// Whether `place` is the first of `places` at which an indicator of `value` stands that may count.

@@ -1,13 +1,13 @@
 //! Explain: the whole story of one record, or of everything about a value.
 
-use super::{Assertion, Found, Prospect, QueryError, Question, Reading, answer, title_of};
+use super::{Assertion, Found, Prospect, QueryError, Question, Reading, Standing, answer, title_of};
 use crate::{
     enforce::{Mode, Orders, Outlet},
     envelope::Hash,
     intake::{Intake, Matter, value_of},
     ledger::{Ledger, LedgerError, OutcomeLine},
     policy::{Confidence, Party, Way, may_send, policy_texts},
-    record::{Observable, RecordRef, Timestamp, Tlp},
+    record::{Observable, Record, RecordRef, Timestamp, Tlp},
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -44,6 +44,9 @@ pub struct SourceLine {
     pub disputed: bool,
 }
 
+/// Sightings of one record that are told.
+const SIGHTINGS_TOLD_MAX: usize = 100;
+
 /// What one outlet may do with the value, and why.
 #[derive(Clone, Debug, Serialize)]
 pub struct OutletStory {
@@ -74,6 +77,9 @@ pub struct Story {
     pub decisions: Vec<DecisionStory>,
     /// Members that may have it, and why others may not.
     pub shared: SharedStory,
+    /// Sightings that name it, the oldest first, one sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sightings: Vec<String>,
 }
 
 /// One decision about a record.
@@ -165,7 +171,23 @@ impl Teller<'_> {
             policy_hash: entry.policy.to_string(),
             decisions: self.decisions(found)?,
             shared: self.shared(found),
+            sightings: self.sightings(found)?,
         })
+    }
+
+    fn sightings(&mut self, found: &Found) -> Result<Vec<String>, LedgerError> {
+        let mut told = Vec::new();
+        for place in self.reading.ledger.answers(&found.reference, SIGHTINGS_TOLD_MAX)? {
+            let Some(one) = self.reading.found(place)? else { continue };
+            let Record::Sighting(sighting) = &one.record else { continue };
+            let head = &one.batch.head;
+            if head.tlp <= self.tlp_max && self.reading.standing(&one).0 == Standing::Accepted {
+                let (count, place) = (sighting.count.unwrap_or(1), sighting.country.as_ref().map(|place| format!(" in {place}")));
+                let place = place.unwrap_or_default();
+                told.push(format!("{} {count}x{place} by {} at {} ({})", sighting.sighting, head.member, head.time, one.reference));
+            }
+        }
+        Ok(told)
     }
 
     fn decisions(&mut self, found: &Found) -> Result<Vec<DecisionStory>, LedgerError> {

@@ -11,10 +11,12 @@
 
 mod assess;
 mod explain;
+mod hits;
 mod trial;
 
 pub use assess::*;
 pub use explain::*;
+pub use hits::*;
 pub use trial::*;
 
 use crate::{
@@ -302,44 +304,53 @@ impl<'a> Reading<'a> {
 }
 
 /// What a question's text means as ranges of the index, and whether a found record must speak for its subdomains.
+#[derive(Default)]
 struct Plan {
     ranges: Vec<KeyRange>,
+    /// Hosts that the value names, for what else stands there.
+    beside: Vec<KeyRange>,
     /// Parents of the name asked for: only indicators with scope `subdomains` count there.
     parents: Vec<KeyRange>,
 }
 
+impl Plan {
+    /// What is said of the value itself or of all around it, and whether it stands above.
+    fn speaking(&self) -> impl Iterator<Item = (&KeyRange, bool)> {
+        self.ranges.iter().map(|range| (range, false)).chain(self.parents.iter().map(|range| (range, true)))
+    }
+}
+
 fn plan(question: &Question) -> Result<Plan, QueryError> {
     let Some(text) = question.text.as_deref().map(str::trim).filter(|text| !text.is_empty()) else {
-        // Everything: classes are ASCII letters.
-        return Ok(Plan { ranges: vec![(vec![b'a'], vec![b'z' + 1])], parents: Vec::new() });
+        return Ok(Plan { ranges: vec![KeyRange::everything()], ..Plan::default() });
     };
     let unreadable = |error: crate::record::ObservableError| QueryError::Unreadable(error.to_string());
     if let Some(name) = text.strip_prefix("*.") {
         let name = Observable::from_text(ObservableType::Domain, name).map_err(unreadable)?;
-        return Ok(Plan { ranges: ledger::below_domain(&name.to_string()), parents: Vec::new() });
+        return Ok(Plan { ranges: ledger::below_domain(&name.to_string()), ..Plan::default() });
     }
     if let Ok(net) = text.parse::<IpNet>() {
         let mut ranges = ledger::inside(net.trunc());
         ranges.extend(ledger::covering(net.trunc()).map(|wider| ledger::exactly(&wider)));
-        return Ok(Plan { ranges, parents: Vec::new() });
+        return Ok(Plan { ranges, ..Plan::default() });
     }
     let value = Observable::recognise(text).map_err(unreadable)?;
     let mut ranges = vec![ledger::exactly(&value)];
-    let mut parents = Vec::new();
+    let (mut parents, mut beside) = (Vec::new(), Vec::new());
     if let Some(net) = value.network() {
         ranges.extend(ledger::covering(net).map(|wider| ledger::exactly(&wider)));
-        ranges.extend(ledger::on_host(&net.addr().to_string()));
+        beside.extend(ledger::on_host(&net.addr().to_string()));
     }
     if value.kind() == ObservableType::Domain {
         let mut name = value.to_string();
-        ranges.extend(ledger::on_host(&name));
+        beside.extend(ledger::on_host(&name));
         while let Some((_, parent)) = name.split_once('.') {
             let Ok(above) = Observable::from_text(ObservableType::Domain, parent) else { break };
             parents.push(ledger::exactly(&above));
             name = parent.to_owned();
         }
     }
-    Ok(Plan { ranges, parents })
+    Ok(Plan { ranges, beside, parents })
 }
 
 /// Answers a question as of `now`.
@@ -352,7 +363,7 @@ pub fn answer(ledger: &Ledger, question: &Question, now: Timestamp) -> Result<An
         0 => VALUES_DEFAULT,
         limit => limit.min(VALUES_MAX),
     };
-    let marked = plan.ranges.iter().map(|range| (range, false)).chain(plan.parents.iter().map(|range| (range, true)));
+    let marked = plan.speaking().chain(plan.beside.iter().map(|range| (range, false)));
     for (range, parent) in marked {
         let (rows, more) = ledger.scan(range, SCAN_ROWS_MAX)?;
         answer.cut |= more;

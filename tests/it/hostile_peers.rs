@@ -109,7 +109,7 @@ impl Place {
             others: self.federation.actors.iter().filter(|one| one.id != actor.id).map(|one| one.node.public().to_bytes()).collect(),
             feeds: vec![self.feed(victim, OPEN)],
             twice: Some(crowd::twice(actor, &self.federation).unwrap()),
-            begin: stop.clone(),
+            begin: tokio::sync::watch::channel(true).1,
             delay: Duration::ZERO,
             seed: 5,
         };

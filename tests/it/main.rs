@@ -23,6 +23,7 @@ mod hostile_wire;
 mod keeping;
 mod leak;
 mod manual;
+mod matching;
 mod membership;
 mod oddities;
 mod partnership;

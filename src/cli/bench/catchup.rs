@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, records: u64, keep: Option<PathBuf>) -> Res
     let place = Place::new(keep)?;
     let (full, empty) = (place.path.join("full"), place.path.join("empty"));
     context.screen.note("founding a federation of two, and publishing");
-    huecry(&full, &["init", "--member", "bench-full", "--found", "bench", "--listen", &listen()?])?;
+    huecry(&full, &["init", "--member", "bench-full", "--found", "bench", "--records-a-day", "1000000000", "--listen", &listen()?])?;
     let federation = text(&huecry(&full, &["status"])?, "/federation");
     let newcomer = ["init", "--member", "bench-empty", "--kind", "country", "--country", "XA", "--name", "Empty"];
     huecry(&empty, &[&newcomer[..], &["--federation", &federation, "--listen", &listen()?]].concat())?;

@@ -1,0 +1,88 @@
+//! `bench lookup`: is this value known? Hits and misses, one after another, on one core.
+
+use super::{Place, ingest};
+use crate::{
+    cli::{Context, Failure, print::grouped},
+    clock::Clock,
+    ledger::{KeyRange, exactly},
+    node::setup,
+    record::Observable,
+    sim::{Dice, listed_value},
+};
+use serde_json::json;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// Look-ups of each kind that are timed.
+const LOOKUPS: usize = 500_000;
+
+/// What is looked up in.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Indicators that are known.
+    #[arg(long, default_value_t = 10_000_000)]
+    records: u64,
+    /// The directory that `bench ingest --keep` has left, with as many records.
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
+    let place = Place::new(arguments.from.clone())?;
+    if arguments.from.is_none() {
+        ingest(context, arguments.records, Some(place.path.clone()))?;
+    }
+    let begun = Instant::now();
+    let opened = setup::open(&place.path.join("node"), Clock::System)?;
+    let open = begun.elapsed();
+    let begun = Instant::now();
+    opened.ledger.remember_known().join().map_err(|_| Failure::environment("the thread that walks through the index ended"))?;
+    let walk = begun.elapsed();
+    let mut dice = Dice::new(11);
+    let range = |text: String| Observable::recognise(&text).map(|value| exactly(&value)).map_err(Failure::environment);
+    let hits: Vec<KeyRange> = (0..LOOKUPS).map(|_| range(listed_value(dice.below(arguments.records)))).collect::<Result<_, _>>()?;
+    let misses: Vec<KeyRange> =
+        (0..LOOKUPS).map(|_| range(listed_value(arguments.records + dice.below(1 << 40)))).collect::<Result<_, _>>()?;
+    let look = |ranges: &[KeyRange], known: bool| -> Result<(Vec<Duration>, Duration), Failure> {
+        let (mut took, begun) = (Vec::with_capacity(ranges.len()), Instant::now());
+        for range in ranges {
+            let at = Instant::now();
+            let (rows, _) = opened.ledger.scan(range, 1).map_err(Failure::environment)?;
+            took.push(at.elapsed());
+            if rows.is_empty() == known {
+                return Err(Failure::environment(if known {
+                    "a value that is here was not found"
+                } else {
+                    "a value was found that is not here"
+                }));
+            }
+        }
+        Ok((took, begun.elapsed()))
+    };
+    // Once to warm the caches, as in a node that runs.
+    look(hits.get(..LOOKUPS / 10).unwrap_or_default(), true)?;
+    let ((hit, hits_took), (miss, _)) = (look(&hits, true)?, look(&misses, false)?);
+    let micros = |mut took: Vec<Duration>, percent: usize| {
+        took.sort_unstable();
+        took.get(took.len() * percent / 100).map_or(0.0, |took| took.as_nanos() as f64 / 1_000.0)
+    };
+    let per_s = super::rate(LOOKUPS as u64, hits_took);
+    let (hit_p50, hit_p99, miss_p50, miss_p99) = (micros(hit.clone(), 50), micros(hit, 99), micros(miss.clone(), 50), micros(miss, 99));
+    let rss = super::rss_peak_bytes();
+    context.screen.line(&format!(
+        "lookup: of {} indicators: hit p50 {hit_p50:.2} us, p99 {hit_p99:.2} us, {} a second on one core; miss p50 {miss_p50:.2} us, p99 {miss_p99:.2} us; \
+         opened in {:.2} s, {:.2} s more until misses are in memory; {} MiB resident at most",
+        grouped(arguments.records),
+        grouped(per_s),
+        open.as_secs_f64(),
+        walk.as_secs_f64(),
+        rss / 1_048_576,
+    ));
+    context.screen.value(&json!({
+        "records": arguments.records, "hit_p50_us": hit_p50, "hit_p99_us": hit_p99, "miss_p50_us": miss_p50, "miss_p99_us": miss_p99,
+        "hits_per_s": per_s, "open_s": open.as_secs_f64(), "walk_s": walk.as_secs_f64(), "rss_peak_bytes": rss,
+    }));
+    opened.door.close().map_err(Failure::environment)
+}

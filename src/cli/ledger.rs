@@ -1,0 +1,106 @@
+//! `huecry ledger`: is it whole, make it anew, keep a copy, come back from one.
+
+use super::{Context, Failure, client::Client, print::grouped};
+use crate::{
+    http::{BackupParameters, VerifyLine},
+    ledger::{BackedUp, Ledger, Verified},
+};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Look after what is kept: verify, rebuild, back up, restore.
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Read all of the journal again, prove every record, and compare state and index with ones built from it.
+    Verify,
+    /// Build state and index anew from the journal. The node must not run.
+    Rebuild,
+    /// Copy what the last backup into DIR did not have, while the node goes on.
+    Backup {
+        #[arg(value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Make the ledger of a backup, where there is none: after a disaster. Keys and configuration are not in it.
+    Restore {
+        #[arg(value_name = "DIR")]
+        from: PathBuf,
+    },
+}
+
+pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    match arguments.verb {
+        Verb::Verify => verify(context),
+        Verb::Rebuild => rebuild(context),
+        Verb::Backup { to } => backup(context, &to),
+        Verb::Restore { from } => restore(context, &from),
+    }
+}
+
+fn verify(context: &Context) -> Result<(), Failure> {
+    let bar = context.screen.bar(0, "read");
+    let mut found: Option<Verified> = None;
+    Client::with(&context.data, async |client| {
+        let each = |line: VerifyLine| match line {
+            VerifyLine::Progress(done, all) => {
+                bar.set_length(all);
+                bar.set_position(done);
+                Ok(())
+            }
+            VerifyLine::Verified(verified) => {
+                found = Some(verified);
+                Ok(())
+            }
+            VerifyLine::Error(error) => Err(Failure::environment(error)),
+        };
+        client.post_lines("/v1/ledger/verify", &json!({}), each).await
+    })?;
+    bar.finish_and_clear();
+    let found = found.ok_or_else(|| Failure::environment("the node stopped before it was done"))?;
+    let screen = &context.screen;
+    screen.value(&found);
+    let [frames, batches, records] = [found.frames, found.batches, found.records].map(grouped);
+    screen.line(&format!("journal     {frames} entries, {} MiB; {records} records in {batches} batches proved again", found.bytes >> 20));
+    if found.damage.is_empty() {
+        screen.line("state       as the journal makes it");
+        let index = if found.index.is_some() { "as the journal makes it" } else { "was being written, and not compared; ask again" };
+        screen.line(&format!("index       {index}"));
+        return Ok(());
+    }
+    found.damage.iter().for_each(|damage| screen.line(&format!("DAMAGED     {damage}")));
+    Err(Failure::environment("the ledger is damaged"))
+}
+
+fn rebuild(context: &Context) -> Result<(), Failure> {
+    let begun = std::time::Instant::now();
+    context.screen.note("building state and index from the journal; ten million records take under a minute");
+    let recovery = Ledger::rebuild(&context.data.join("ledger")).map_err(Failure::environment)?;
+    context.screen.value(&recovery);
+    context.screen.line(&format!("built from {} entries in {:.1} s", grouped(recovery.replayed), begun.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+fn backup(context: &Context, to: &Path) -> Result<(), Failure> {
+    // The node may stand in another directory than this command.
+    let to = std::path::absolute(to).map_err(|error| Failure::usage(format!("{}: {error}", to.display())))?;
+    let parameters = BackupParameters { to: to.clone() };
+    let done: BackedUp = Client::with(&context.data, async |client| client.post("/v1/ledger/backup", &parameters).await)?;
+    context.screen.value(&done);
+    context.screen.line(&format!("{} files, {} MiB, to {}", grouped(done.files), done.bytes >> 20, to.display()));
+    Ok(())
+}
+
+fn restore(context: &Context, from: &Path) -> Result<(), Failure> {
+    let recovery = Ledger::restore(from, &context.data.join("ledger")).map_err(Failure::environment)?;
+    context.screen.value(&recovery);
+    context.screen.line(&format!("restored: {} entries", grouped(recovery.replayed)));
+    context.screen.note(
+        "what came since the backup comes from the others; own publications wait until two of them have told this node its last head",
+    );
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! What `match` needs: the keys of everything that counts, as a stream; then what is known about the few values that hit. Logs
+//! never come here.
+
+use super::{ApiError, Local, Operator, blocking};
+use crate::{
+    ledger::{LedgerError, key_hash},
+    matching::{KeysHead, Lengths, counts},
+    query::{self, Hit},
+    record::{Observable, Timestamp, Tlp, TypeName},
+};
+use axum::{
+    Extension, Json,
+    body::{Body, Bytes},
+    extract::{Query, State},
+    response::IntoResponse,
+};
+use serde::{Deserialize, Serialize};
+
+/// Bytes of keys in one piece.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Pieces that wait for the reader.
+const PIECES_MAX: usize = 16;
+/// Values asked about at once.
+pub const MATCH_VALUES_MAX: usize = 1_000;
+
+/// What of the knowledge is wanted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysParameters {
+    /// Only what came with this batch or later, as an earlier `match` has named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+}
+
+/// A value as it was seen.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeenValue {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub value: String,
+}
+
+/// Values as they were seen.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MatchParameters {
+    pub values: Vec<SeenValue>,
+    #[serde(default)]
+    pub since: u64,
+}
+
+/// One line for each value, in order.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct MatchReply {
+    pub hits: Vec<Option<Hit>>,
+}
+
+/// The head of the stream and one hash for each value that counts for this operator.
+pub(super) async fn keys(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Query(parameters): Query<KeysParameters>,
+) -> Result<impl IntoResponse, ApiError> {
+    let (pieces, mut waiting) = tokio::sync::mpsc::channel::<Result<Bytes, LedgerError>>(PIECES_MAX);
+    tokio::task::spawn_blocking(move || {
+        let put = |bytes: Vec<u8>| pieces.blocking_send(Ok(bytes.into())).is_ok();
+        if let Err(error) = write(&local, operator.clearance, parameters.since.unwrap_or(0), put) {
+            // Cut off where it is: a stream of keys without its lengths of networks is seen to be none.
+            let _reader_gone = pieces.blocking_send(Err(error));
+        }
+    });
+    Ok(Body::from_stream(futures::stream::poll_fn(move |context| waiting.poll_recv(context))))
+}
+
+/// Keys come first and the head last, because only then all lengths of networks are known.
+fn write(local: &Local, clearance: Tlp, since: u64, mut put: impl FnMut(Vec<u8>) -> bool) -> Result<(), LedgerError> {
+    let (cursor, today) = (local.ledger.batches(), local.clock.now().day());
+    let mut lengths = Lengths::default();
+    let (mut piece, mut last) = (Vec::with_capacity(PIECE_BYTES), 0);
+    let mut reader_gone = false;
+    local.ledger.each_row(|key, row| {
+        if reader_gone || !counts(&row, clearance, today, since) {
+            return Ok(());
+        }
+        let hash = key_hash(key);
+        if hash == last {
+            return Ok(());
+        }
+        last = hash;
+        lengths.note(key);
+        piece.extend_from_slice(&hash.to_le_bytes());
+        if piece.len() >= PIECE_BYTES {
+            reader_gone = !put(std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES)));
+        }
+        Ok(())
+    })?;
+    piece.extend(KeysHead { cursor, lengths }.bytes());
+    put(piece);
+    Ok(())
+}
+
+/// What is known about each of some values.
+pub(super) async fn ask(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Json(parameters): Json<MatchParameters>,
+) -> Result<Json<MatchReply>, ApiError> {
+    if parameters.values.len() > MATCH_VALUES_MAX {
+        return Err(ApiError::bad(format!("more than {MATCH_VALUES_MAX} values at once")));
+    }
+    blocking(move || {
+        let now: Timestamp = local.clock.now();
+        let known = |seen: &SeenValue| -> Result<Option<Hit>, ApiError> {
+            let kind: TypeName = seen.kind.parse().map_err(ApiError::bad)?;
+            let value: Observable = kind.read(&seen.value).map_err(ApiError::bad)?;
+            Ok(query::hit(&local.ledger, &value, operator.clearance, parameters.since, now)?)
+        };
+        Ok(Json(MatchReply { hits: parameters.values.iter().map(known).collect::<Result<_, _>>()? }))
+    })
+    .await
+}

@@ -1,0 +1,56 @@
+//! Backup and restore: the journal is all that has to be kept, since everything else follows from it.
+
+use super::{Ledger, LedgerError, Recovery, copy_journal, lock, start_anew};
+use std::path::Path;
+
+/// What a backup did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct BackedUp {
+    /// Files and bytes that were copied; what was there from the last time was left.
+    pub files: u64,
+    pub bytes: u64,
+}
+
+impl Ledger {
+    /// Copies what the last backup into `directory` did not have; at any time, while everything goes on. What is acknowledged before it
+    /// begins is in it. A segment is copied byte by byte where `directory` is on another disk, and linked where it is on this one.
+    pub fn backup(&self, directory: &Path) -> Result<BackedUp, LedgerError> {
+        let copied = self.copy_journal(directory, None)?;
+        let bytes = copied.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len()).sum();
+        Ok(BackedUp { files: copied.len() as u64, bytes })
+    }
+
+    /// Makes a ledger in `directory` of a backup; there must be none. State and index are built.
+    pub fn restore(backup: &Path, directory: &Path) -> Result<Recovery, LedgerError> {
+        let journal = directory.join("journal");
+        if journal.exists() {
+            return Err(LedgerError::Exists(directory.to_owned()));
+        }
+        let manifest = backup.join("manifest");
+        if !manifest.is_file() {
+            return Err(LedgerError::NoBackup(backup.to_owned()));
+        }
+        std::fs::create_dir_all(&journal).map_err(|error| LedgerError::io(&journal, error))?;
+        copy_journal(backup, &journal, None)?;
+        let (ledger, writer, recovery) = Self::open(directory)?;
+        writer.close()?;
+        drop(ledger);
+        Ok(recovery)
+    }
+
+    /// Removes state and index and builds them from the journal. Nobody may have the ledger open.
+    pub fn rebuild(directory: &Path) -> Result<Recovery, LedgerError> {
+        if !directory.join("journal").exists() {
+            return Err(LedgerError::Damaged(format!("{} has no journal", directory.display())));
+        }
+        {
+            let _alone = lock(directory)?;
+            start_anew(&directory.join("state"))?;
+            start_anew(&directory.join("index"))?;
+        }
+        let (ledger, writer, recovery) = Self::open(directory)?;
+        writer.close()?;
+        drop(ledger);
+        Ok(recovery)
+    }
+}

@@ -1,0 +1,62 @@
+//! Hits: what is known about values that were seen somewhere, in few words: the strongest assertion about each.
+
+use super::{QueryError, Question, Reading, Standing, plan};
+use crate::{
+    ledger::{Ledger, SCAN_ROWS_MAX},
+    matching::counts,
+    record::{Observable, Timestamp, Tlp},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// One value that was seen, and what is known about it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hit {
+    /// As it was seen.
+    pub seen: String,
+    /// What is known: the same, a domain above it, or a network around it.
+    pub indicator: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Everyone who asserts it.
+    pub origins: Vec<String>,
+    /// The assertion of the highest confidence.
+    pub reference: String,
+    pub title: String,
+    pub confidence: u8,
+    pub tlp: String,
+    pub ends: String,
+}
+
+/// What counts here, now, about `value`, for a reader with this clearance; with `since`, only what came with that batch or later.
+pub fn hit(ledger: &Ledger, value: &Observable, clearance: Tlp, since: u64, now: Timestamp) -> Result<Option<Hit>, QueryError> {
+    let plan = plan(&Question { text: Some(value.to_string()), ..Question::default() })?;
+    let mut reading = Reading::new(ledger, now);
+    let (mut best, mut origins): (Option<Hit>, BTreeSet<String>) = (None, BTreeSet::new());
+    for (range, above) in plan.speaking() {
+        let (rows, _more) = ledger.scan(range, SCAN_ROWS_MAX)?;
+        for row in rows.into_iter().filter(|row| counts(row, clearance, now.day(), since) && (!above || row.about.below)) {
+            let Some(found) = reading.found(row.place)? else { continue };
+            if reading.standing(&found).0 != Standing::Accepted {
+                continue;
+            }
+            let Some(indicator) = crate::intake::value_of(&found.record) else { continue };
+            let said = reading.assertion(&found);
+            origins.insert(said.origin.clone());
+            if best.as_ref().is_none_or(|best| said.confidence > best.confidence) {
+                best = Some(Hit {
+                    seen: value.to_string(),
+                    indicator: indicator.to_string(),
+                    kind: indicator.kind().to_string(),
+                    origins: Vec::new(),
+                    reference: said.reference,
+                    title: said.title.unwrap_or_default(),
+                    confidence: said.confidence,
+                    tlp: said.tlp,
+                    ends: said.ends,
+                });
+            }
+        }
+    }
+    Ok(best.map(|best| Hit { origins: origins.into_iter().collect(), ..best }))
+}
