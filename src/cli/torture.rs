@@ -32,7 +32,7 @@ const START: Duration = Duration::from_secs(60);
 /// The longest that a node lives, in milliseconds.
 const LIFE_MS: u64 = 400;
 /// The whole ledger is verified every so many cycles, and at the end.
-const VERIFY_EVERY: u64 = 25;
+const VERIFY_EVERY: u64 = 50;
 
 /// Kill a node at random points of its work, and see that nothing acknowledged is lost.
 #[derive(clap::Args)]
@@ -259,7 +259,7 @@ impl Torture {
 
     /// Asks about the newest values, or about all, and compares with what is known outside.
     async fn compare(&mut self, client: &Client, all: bool) -> Result<(), Failure> {
-        let first = if all { 0 } else { self.values.len().saturating_sub(4 * MATCH_VALUES_MAX) };
+        let first = if all { 0 } else { self.values.len().saturating_sub(2 * MATCH_VALUES_MAX) };
         let numbers: Vec<usize> = (first..self.values.len()).collect();
         for chunk in numbers.chunks(MATCH_VALUES_MAX) {
             let seen = |number: &usize| SeenValue { kind: "domain".to_owned(), value: value(*number) };

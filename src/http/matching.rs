@@ -5,8 +5,8 @@ use super::{ApiError, Local, Operator, blocking};
 use crate::{
     ledger::{LedgerError, key_hash},
     matching::{KeysHead, Lengths, counts},
-    query::{self, Hit},
-    record::{Observable, Timestamp, Tlp, TypeName},
+    query::{self, Hit, Reading},
+    record::{Observable, Tlp, TypeName},
 };
 use axum::{
     Extension, Json,
@@ -110,13 +110,13 @@ pub(super) async fn ask(
         return Err(ApiError::bad(format!("more than {MATCH_VALUES_MAX} values at once")));
     }
     blocking(move || {
-        let now: Timestamp = local.clock.now();
-        let known = |seen: &SeenValue| -> Result<Option<Hit>, ApiError> {
+        let mut reading = Reading::new(&local.ledger, local.clock.now());
+        let mut known = |seen: &SeenValue| -> Result<Option<Hit>, ApiError> {
             let kind: TypeName = seen.kind.parse().map_err(ApiError::bad)?;
             let value: Observable = kind.read(&seen.value).map_err(ApiError::bad)?;
-            Ok(query::hit(&local.ledger, &value, operator.clearance, parameters.since, now)?)
+            Ok(query::hit(&mut reading, &value, operator.clearance, parameters.since)?)
         };
-        Ok(Json(MatchReply { hits: parameters.values.iter().map(known).collect::<Result<_, _>>()? }))
+        Ok(Json(MatchReply { hits: parameters.values.iter().map(&mut known).collect::<Result<_, _>>()? }))
     })
     .await
 }

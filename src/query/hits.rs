@@ -2,9 +2,9 @@
 
 use super::{QueryError, Question, Reading, Standing, plan};
 use crate::{
-    ledger::{Ledger, SCAN_ROWS_MAX},
+    ledger::SCAN_ROWS_MAX,
     matching::counts,
-    record::{Observable, Timestamp, Tlp},
+    record::{Observable, Tlp},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -29,13 +29,13 @@ pub struct Hit {
 }
 
 /// What counts here, now, about `value`, for a reader with this clearance; with `since`, only what came with that batch or later.
-pub fn hit(ledger: &Ledger, value: &Observable, clearance: Tlp, since: u64, now: Timestamp) -> Result<Option<Hit>, QueryError> {
+pub fn hit(reading: &mut Reading<'_>, value: &Observable, clearance: Tlp, since: u64) -> Result<Option<Hit>, QueryError> {
     let plan = plan(&Question { text: Some(value.to_string()), ..Question::default() })?;
-    let mut reading = Reading::new(ledger, now);
+    let today = reading.now.day();
     let (mut best, mut origins): (Option<Hit>, BTreeSet<String>) = (None, BTreeSet::new());
     for (range, above) in plan.speaking() {
-        let (rows, _more) = ledger.scan(range, SCAN_ROWS_MAX)?;
-        for row in rows.into_iter().filter(|row| counts(row, clearance, now.day(), since) && (!above || row.about.below)) {
+        let (rows, _more) = reading.ledger.scan(range, SCAN_ROWS_MAX)?;
+        for row in rows.into_iter().filter(|row| counts(row, clearance, today, since) && (!above || row.about.below)) {
             let Some(found) = reading.found(row.place)? else { continue };
             if reading.standing(&found).0 != Standing::Accepted {
                 continue;

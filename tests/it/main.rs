@@ -10,6 +10,7 @@
 )]
 
 mod audience;
+mod care;
 mod charter;
 mod command_line;
 mod documents;
