@@ -226,8 +226,8 @@ fn cut_up(mut reader: impl Read, pieces: &mpsc::SyncSender<Piece>) -> Result<(),
             }
         };
         buffer.truncate(had + read);
-        let end = match memchr(&buffer, had) {
-            Some(end) => end + 1,
+        let end = match memchr::memrchr(b'\n', buffer.get(had..).unwrap_or_default()) {
+            Some(end) => had + end + 1,
             // The last line has no end, or a line is longer than anything that is one.
             None if read == 0 || buffer.len() > LINE_BYTES_MAX => buffer.len(),
             None => continue,
@@ -246,15 +246,11 @@ fn cut_up(mut reader: impl Read, pieces: &mpsc::SyncSender<Piece>) -> Result<(),
     }
 }
 
-/// The last line's end behind `from`.
-fn memchr(buffer: &[u8], from: usize) -> Option<usize> {
-    buffer.get(from..)?.iter().rposition(|byte| *byte == b'\n').map(|at| from + at)
-}
-
 fn look_at(matcher: &mut Matcher<'_>, piece: Piece) -> Looked {
     let (mut found, mut lines, mut start) = (Vec::new(), 0, 0);
     let mut values = Vec::new();
-    for line in piece.bytes.split_inclusive(|byte| *byte == b'\n') {
+    while let Some(rest) = piece.bytes.get(start..).filter(|rest| !rest.is_empty()) {
+        let line = rest.get(..memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1)).unwrap_or_default();
         matcher.candidates(line, &mut values);
         if !values.is_empty() {
             values.sort_unstable();

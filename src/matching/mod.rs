@@ -184,6 +184,9 @@ impl<'a> Matcher<'a> {
     }
 
     fn token(&mut self, token: Token<'_>, out: &mut Vec<Observable>) {
+        if token.bytes.len() < TOKEN_BYTES_MIN {
+            return;
+        }
         if token.bytes.ends_with(b":") {
             if let Some(url) = url(&token) {
                 self.typed(ObservableType::Url, &url, out);
@@ -355,7 +358,9 @@ impl<'a> Matcher<'a> {
             if depth > 0 {
                 self.key.push(b'.');
             }
-            self.key.extend(label.iter().map(u8::to_ascii_lowercase));
+            let from = self.key.len();
+            self.key.extend_from_slice(label);
+            self.key.get_mut(from..).unwrap_or_default().make_ascii_lowercase();
             if depth > 0 {
                 self.key.push(0);
                 if self.sieve.has(&self.key) {
@@ -383,6 +388,9 @@ fn ipv4_of(bytes: &[u8]) -> Option<Ipv4Addr> {
 /// Without what ends a sentence or stands before a port that is none.
 fn trimmed(bytes: &[u8]) -> &[u8] {
     let is_edge = |byte: &u8| matches!(byte, b'.' | b':' | b'-');
+    if !bytes.first().is_some_and(is_edge) && !bytes.last().is_some_and(is_edge) {
+        return bytes;
+    }
     let start = bytes.iter().position(|byte| !is_edge(byte)).unwrap_or(bytes.len());
     let end = bytes.iter().rposition(|byte| !is_edge(byte)).map_or(start, |last| last + 1);
     // `::1` begins with its colons.

@@ -55,7 +55,7 @@ fn quiet_rooms_name_no_runtime_socket_disk_or_clock() {
 
 #[test]
 fn a_room_uses_only_the_rooms_above_it() {
-    let order = ["cbor", "record", "envelope", "charter", "policy", "publish", "intake", "replica", "ledger", "query"];
+    let order = ["cbor", "record", "envelope", "charter", "policy", "publish", "intake", "replica", "ledger", "matching", "query"];
     for (index, name) in order.iter().enumerate() {
         for path in room(name) {
             let code = code(&path);
