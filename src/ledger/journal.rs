@@ -10,12 +10,12 @@
 //! only that: a frame that is damaged with a good frame anywhere behind it is an error, not a tail. After a failed write or sync
 //! nothing more is appended, because the kernel may have dropped what it could not write.
 
-use super::LedgerError;
+use super::{Disk, LedgerError};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
-    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    io::{Read as _, Seek as _, SeekFrom},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
@@ -67,6 +67,7 @@ pub struct JournalReader {
 
 /// Writer's half. One per ledger.
 pub struct Journal {
+    disk: Disk,
     directory: PathBuf,
     manifest: Manifest,
     reader: JournalReader,
@@ -81,29 +82,34 @@ fn at(path: &Path) -> impl FnOnce(std::io::Error) -> LedgerError + '_ {
     move |error| LedgerError::io(path, error)
 }
 
-fn sync_directory(path: &Path) -> Result<(), LedgerError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(at(path))
-}
-
 impl Manifest {
-    fn write(&self, directory: &Path) -> Result<(), LedgerError> {
+    fn write(&self, disk: &Disk, directory: &Path) -> Result<(), LedgerError> {
         let (aside, path) = (directory.join("manifest.new"), directory.join("manifest"));
         let text = toml::to_string(self).map_err(|error| LedgerError::Damaged(format!("manifest cannot be written: {error}")))?;
-        let mut file = File::create(&aside).map_err(at(&aside))?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at(&aside))?;
-        std::fs::rename(&aside, &path).map_err(at(&path))?;
-        sync_directory(directory)
+        let file = disk.create(&aside).map_err(at(&aside))?;
+        disk.write(&file, &aside, 0, text.as_bytes()).and_then(|()| disk.sync(&file, &aside)).map_err(at(&aside))?;
+        disk.rename(&aside, &path).map_err(at(&path))?;
+        disk.sync_directory(directory).map_err(at(directory))
     }
 }
 
 impl Journal {
     /// Opens or creates the journal in `directory`. A torn tail is cut; the number of bytes cut is answered.
     pub fn open(directory: &Path, new_store_id: impl FnOnce() -> Result<String, LedgerError>) -> Result<(Self, u64), LedgerError> {
+        Self::open_on(Disk::default(), directory, new_store_id)
+    }
+
+    /// The same on a disk on which things may go wrong.
+    pub fn open_on(
+        disk: Disk,
+        directory: &Path,
+        new_store_id: impl FnOnce() -> Result<String, LedgerError>,
+    ) -> Result<(Self, u64), LedgerError> {
         std::fs::create_dir_all(directory).map_err(at(directory))?;
         let path = directory.join("manifest");
         let manifest = match std::fs::read_to_string(&path) {
             Ok(text) => toml::from_str::<Manifest>(&text).map_err(|error| LedgerError::Damaged(format!("{}: {error}", path.display())))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::create(directory, new_store_id()?)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::create(&disk, directory, new_store_id()?)?,
             Err(error) => return Err(LedgerError::io(&path, error)),
         };
         if manifest.format > LEDGER_FORMAT {
@@ -117,24 +123,26 @@ impl Journal {
         }
         let last = segments.last().cloned().ok_or_else(|| LedgerError::Damaged("the manifest lists no segment".to_owned()))?;
         let reader = JournalReader { segments: Arc::new(RwLock::new(segments)) };
-        let (end, cut) = reader.cut_tail(&last)?;
-        let journal = Self { directory: directory.to_owned(), manifest, reader, end, committed: end, pending: Vec::new(), broken: false };
+        let last_path = manifest.segments.last().map_or_else(|| directory.to_owned(), |line| directory.join(&line.file));
+        let (end, cut) = reader.cut_tail(&disk, &last, &last_path)?;
+        let journal =
+            Self { disk, directory: directory.to_owned(), manifest, reader, end, committed: end, pending: Vec::new(), broken: false };
         Ok((journal, cut))
     }
 
-    fn create(directory: &Path, store: String) -> Result<Manifest, LedgerError> {
+    fn create(disk: &Disk, directory: &Path, store: String) -> Result<Manifest, LedgerError> {
         let manifest =
-            Manifest { format: LEDGER_FORMAT, store, segment_bytes: None, segments: vec![Self::create_segment(directory, 1, 0)?] };
-        manifest.write(directory)?;
+            Manifest { format: LEDGER_FORMAT, store, segment_bytes: None, segments: vec![Self::create_segment(disk, directory, 1, 0)?] };
+        manifest.write(disk, directory)?;
         Ok(manifest)
     }
 
-    fn create_segment(directory: &Path, number: usize, begins: Position) -> Result<SegmentLine, LedgerError> {
+    fn create_segment(disk: &Disk, directory: &Path, number: usize, begins: Position) -> Result<SegmentLine, LedgerError> {
         let name = format!("{number:010}.seg");
         let path = directory.join(&name);
-        let mut file = File::create(&path).map_err(at(&path))?;
-        file.write_all(MAGIC).and_then(|()| file.sync_all()).map_err(at(&path))?;
-        sync_directory(directory)?;
+        let file = disk.create(&path).map_err(at(&path))?;
+        disk.write(&file, &path, 0, MAGIC).and_then(|()| disk.sync(&file, &path)).map_err(at(&path))?;
+        disk.sync_directory(directory).map_err(at(directory))?;
         Ok(SegmentLine { file: name, begins })
     }
 
@@ -186,9 +194,9 @@ impl Journal {
     fn write_pending(&mut self) -> Result<(), LedgerError> {
         let last = self.reader.last().ok_or(LedgerError::Stopped)?;
         let offset = offset_in(&last, self.committed);
-        last.file.write_all_at(&self.pending, offset).map_err(at(&self.directory))?;
-        // fdatasync: the length of the file is metadata that it does write (fdatasync(2)).
-        last.file.sync_data().map_err(at(&self.directory))?;
+        let path = self.manifest.segments.last().map_or_else(|| self.directory.clone(), |line| self.directory.join(&line.file));
+        self.disk.write(&last.file, &path, offset, &self.pending).map_err(at(&path))?;
+        self.disk.sync(&last.file, &path).map_err(at(&path))?;
         self.pending.clear();
         self.committed = self.end;
         if self.committed - last.begins > self.manifest.segment_bytes.unwrap_or(SEGMENT_BYTES_MAX) {
@@ -198,11 +206,11 @@ impl Journal {
     }
 
     fn roll(&mut self) -> Result<(), LedgerError> {
-        let line = Self::create_segment(&self.directory, self.manifest.segments.len() + 1, self.committed)?;
+        let line = Self::create_segment(&self.disk, &self.directory, self.manifest.segments.len() + 1, self.committed)?;
         let path = self.directory.join(&line.file);
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at(&path))?;
         self.manifest.segments.push(line);
-        self.manifest.write(&self.directory)?;
+        self.manifest.write(&self.disk, &self.directory)?;
         self.reader.push(Segment { begins: self.committed, file: Arc::new(file) });
         Ok(())
     }
@@ -213,6 +221,12 @@ impl Journal {
     /// manifest, then the old file goes. A crash leaves the old segment or the new one, never a mixture.
     pub fn rewrite(&mut self, frames: &BTreeMap<Position, Vec<u8>>) -> Result<(), LedgerError> {
         self.commit()?;
+        let outcome = self.rewrite_committed(frames);
+        self.broken |= outcome.is_err();
+        outcome
+    }
+
+    fn rewrite_committed(&mut self, frames: &BTreeMap<Position, Vec<u8>>) -> Result<(), LedgerError> {
         let segments = self.reader.segments();
         for (index, segment) in segments.iter().enumerate() {
             let end = segments.get(index + 1).map_or(self.committed, |next| next.begins);
@@ -220,24 +234,24 @@ impl Journal {
             let Some(line) = self.manifest.segments.get(index).filter(|_| !within.is_empty()).cloned() else { continue };
             let name = rewritten_name(&line.file);
             let (old, new) = (self.directory.join(&line.file), self.directory.join(&name));
-            std::fs::copy(&old, &new).map_err(at(&new))?;
-            let file = OpenOptions::new().read(true).write(true).open(&new).map_err(at(&new))?;
+            let file = self.disk.copy(&old, &new).map_err(at(&new))?;
             for (position, payload) in within {
                 let length = self.reader.read(*position)?.len();
                 if length != payload.len() {
                     return Err(LedgerError::Damaged(format!("a frame of {length} bytes cannot become one of {}", payload.len())));
                 }
                 let head = [u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes(), crc32c::crc32c(payload).to_le_bytes()].concat();
-                file.write_all_at(&[&head[..], payload].concat(), offset_in(segment, *position)).map_err(at(&new))?;
+                let frame = [&head[..], payload].concat();
+                self.disk.write(&file, &new, offset_in(segment, *position), &frame).map_err(at(&new))?;
             }
-            file.sync_all().map_err(at(&new))?;
-            sync_directory(&self.directory)?;
+            self.disk.sync(&file, &new).map_err(at(&new))?;
+            self.disk.sync_directory(&self.directory).map_err(at(&self.directory))?;
             if let Some(line) = self.manifest.segments.get_mut(index) {
                 line.file = name;
             }
-            self.manifest.write(&self.directory)?;
+            self.manifest.write(&self.disk, &self.directory)?;
             self.reader.replace(index, Segment { begins: segment.begins, file: Arc::new(file) });
-            std::fs::remove_file(&old).map_err(at(&old))?;
+            self.disk.remove(&old).map_err(at(&old))?;
         }
         Ok(())
     }
@@ -271,7 +285,7 @@ pub fn copy_journal(from: &Path, to: &Path, up_to: Option<Position>) -> Result<V
         }
         copied.push(new);
     }
-    manifest.write(to)?;
+    manifest.write(&Disk::default(), to)?;
     Ok(copied)
 }
 
@@ -355,7 +369,7 @@ impl JournalReader {
     }
 
     /// Finds where the last segment's good frames end, and cuts what is behind if it is a torn tail.
-    fn cut_tail(&self, last: &Segment) -> Result<(Position, u64), LedgerError> {
+    fn cut_tail(&self, disk: &Disk, last: &Segment, path: &Path) -> Result<(Position, u64), LedgerError> {
         let io = |error: std::io::Error| LedgerError::Damaged(format!("the last segment cannot be read: {error}"));
         let mut file = last.file.try_clone().map_err(io)?;
         let length = file.seek(SeekFrom::End(0)).map_err(io)?;
@@ -375,7 +389,7 @@ impl JournalReader {
         }
         let cut = file_end - position;
         if cut > 0 {
-            last.file.set_len(offset_in(last, position)).and_then(|()| last.file.sync_all()).map_err(io)?;
+            disk.cut(&last.file, path, offset_in(last, position)).and_then(|()| disk.sync(&last.file, path)).map_err(at(path))?;
         }
         Ok((position, cut))
     }
@@ -403,6 +417,9 @@ fn frame_head(head: &[u8; FRAME_HEAD_BYTES]) -> (usize, u32) {
     let [a, b, c, d, e, f, g, h] = *head;
     (u32::from_le_bytes([a, b, c, d]) as usize, u32::from_le_bytes([e, f, g, h]))
 }
+
+#[cfg(test)]
+mod faults;
 
 #[cfg(test)]
 mod tests {

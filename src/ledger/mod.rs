@@ -11,6 +11,7 @@
 //! Not here: whether a batch may be kept (`intake`), how answers are put together (`query`).
 
 mod backup;
+mod disk;
 mod disputes;
 mod entry;
 mod index;
@@ -25,6 +26,7 @@ mod tree;
 mod verify;
 
 pub use backup::*;
+pub use disk::*;
 pub use disputes::*;
 pub use entry::*;
 pub use index::*;
