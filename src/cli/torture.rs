@@ -31,6 +31,8 @@ const SEGMENT_BYTES: u64 = 64 * 1024;
 const START: Duration = Duration::from_secs(60);
 /// The longest that a node lives, in milliseconds.
 const LIFE_MS: u64 = 400;
+/// From so many values on, lists are short: all of them are asked about again and again, and a long run is to be one of many kills.
+const VALUES_LARGE: usize = 50_000;
 /// The whole ledger is verified every so many cycles, and at the end.
 const VERIFY_EVERY: u64 = 50;
 
@@ -207,7 +209,8 @@ impl Torture {
     }
 
     async fn publish(&mut self, client: &Client) -> Result<(), Failure> {
-        let count = 1 + self.dice.below(600) as usize;
+        let most = if self.values.len() < VALUES_LARGE { 600 } else { 20 };
+        let count = 1 + self.dice.below(most) as usize;
         let from = self.values.len();
         let list: String = (from..from + count).map(|number| value(number) + "\n").collect();
         self.values.resize(from + count, Said::MaybePublished);
