@@ -91,7 +91,8 @@ fn backup(context: &Context, to: &Path) -> Result<(), Failure> {
     let parameters = BackupParameters { to: to.clone() };
     let done: BackedUp = Client::with(&context.data, async |client| client.post("/v1/ledger/backup", &parameters).await)?;
     context.screen.value(&done);
-    context.screen.line(&format!("{} files, {} MiB, to {}", grouped(done.files), done.bytes >> 20, to.display()));
+    let files = if done.files == 1 { "one file".to_owned() } else { format!("{} files", grouped(done.files)) };
+    context.screen.line(&format!("{files}, {} MiB, to {}", done.bytes >> 20, to.display()));
     Ok(())
 }
 

@@ -228,6 +228,8 @@ pub enum NodeError {
     Swarm(#[from] swarm::SwarmError),
     #[error("cannot listen on {address}: {error}; is another program using the port?")]
     Listen { address: String, error: String },
+    #[error("`{0}` is none of TCP, and nodes speak TCP only; write it as /ip4/192.0.2.1/tcp/4100")]
+    Transport(String),
     #[error("`{0}` is not a multiaddress; it looks like /ip4/192.0.2.1/tcp/4100")]
     Address(String),
     /// Not a failure: the member's card gave this node another key, and it begins again under that.
@@ -449,8 +451,11 @@ pub async fn run(
     let mut waiting = Vec::new();
     for text in &parts.listen {
         let listener = swarm.listen_on(multiaddress(text)?);
-        let failed = |error: String| NodeError::Listen { address: text.clone(), error };
-        waiting.push((listener.map_err(|error| failed(error.to_string()))?, text.clone()));
+        let failed = |error: libp2p::TransportError<std::io::Error>| match error {
+            libp2p::TransportError::MultiaddrNotSupported(_) => NodeError::Transport(text.clone()),
+            libp2p::TransportError::Other(error) => NodeError::Listen { address: text.clone(), error: error.to_string() },
+        };
+        waiting.push((listener.map_err(failed)?, text.clone()));
     }
     // A port in use shows at once, before anything else is said to be running.
     for (id, address) in waiting {

@@ -213,3 +213,13 @@ fn k_03_no_secret_can_be_given_as_an_argument() {
         fails(place.path(), words, 2, "unexpected argument");
     }
 }
+
+#[test]
+fn n_12_nothing_speaks_quic_and_a_node_that_is_told_to_says_so() {
+    let data = founded();
+    let path = data.path().join("node.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let listen = config.lines().find(|line| line.starts_with("listen")).unwrap();
+    std::fs::write(&path, config.replace(listen, "listen = [\"/ip4/127.0.0.1/udp/0/quic-v1\"]")).unwrap();
+    fails(data.path(), &["run"], 3, "nodes speak TCP only");
+}

@@ -20,12 +20,13 @@ use huecry::{
         hostile::{self, Hostile, Malice},
         link::{LinkPlan, transport},
         listed_value,
+        strangers::{self, Stranger},
     },
 };
 use libp2p::{Multiaddr, StreamProtocol, gossipsub, swarm::SwarmEvent};
 use sha2::{Digest as _, Sha256};
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -179,6 +180,36 @@ async fn n_08_who_asks_for_everything_and_reads_nothing_is_cut_off_and_others_ar
     let honest = place.start(1, &[0]);
     until("another to have everything", || honest.ledger.feed(&place.feed(0, OPEN)).is_some_and(|state| state.spans.count() == 100)).await;
     let _over = stop.send(true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g_02_strangers_who_knock_again_and_again_get_no_byte_and_members_are_served() {
+    let place = Place::new(0x0f40_0000, 2);
+    let author = place.start(0, &[]);
+    let (given, calls) = (Arc::default(), Arc::default());
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    for number in 0..8u64 {
+        let key = huecry::envelope::SecretKey::from_seed(&Dice::new(number + 1).seed()).unwrap();
+        let link = LinkPlan { latency: Duration::from_millis(1), loss_per_mille: 0, seed: number };
+        let links = transport(&swarm::keypair(&key).unwrap(), link, Arc::default(), None, None, swarm::STREAMS_MAX).unwrap();
+        let stranger = Stranger {
+            key,
+            federation: place.federation.roster.federation(),
+            links: Links::Given(links),
+            dial: vec![place.contact(0).parse().unwrap()],
+            honest: vec![place.federation.actors[0].node.public().to_bytes()],
+            given: Arc::clone(&given),
+            calls: Arc::clone(&calls),
+        };
+        tokio::spawn(strangers::knock(stranger, stopped.clone()));
+    }
+    publish(&author, OPEN, Tlp::Green, 0, 8 * 256).await;
+    let reader = place.start(1, &[0]);
+    until("the member to have everything", || reader.ledger.feed(&place.feed(0, OPEN)).is_some_and(|state| state.spans.count() == 8)).await;
+    until("them to have knocked a while", || calls.load(Ordering::Relaxed) >= 64).await;
+    let _over = stop.send(true);
+    assert_eq!(given.load(Ordering::Relaxed), 0);
+    assert!(linked(&author, &place, 1));
 }
 
 /// A gossipsub RPC that asks for one message by its id: field 3 of the RPC, field 2 of control, field 1 of IWANT.
