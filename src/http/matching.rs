@@ -78,25 +78,24 @@ fn write(local: &Local, clearance: Tlp, since: u64, mut put: impl FnMut(Vec<u8>)
     let (cursor, today) = (local.ledger.batches(), local.clock.now().day());
     let mut lengths = Lengths::default();
     let (mut piece, mut last) = (Vec::with_capacity(PIECE_BYTES), 0);
-    let mut reader_gone = false;
-    local.ledger.each_row(|key, row| {
-        if reader_gone || !counts(&row, clearance, today, since) {
-            return Ok(());
+    let all_read = local.ledger.each_row(|key, row| {
+        if !counts(&row, clearance, today, since) {
+            return true;
         }
         let hash = key_hash(key);
         if hash == last {
-            return Ok(());
+            return true;
         }
         last = hash;
         lengths.note(key);
         piece.extend_from_slice(&hash.to_le_bytes());
-        if piece.len() >= PIECE_BYTES {
-            reader_gone = !put(std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES)));
-        }
-        Ok(())
+        // Nobody walks on for a reader who has gone.
+        piece.len() < PIECE_BYTES || put(std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES)))
     })?;
-    piece.extend(KeysHead { cursor, lengths }.bytes());
-    put(piece);
+    if all_read {
+        piece.extend(KeysHead { cursor, lengths }.bytes());
+        put(piece);
+    }
     Ok(())
 }
 

@@ -195,15 +195,18 @@ impl Index {
         self.database.persist(PersistMode::SyncAll).map_err(broken)
     }
 
-    /// Visits every row, ordered by value: the value's part of the key first.
-    pub fn each(&self, mut visit: impl FnMut(&[u8], Row) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
+    /// Visits every row, ordered by value, with the value's part of its key, for as long as `visit` says to go on. Answers whether it came
+    /// to the end.
+    pub fn each(&self, mut visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
         for guard in self.values.iter() {
             let (key, value) = guard.into_inner().map_err(broken)?;
-            if let (Some(row), Some(value)) = (row_of(&key, &value), key.len().checked_sub(PLACE_BYTES).and_then(|end| key.get(..end))) {
-                visit(value, row)?;
+            if let (Some(row), Some(value)) = (row_of(&key, &value), key.len().checked_sub(PLACE_BYTES).and_then(|end| key.get(..end)))
+                && !visit(value, row)
+            {
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The rows in a range of keys, up to `rows_max`, and whether there were more.

@@ -83,11 +83,12 @@ impl Known {
         *self.next.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&filter));
         let walked = index.each(|key: &[u8], _: Row| {
             filter.add(key_hash(key));
-            if self.closing.load(Ordering::Relaxed) { Err(LedgerError::Stopped) } else { Ok(()) }
+            !self.closing.load(Ordering::Relaxed)
         });
         *self.next.write().unwrap_or_else(PoisonError::into_inner) = None;
-        walked?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(filter);
+        if walked? {
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(filter);
+        }
         Ok(())
     }
 }
@@ -98,9 +99,7 @@ impl Ledger {
     pub fn remember_known(&self) -> std::thread::JoinHandle<()> {
         let ledger = self.clone();
         std::thread::spawn(move || {
-            if let Err(error) = ledger.shared.index.known.fill(&ledger.shared.index)
-                && !matches!(error, LedgerError::Stopped)
-            {
+            if let Err(error) = ledger.shared.index.known.fill(&ledger.shared.index) {
                 tracing::warn!(%error, "what is known could not be walked through; look-ups go to the disk");
             }
         })

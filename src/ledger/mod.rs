@@ -315,8 +315,9 @@ impl Ledger {
         self.shared.index.scan(range, rows_max)
     }
 
-    /// Visits every row of the index, ordered by value, with the value's part of its key.
-    pub fn each_row(&self, visit: impl FnMut(&[u8], Row) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
+    /// Visits every row of the index, ordered by value, with the value's part of its key, for as long as `visit` says to go on. Answers
+    /// whether it came to the end.
+    pub fn each_row(&self, visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
         self.shared.index.each(visit)
     }
 

@@ -73,7 +73,7 @@ impl Ledger {
                 hasher.update(row.place.batch.to_le_bytes());
                 hasher.update(row.place.index.to_le_bytes());
                 hasher.update(row.about.bytes());
-                Ok(())
+                true
             })?;
         }
         let index_hash = (current && index.position()? == Some(position)).then(|| Hash(hasher.finalize().into()));

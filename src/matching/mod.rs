@@ -20,9 +20,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tokens::{ALPHA, AT, COLON, DIGIT, DOT, HEX, HIGH, Token, tokens, url};
 use xorf::{BinaryFuse16, Filter as _};
 
-/// How a stream of keys begins.
+/// How the end of a stream of keys begins.
 pub const KEYS_MAGIC: &[u8; 8] = b"huecryK1";
-/// What stands before the keys: the magic, the cursor, which lengths of networks there are.
+/// What stands behind the keys: the magic, the cursor, which lengths of networks there are.
 pub const KEYS_HEAD_BYTES: usize = 56;
 /// Shortest token that is any value: `a.bc`, and the shortest address.
 const TOKEN_BYTES_MIN: usize = 4;
@@ -77,7 +77,7 @@ fn ones(word: u64) -> impl Iterator<Item = u8> {
     })
 }
 
-/// What stands before a stream of keys.
+/// What stands behind a stream of keys, since only then all of it is known; a stream without it was cut off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeysHead {
     /// The number of the next batch: with it the next reader asks for what is new since.

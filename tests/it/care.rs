@@ -1,6 +1,6 @@
 //! The ledger's care: damage is found, never served, and healed; a backup comes back; what was acknowledged survives.
 
-use crate::support::{code, founded, huecry, json_of, run, stderr, stdout};
+use crate::support::{code, copy, founded, huecry, json_of, run, stderr, stdout};
 use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
@@ -102,18 +102,6 @@ fn r_04_a_state_or_index_that_is_damaged_missing_or_of_another_ledger_is_built_a
     }
     run(data.path(), &["ledger", "rebuild"]);
     whole();
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[test]

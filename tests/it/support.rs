@@ -104,6 +104,20 @@ pub fn run(data: &Path, words: &[&str]) -> Output {
     output
 }
 
+/// Copies a directory and all that is in it, with who may read it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+    std::fs::set_permissions(to, std::fs::metadata(from).unwrap().permissions()).unwrap();
+}
+
 /// An agency that coordinates, a police unit and a vendor, joined, nothing running.
 pub struct Three {
     pub place: tempfile::TempDir,

@@ -1,8 +1,7 @@
 //! How records travel between real processes: in part, in full again, only what is followed, and how far they have got.
 
-use crate::support::{Three, code, huecry, json_of, run, stderr, stdout, until};
+use crate::support::{Three, code, copy, huecry, json_of, run, stderr, stdout, until};
 use serde_json::Value;
-use std::path::Path;
 
 const KEEP_ADDRESSES: &str = "\n@id(\"keep-addresses\")\n@reason(\"addresses stay here for now\")\n\
      forbid (principal, action == Action::\"share\", resource) when { resource.type == \"ipv4\" };\n";
@@ -156,19 +155,6 @@ fn a_bundle_carries_what_a_member_may_have_and_no_more() {
     assert!(three.finds("agency", "two.example"));
     let stranger = huecry(&vendor, &["bundle", "export", file.to_str().unwrap(), "--to", "xa-polise"]);
     assert!(code(&stranger) == 2 && stderr(&stranger).contains("xa-police"), "{}", stderr(&stranger));
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), &target).unwrap();
-        }
-    }
-    std::fs::set_permissions(to, std::fs::metadata(from).unwrap().permissions()).unwrap();
 }
 
 #[test]
