@@ -4,7 +4,7 @@
 use super::Failure;
 use crate::{
     clock::Clock,
-    http::{self, Local},
+    http::{self, Line, Local},
     ledger::LedgerError,
     node::{
         Watch,
@@ -17,7 +17,11 @@ use futures::StreamExt as _;
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use std::{path::Path, sync::mpsc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc,
+    time::Duration,
+};
 use tower::ServiceExt as _;
 
 /// Longest answer that is read, in bytes.
@@ -40,8 +44,12 @@ pub struct Client {
 }
 
 enum Way {
-    Socket(std::path::PathBuf),
-    Here { router: Router, door: mpsc::SyncSender<Request> },
+    /// A node that was there may be away for a moment, when it begins again under another key: how long it is waited for.
+    Socket(PathBuf, Duration),
+    Here {
+        router: Router,
+        door: mpsc::SyncSender<Request>,
+    },
 }
 
 impl Client {
@@ -61,8 +69,8 @@ impl Client {
         let begun = tokio::time::Instant::now();
         loop {
             match tokio::net::UnixStream::connect(&socket).await {
-                Ok(_probe) => return Ok(Self { way: Way::Socket(socket) }),
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => (),
+                Ok(_probe) => return Ok(Self { way: Way::Socket(socket, LOCK_WAIT) }),
+                Err(error) if is_away(&error) => (),
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                     return Err(Failure::nothing(format!("{}: {error}; the node's group may ask it", socket.display())));
                 }
@@ -77,9 +85,9 @@ impl Client {
         }
     }
 
-    /// To a running node only.
+    /// To a running node only, and if it runs now.
     pub fn to_socket(data: &Path) -> Self {
-        Self { way: Way::Socket(data.join(http::SOCKET)) }
+        Self { way: Way::Socket(data.join(http::SOCKET), Duration::ZERO) }
     }
 
     async fn here(data: &Path) -> Result<Self, Opening> {
@@ -163,17 +171,17 @@ impl Client {
         Ok(())
     }
 
-    /// Sends JSON, gets lines of JSON as they come.
-    pub async fn post_lines<T: DeserializeOwned>(
+    /// Sends JSON to something that takes a while, and hears how far it is until it is done.
+    pub async fn watch<T: DeserializeOwned>(
         &self,
         path: &str,
         value: &impl Serialize,
-        mut each: impl FnMut(T) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<T, Failure> {
         let body = serde_json::to_vec(value).map_err(Failure::usage)?;
         let (status, body) = self.send("POST", path, Body::from(body), Some("application/json")).await?;
         if !status.is_success() {
-            return self.answer::<serde_json::Value>(status, body).await.map(|_| ());
+            return self.answer(status, body).await;
         }
         let (mut frames, mut rest) = (http_body_util::BodyStream::new(body), Vec::new());
         while let Some(frame) = frames.next().await {
@@ -181,13 +189,17 @@ impl Client {
             rest.extend_from_slice(&data);
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
-                each(serde_json::from_slice(&line).map_err(Failure::environment)?)?;
+                match serde_json::from_slice(&line).map_err(Failure::environment)? {
+                    Line::Progress(done, all) => progress(done, all),
+                    Line::Done(value) => return Ok(value),
+                    Line::Error(error) => return Err(Failure::environment(error)),
+                }
             }
             if rest.len() > ANSWER_BYTES_MAX {
                 return Err(Failure::environment("an answer without an end"));
             }
         }
-        Ok(())
+        Err(Failure::environment("the node stopped before it was done"))
     }
 
     async fn call<T: DeserializeOwned>(&self, method: &str, path: &str, body: Body, kind: Option<&str>) -> Result<T, Failure> {
@@ -206,9 +218,16 @@ impl Client {
                 let answer = router.clone().oneshot(request).await.map_err(Failure::environment)?;
                 Ok((answer.status(), answer.into_body()))
             }
-            Way::Socket(socket) => {
+            Way::Socket(socket, patience) => {
                 let gone = |error: &dyn std::fmt::Display| Failure::environment(format!("{}: {error}", socket.display()));
-                let stream = tokio::net::UnixStream::connect(socket).await.map_err(|error| gone(&error))?;
+                let begun = tokio::time::Instant::now();
+                let stream = loop {
+                    // Nothing was sent yet, so trying again does nothing twice.
+                    match tokio::net::UnixStream::connect(socket).await {
+                        Err(error) if is_away(&error) && begun.elapsed() < *patience => tokio::time::sleep(LOCK_POLL).await,
+                        outcome => break outcome.map_err(|error| gone(&error))?,
+                    }
+                };
                 let (mut sender, connection) =
                     hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| gone(&error))?;
                 tokio::spawn(connection);
@@ -245,6 +264,11 @@ impl Client {
         }
         done.await.map_err(Failure::environment)?.map_err(Failure::environment)
     }
+}
+
+/// Nobody listens there just now.
+fn is_away(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
 }
 
 fn with_query(path: &str, parameters: &impl Serialize) -> String {

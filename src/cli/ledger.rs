@@ -2,7 +2,7 @@
 
 use super::{Context, Failure, client::Client, print::grouped};
 use crate::{
-    http::{BackupParameters, VerifyLine},
+    http::BackupParameters,
     ledger::{BackedUp, Ledger, Verified},
 };
 use serde_json::json;
@@ -44,24 +44,12 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
 
 fn verify(context: &Context) -> Result<(), Failure> {
     let bar = context.screen.bar(0, "read");
-    let mut found: Option<Verified> = None;
-    Client::with(&context.data, async |client| {
-        let each = |line: VerifyLine| match line {
-            VerifyLine::Progress(done, all) => {
-                bar.set_length(all);
-                bar.set_position(done);
-                Ok(())
-            }
-            VerifyLine::Verified(verified) => {
-                found = Some(verified);
-                Ok(())
-            }
-            VerifyLine::Error(error) => Err(Failure::environment(error)),
-        };
-        client.post_lines("/v1/ledger/verify", &json!({}), each).await
-    })?;
+    let progress = |done: u64, all: u64| {
+        bar.set_length(all);
+        bar.set_position(done);
+    };
+    let found: Verified = Client::with(&context.data, async |client| client.watch("/v1/ledger/verify", &json!({}), progress).await)?;
     bar.finish_and_clear();
-    let found = found.ok_or_else(|| Failure::environment("the node stopped before it was done"))?;
     let screen = &context.screen;
     screen.value(&found);
     let [frames, batches, records] = [found.frames, found.batches, found.records].map(grouped);

@@ -3,7 +3,7 @@
 use super::{Context, Failure, client::Client, print::grouped};
 use crate::{
     config::Config,
-    http::{PolicyReply, RejudgeParameters, TryLine, TryParameters},
+    http::{PolicyReply, RejudgeParameters, TryParameters},
     node::rules::{self, Draft},
     policy::{Piece, Policy, compile, run_table},
     query::{Change, Trial},
@@ -148,24 +148,12 @@ fn test(context: &Context, table: &Path, policy: Option<&Path>) -> Result<(), Fa
 fn attempt(context: &Context, path: &Path, since: Option<&str>) -> Result<(), Failure> {
     let parameters = TryParameters { draft: draft(path)?, since_days: days(since)? };
     let bar = context.screen.counter("records read");
-    let mut found = None;
-    Client::with(&context.data, async |client| {
-        let each = |line: TryLine| match line {
-            TryLine::Progress(done, all) => {
-                bar.set_length(all);
-                bar.set_position(done);
-                Ok(())
-            }
-            TryLine::Found(trial) => {
-                found = Some(trial);
-                Ok(())
-            }
-            TryLine::Error(error) => Err(Failure::environment(error)),
-        };
-        client.post_lines("/v1/policy/try", &parameters, each).await
-    })?;
+    let progress = |done: u64, all: u64| {
+        bar.set_length(all);
+        bar.set_position(done);
+    };
+    let trial: Trial = Client::with(&context.data, async |client| client.watch("/v1/policy/try", &parameters, progress).await)?;
     bar.finish_and_clear();
-    let trial: Trial = found.ok_or_else(|| Failure::environment("the node stopped before it was done"))?;
     for line in &trial.changes {
         let Change { origin, kind, action, from, to } = &line.change;
         context.screen.line(&format!("{:>9}  {origin}  {kind}  {action}: {from} -> {to}", grouped(line.count)));

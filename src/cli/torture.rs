@@ -10,10 +10,9 @@
 use super::{Context, Failure, client::Client, print::grouped, runtime};
 use crate::{
     http::{
-        BackupParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, PublishParameters, PublishReply, SeenValue, VerifyLine,
-        WithdrawParameters,
+        BackupParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, PublishParameters, PublishReply, SeenValue, WithdrawParameters,
     },
-    ledger::BackedUp,
+    ledger::{BackedUp, Verified},
     node::membership::INDICATORS,
     sim::Dice,
 };
@@ -290,17 +289,7 @@ impl Torture {
     }
 
     async fn verify(&mut self, client: &Client) -> Result<(), Failure> {
-        let mut found = None;
-        let each = |line: VerifyLine| match line {
-            VerifyLine::Progress(..) => Ok(()),
-            VerifyLine::Verified(verified) => {
-                found = Some(verified);
-                Ok(())
-            }
-            VerifyLine::Error(error) => Err(Failure::environment(error)),
-        };
-        client.post_lines("/v1/ledger/verify", &json!({}), each).await?;
-        let found = found.ok_or_else(|| Failure::environment("the node ended while it verified"))?;
+        let found: Verified = client.watch("/v1/ledger/verify", &json!({}), |_, _| ()).await?;
         if !found.is_whole() {
             return Err(Failure::environment(found.damage.join("; ")));
         }

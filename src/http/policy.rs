@@ -3,6 +3,7 @@
 use super::{
     ApiError, Local, at_door, blocking,
     operators::{Deed, Operator},
+    progress,
 };
 use crate::{
     config::Config,
@@ -12,22 +13,15 @@ use crate::{
         rules::{self, Draft},
     },
     policy::{MissingList, Piece, Policy},
-    query::{self, As, Reading, Trial},
+    query::{self, As, QueryError, Reading, Trial},
     record::{DAY_MS, RecordRef, Timestamp},
 };
-use axum::{
-    Extension, Json,
-    body::{Body, Bytes},
-    extract::State,
-    response::IntoResponse,
-};
+use axum::{Extension, Json, extract::State, response::IntoResponse};
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Records judged again under one journal entry.
 const REJUDGE_CHUNK: usize = 4_096;
-/// Lines of progress that may wait for a slow reader.
-const PROGRESS_MAX: usize = 64;
 
 /// What is in force.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -105,16 +99,6 @@ pub struct TryParameters {
     pub since_days: Option<u32>,
 }
 
-/// One line of a trial's answer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TryLine {
-    /// Batches done, of how many.
-    Progress(u64, u64),
-    Found(Trial),
-    Error(String),
-}
-
 fn since(now: Timestamp, days: Option<u32>) -> Timestamp {
     days.map_or_else(Timestamp::default, |days| now.minus_ms(u64::from(days) * DAY_MS))
 }
@@ -132,37 +116,14 @@ pub(super) async fn attempt(
         Ok((config, Policy::of(pieces).map_err(ApiError::bad)?))
     })
     .await?;
-    let (lines, mut waiting) = tokio::sync::mpsc::channel::<TryLine>(PROGRESS_MAX);
-    tokio::task::spawn_blocking(move || {
+    Ok(progress::lines(move |progress| {
         let (in_force, now) = (local.current.get(), local.clock.now());
         let draft = Intake { policy: Arc::new(policy), ..(*in_force).clone() };
-        // A reader that does not keep up misses a line of progress, never the end.
-        let told = Mutex::new(0);
-        let progress = |done: u64, all: u64| {
-            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-            if done * 100 / all.max(1) > *told {
-                *told = done * 100 / all.max(1);
-                let _reader_is_slow = lines.try_send(TryLine::Progress(done, all));
-            }
-        };
         let since = since(now, parameters.since_days);
-        let found = query::trial(&local.ledger, &in_force, &draft, &config.outlets(), since, now, progress);
-        let last = match found {
-            // Names and values of records above the asker's clearance are not examples for that asker.
-            Ok(found) => TryLine::Found(below(found, &local, &operator)),
-            Err(error) => TryLine::Error(error.to_string()),
-        };
-        let _reader_gone = lines.blocking_send(last);
-    });
-    let stream = futures::stream::poll_fn(move |context| waiting.poll_recv(context)).map(line);
-    use futures::StreamExt as _;
-    Ok(Body::from_stream(stream))
-}
-
-fn line(line: TryLine) -> Result<Bytes, std::convert::Infallible> {
-    let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
-    bytes.push(b'\n');
-    Ok(bytes.into())
+        let found = query::trial(&local.ledger, &in_force, &draft, &config.outlets(), since, now, progress)?;
+        // Names and values of records above the asker's clearance are not examples for that asker.
+        Ok::<_, QueryError>(below(found, &local, &operator))
+    }))
 }
 
 fn below(mut trial: Trial, local: &Local, operator: &Operator) -> Trial {
