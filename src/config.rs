@@ -5,6 +5,7 @@ use crate::{
     enforce::Outlet,
     envelope::{KeyError, PublicKey},
     intake::Limits,
+    ledger::RetentionRule,
     policy::{ListRole, OutletKind},
     record::{ChannelName, MemberId, ObservableType, Tlp, UnknownName, Use, from_toml},
 };
@@ -16,6 +17,10 @@ use std::{
 
 /// Of all contents of documents, unless the file says otherwise: 16 GiB, some years of reports and rule packs.
 pub const DOCUMENTS_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// Unless the file says otherwise: a year to look back, as old logs are matched against old knowledge.
+pub const OVER_DAYS: u32 = 365;
+/// Unless the file says otherwise: a month for a second thought.
+pub const REFUSED_DAYS: u32 = 30;
 /// Longest configuration file that is read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -28,6 +33,8 @@ pub struct Config {
     pub policy: PolicyConfig,
     #[serde(default)]
     pub limits: LimitsConfig,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retention: Vec<RetentionConfig>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lists: Vec<ListConfig>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -113,8 +120,61 @@ pub struct PolicyConfig {
 pub struct LimitsConfig {
     pub life_days_max: u32,
     pub retention_days: u32,
+    /// Content is erased so many days after its end here.
+    pub over_days: u32,
+    /// What was refused is erased so many days after it was received.
+    pub refused_days: u32,
     /// Of all contents of documents together.
     pub documents_bytes_max: u64,
+    /// Of journal, state and index together; without it, as much as the disk has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger_bytes_max: Option<u64>,
+}
+
+/// `[[retention]]`: which records are kept how long, beside the limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionConfig {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tlp: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<String>,
+    /// Of the charter: what its member's records are, received in its term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<String>,
+    /// From when they were received.
+    pub keep_days: u32,
+    /// `erase`, or `review`: a person decides.
+    #[serde(default = "erase")]
+    pub then: String,
+}
+
+fn erase() -> String {
+    "erase".to_owned()
+}
+
+impl RetentionConfig {
+    /// The rule without its agreement's term, which the charter knows; or what is wrong with it.
+    pub fn rule(&self) -> Result<RetentionRule, String> {
+        let wrong = |error: &dyn std::fmt::Display| format!("retention `{}`: {error}", self.name);
+        let thens = ["erase", "review"];
+        if !thens.contains(&self.then.as_str()) {
+            return Err(wrong(&UnknownName::new("end", &self.then, thens.into_iter())));
+        }
+        Ok(RetentionRule {
+            name: self.name.clone(),
+            types: self.types.iter().map(|name| name.parse()).collect::<Result<_, UnknownName>>().map_err(|error| wrong(&error))?,
+            markings: self.tlp.iter().map(|text| Tlp::parse(text)).collect::<Result<_, _>>().map_err(|error| wrong(&error))?,
+            origins: self.origins.iter().map(|id| id.parse()).collect::<Result<_, _>>().map_err(|error| wrong(&error))?,
+            term: None,
+            keep_days: self.keep_days,
+            review: self.then == "review",
+            reviewed: None,
+        })
+    }
 }
 
 /// `[[lists]]`: one file, or every file of a directory with roles from a table.
@@ -284,7 +344,14 @@ impl Default for PolicyConfig {
 impl Default for LimitsConfig {
     fn default() -> Self {
         let Limits { life_days_max, retention_days, .. } = Limits::default();
-        Self { life_days_max, retention_days, documents_bytes_max: DOCUMENTS_BYTES_MAX }
+        Self {
+            life_days_max,
+            retention_days,
+            over_days: OVER_DAYS,
+            refused_days: REFUSED_DAYS,
+            documents_bytes_max: DOCUMENTS_BYTES_MAX,
+            ledger_bytes_max: None,
+        }
     }
 }
 
@@ -327,6 +394,7 @@ impl Config {
             node,
             policy: PolicyConfig::default(),
             limits: LimitsConfig::default(),
+            retention: Vec::new(),
             lists: Vec::new(),
             outlets: Vec::new(),
             operators: Vec::new(),
@@ -356,6 +424,13 @@ impl Config {
         }
         for operator in &config.operators {
             operator.check().map_err(|error| refuse(format!("operator `{}`: {error}", operator.name)))?;
+        }
+        let mut rules = BTreeSet::new();
+        for rule in &config.retention {
+            rule.rule().map_err(refuse)?;
+            if !rules.insert(&rule.name) {
+                return Err(refuse(format!("retention `{}` is there twice", rule.name)));
+            }
         }
         for list in &config.lists {
             list.source().map_err(refuse)?;

@@ -243,6 +243,23 @@ impl ReadBatch {
     pub fn batch(&self) -> &ProvedBatch {
         &self.batch
     }
+
+    /// Its indicators that name a report: their places and its name.
+    pub fn naming(&self) -> impl Iterator<Item = (u16, RecordRef)> {
+        let head = self.batch.head().head();
+        (0u16..).zip(&self.places).filter_map(|(index, place)| match place {
+            Legible::Record(Record::Indicator(Indicator { report: Some(report), .. })) => {
+                Some((index, report.resolve(&head.feed(), head.seq)?))
+            }
+            _ => None,
+        })
+    }
+
+    /// The same without what stands at some places.
+    pub fn without(self, gone: &[u16]) -> Result<Self, Refusal> {
+        let part = self.batch.part(|index| !gone.contains(&index))?;
+        Self::open(self.batch.head().clone(), part)
+    }
 }
 
 /// A record with what was decided about it.

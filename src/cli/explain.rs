@@ -28,7 +28,12 @@ pub fn tell(context: &Context, what: &str, policies: bool) -> Result<(), Failure
     if let Some(value) = story.get("value").filter(|value| value.is_object()) {
         tell_value(context, value, &items(&story, "lines"));
     }
-    if records.is_empty() { Err(Failure::nothing("nothing is held about that")) } else { Ok(()) }
+    match story.get("erased").and_then(Value::as_str) {
+        Some(erased) => context.screen.line(erased),
+        None if records.is_empty() => return Err(Failure::nothing("nothing is held about that")),
+        None => (),
+    }
+    Ok(())
 }
 
 fn items(value: &Value, name: &str) -> Vec<Value> {

@@ -2,8 +2,10 @@
 
 use super::{Context, Failure, client::Client, print::grouped};
 use crate::{
+    clock::Clock,
     http::BackupParameters,
-    ledger::{BackedUp, Ledger, Verified},
+    ledger::{BackedUp, Compacted, Ledger, Verified},
+    node::upkeep::{ERASED_FILE, read_erased},
 };
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -26,11 +28,17 @@ enum Verb {
         #[arg(value_name = "DIR")]
         to: PathBuf,
     },
-    /// Make the ledger of a backup, where there is none: after a disaster. Keys and configuration are not in it.
+    /// Make the ledger of a backup, where there is none: after a disaster. Keys and configuration are not in it. What was erased since
+    /// the backup stays out.
     Restore {
         #[arg(value_name = "DIR")]
         from: PathBuf,
+        /// The file `erased.json` of the data directory that was, if this is another one.
+        #[arg(long, value_name = "FILE")]
+        erased: Option<PathBuf>,
     },
+    /// Rewrite what was erased out of the journal's files now; a running node does so by itself.
+    Compact,
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
@@ -38,7 +46,8 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         Verb::Verify => verify(context),
         Verb::Rebuild => rebuild(context),
         Verb::Backup { to } => backup(context, &to),
-        Verb::Restore { from } => restore(context, &from),
+        Verb::Restore { from, erased } => restore(context, &from, erased),
+        Verb::Compact => compact(context),
     }
 }
 
@@ -84,12 +93,30 @@ fn backup(context: &Context, to: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn restore(context: &Context, from: &Path) -> Result<(), Failure> {
-    let recovery = Ledger::restore(from, &context.data.join("ledger")).map_err(Failure::environment)?;
+fn restore(context: &Context, from: &Path, erased: Option<PathBuf>) -> Result<(), Failure> {
+    let path = erased.clone().unwrap_or_else(|| context.data.join(ERASED_FILE));
+    if erased.is_some() && !path.is_file() {
+        return Err(Failure::usage(format!("{}: there is no such file", path.display())));
+    }
+    let stays_out = read_erased(&path).map_err(Failure::usage)?;
+    let recovery = Ledger::restore(from, &context.data.join("ledger"), &stays_out, Clock::System.now()).map_err(Failure::environment)?;
     context.screen.value(&recovery);
     context.screen.line(&format!("restored: {} entries", grouped(recovery.replayed)));
+    if stays_out.is_empty() {
+        context.screen.note("nothing is known to have been erased since; if something was, --erased FILE names the old node's erased.json");
+    }
     context.screen.note(
         "what came since the backup comes from the others; own publications wait until two of them have told this node its last head",
     );
+    Ok(())
+}
+
+fn compact(context: &Context) -> Result<(), Failure> {
+    let done: Compacted = Client::with(&context.data, async |client| client.post("/v1/ledger/compact", &json!({})).await)?;
+    context.screen.value(&done);
+    context.screen.line(&match done.segments {
+        0 => "nothing waits to be rewritten".to_owned(),
+        segments => format!("{segments} segments rewritten: {} KiB before, {} KiB now", done.before >> 10, done.after >> 10),
+    });
     Ok(())
 }

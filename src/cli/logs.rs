@@ -6,7 +6,12 @@
 //!
 //! The log stays in this process; the node is asked only about the values that the sieve lets through.
 
-use super::{Context, Failure, client::Client, print::grouped, runtime};
+use super::{
+    Context, Failure,
+    client::Client,
+    print::{confirm, grouped},
+    runtime,
+};
 use crate::{
     http::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, Said, SeenValue, SightingParameters},
     matching::{KEYS_HEAD_BYTES, KeysHead, Matcher, Sieve},
@@ -16,7 +21,7 @@ use crate::{
 use serde_json::json;
 use std::{
     collections::{BTreeMap, HashMap},
-    io::{IsTerminal as _, Read, Write as _},
+    io::Read,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError, mpsc},
 };
@@ -316,18 +321,10 @@ fn say(context: &Context, asking: &mut Asking<'_>, seen: &BTreeMap<String, (Hit,
     for (hit, count) in seen.values() {
         context.screen.note(&format!("seen {}x: {} ({})", grouped(*count), hit.indicator, hit.reference));
     }
-    if !yes {
-        if !std::io::stdin().is_terminal() {
-            return Err(Failure::usage("nobody is here to ask; --yes publishes the sightings without asking"));
-        }
-        let mut screen = std::io::stderr();
-        let _no_screen = write!(screen, "publish these {} sightings to those who may have the indicators? [y/N] ", seen.len());
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer).map_err(Failure::environment)?;
-        if !answer.trim().eq_ignore_ascii_case("y") {
-            context.screen.note("nothing was published");
-            return Ok(());
-        }
+    let question = format!("publish these {} sightings to those who may have the indicators?", seen.len());
+    if !yes && !confirm(&question, "nobody is here to ask; --yes publishes the sightings without asking")? {
+        context.screen.note("nothing was published");
+        return Ok(());
     }
     for (reference, (_, count)) in seen {
         let parameters =

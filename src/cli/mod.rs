@@ -16,6 +16,7 @@ mod demo;
 mod disputes;
 mod doctor;
 mod document;
+mod erase;
 mod explain;
 mod follow;
 mod force;
@@ -33,11 +34,13 @@ mod publish;
 mod quarantine;
 mod query;
 mod receipts;
+mod retention;
 mod run;
 mod share;
 mod sim;
 mod status;
 mod stop_enforcing;
+mod subject;
 mod sync;
 mod throttle;
 mod torture;
@@ -84,6 +87,9 @@ enum Verb {
     Match(logs::Arguments),
     Explain(explain::Arguments),
     Withdraw(withdraw::Arguments),
+    Subject(subject::Arguments),
+    Erase(erase::Arguments),
+    Retention(retention::Arguments),
     Disputes(disputes::Arguments),
     Held(held::Arguments),
     Policy(policy::Arguments),
@@ -181,6 +187,9 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Bundle(arguments) => bundle::run(context, arguments),
         Verb::Quarantine(arguments) => quarantine::run(context, arguments),
         Verb::Ledger(arguments) => ledger::run(context, arguments),
+        Verb::Subject(arguments) => subject::run(context, arguments),
+        Verb::Erase(arguments) => erase::run(context, arguments),
+        Verb::Retention(arguments) => retention::run(context, arguments),
         Verb::Verify(arguments) => verify::run(context, arguments),
         Verb::Key(arguments) => key::run(context, arguments),
         Verb::Admit(arguments) => admit::run(context, arguments),

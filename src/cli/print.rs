@@ -2,6 +2,7 @@
 //!
 //! Control characters, C1, and everything that reorders or hides text are shown as `\u{202e}`; a line is one line.
 
+use super::Failure;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
@@ -61,6 +62,18 @@ impl Screen {
         }
         bar_of("{msg} [{bar:30}] {percent} % {eta}", 0, what)
     }
+}
+
+/// Asks whoever sits there; `unattended` is said where nobody does.
+pub fn confirm(question: &str, unattended: &str) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(unattended));
+    }
+    let mut screen = std::io::stderr();
+    let _no_screen = write!(screen, "{question} [y/N] ").and_then(|()| screen.flush());
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(Failure::environment)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 fn bar_of(template: &str, total: u64, what: &str) -> ProgressBar {

@@ -10,6 +10,7 @@ use crate::{
         door::{self, Request},
         reach::Reach,
         setup,
+        upkeep::Upkeep,
     },
     replica::Order,
 };
@@ -118,7 +119,17 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
     std::thread::spawn(move || door::run(keeper, door::read_ahead(queue), events));
     let _on_its_own = opened.ledger.remember_known();
     let (watch, reach) = (Watch::default(), Reach::default());
+    let upkeep = Upkeep::new(
+        opened.ledger.clone(),
+        requests.clone(),
+        opened.current.clone(),
+        Clock::System,
+        opened.documents.clone(),
+        opened.identity.member.clone(),
+        context.data.clone(),
+    );
     let local = Local {
+        upkeep: upkeep.clone(),
         identity: opened.identity.clone(),
         current: opened.current.clone(),
         ledger: opened.ledger.clone(),
@@ -139,6 +150,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
     let enforcing = (!enforcer.is_idle()).then(|| std::thread::spawn(move || enforcer.run()));
     let listener = http::listen(&context.data).map_err(Failure::environment)?;
     tokio::spawn(http::drain(local.clone()));
+    tokio::spawn(upkeep.run());
     let (close, closing) = watch::channel(false);
     let window = tokio::spawn(http::serve(listener, http::router(local), closing));
     let parts = Parts {

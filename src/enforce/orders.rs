@@ -187,6 +187,14 @@ impl Orders {
             .map(|(value, one)| (value.as_str(), one))
     }
 
+    /// What is ordered about exactly this value, a sentence each.
+    pub fn about(&self, value: &Observable) -> Vec<String> {
+        let value = value.to_string();
+        let said = |what: &'static str, one: &Exception| format!("{what} by {} at {} until {}: {}", one.by, one.at, one.until, one.reason);
+        let unblocked = self.unblocked.get(&value).map(|one| said("unblocked", one));
+        unblocked.into_iter().chain(self.forced.get(&value).map(|one| said("forced", one))).collect()
+    }
+
     /// Drops what is over, so that nothing grows for ever. Answers the values that it was about.
     pub fn expire(&mut self, now: Timestamp) -> Vec<String> {
         let mut over = Vec::new();

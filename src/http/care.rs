@@ -1,7 +1,7 @@
 //! The ledger's care: whether it is whole, and a copy of its journal in another place.
 
 use super::{ApiError, Deed, Local, blocking, progress};
-use crate::ledger::BackedUp;
+use crate::ledger::{BackedUp, Compacted};
 use axum::{Extension, Json, body::Body, extract::State, response::IntoResponse};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -24,6 +24,11 @@ pub(super) async fn backup(
     Json(BackupParameters { to }): Json<BackupParameters>,
 ) -> Result<impl IntoResponse, ApiError> {
     let deed = Deed(format!("backs the ledger up to {}", to.display()));
-    let done: BackedUp = blocking(move || Ok(local.ledger.backup(&to)?)).await?;
+    let done: BackedUp = blocking(move || Ok(local.upkeep.backup(&to)?)).await?;
     Ok((Extension(deed), Json(done)))
+}
+
+/// Rewrites what is erased and still there, and waits for it.
+pub(super) async fn compact(State(local): State<Local>) -> Result<Json<Compacted>, ApiError> {
+    Ok(Json(local.upkeep.compact().await?))
 }

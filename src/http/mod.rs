@@ -17,7 +17,8 @@
 //! GET  /v1/questions         POST /v1/ask, /v1/sighting
 //! GET  /v1/share             POST /v1/share
 //! GET  /v1/match/keys        POST /v1/match
-//!                            POST /v1/ledger/verify, /v1/ledger/backup
+//!                            POST /v1/ledger/verify, /v1/ledger/backup, /v1/ledger/compact
+//! GET  /v1/subject, /v1/retention                      POST /v1/erase/preview, /v1/erase, /v1/retention
 //! ```
 //!
 //! The socket has mode 0660 in a directory of mode 0750, so the file system says who may ask; the peer's user id is logged
@@ -28,6 +29,7 @@ mod bundle;
 mod care;
 mod documents;
 mod enforce;
+mod erase;
 mod held;
 mod matching;
 mod metrics;
@@ -45,7 +47,7 @@ use crate::{
     charter::{AgreementLine, Freshness, Stage},
     clock::Clock,
     config::Role,
-    ledger::{Counts, Ledger, LedgerError, Recovery},
+    ledger::{Counts, DueLine, Ledger, LedgerError, Recovery},
     node::{
         Current, Identity, NetworkStatus, Watch,
         documents::Documents,
@@ -53,6 +55,7 @@ use crate::{
         enforcer::{Enforcer, HitLine, OutletLine},
         own_heads::{OwnHeads, Waiting},
         reach::Reach,
+        upkeep::Upkeep,
     },
     query::{self, QueryError, Question},
     record::{MemberId, Reason, RecordRef, Timestamp, Tlp},
@@ -65,7 +68,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use operators::{Caller, Deed, Operator};
+use operators::{Caller, Deed, NoDeed, Operator};
 
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -86,6 +89,7 @@ pub use bundle::{BundleParameters, ImportReply};
 pub use care::BackupParameters;
 pub use documents::{DocumentLine, DocumentNamed, DocumentPublished, DocumentsFilter, DocumentsReply, NewDocument};
 pub use enforce::{OrderParameters, OrderReply, force_text};
+pub use erase::{EraseParameters, ErasePreview, RetentionParameters, RetentionReply, SubjectReply};
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use matching::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, SeenValue};
 pub use operators::{Operators, sign_decision};
@@ -135,6 +139,8 @@ pub struct Local {
     pub reach: Reach,
     /// Contents that are too long for a record.
     pub documents: Documents,
+    /// What the ledger needs from time to time.
+    pub upkeep: Upkeep,
 }
 
 /// An answer that is no success.
@@ -187,7 +193,7 @@ impl From<QueryError> for ApiError {
 impl From<DoorError> for ApiError {
     fn from(error: DoorError) -> Self {
         match error {
-            DoorError::Ledger(_) | DoorError::Stopping => Self::internal(error),
+            DoorError::Ledger(_) | DoorError::Compaction(_) | DoorError::Stopping => Self::internal(error),
             DoorError::NoSuchRecord(_) => Self { status: StatusCode::NOT_FOUND, text: error.to_string() },
             DoorError::NotOurs(_) => Self { status: StatusCode::FORBIDDEN, text: error.to_string() },
             other => Self::bad(other),
@@ -221,6 +227,8 @@ pub fn router(local: Local) -> Router {
         .route("/v1/questions", get(talk::questions))
         .route("/v1/share", get(share::shares))
         .route("/v1/proof", get(travel::proof))
+        .route("/v1/subject", get(erase::subject))
+        .route("/v1/retention", get(erase::retention))
         .route("/v1/match/keys", get(matching::keys))
         .route("/v1/match", post(matching::ask).layer(json()))
         .route("/v1/verify", post(travel::verify).layer(json()))
@@ -247,6 +255,11 @@ pub fn router(local: Local) -> Router {
         .route("/v1/bundle", get(bundle::export).post(bundle::import_deed).layer(DefaultBodyLimit::disable()))
         .route("/v1/ledger/verify", post(care::verify).layer(json()))
         .route("/v1/ledger/backup", post(care::backup).layer(json()))
+        .route("/v1/ledger/compact", post(care::compact).layer(json()))
+        .route("/v1/erase/preview", post(erase::preview).layer(json()))
+        .route("/v1/erase", post(erase::erase).layer(json()))
+        .route("/v1/retention", post(erase::decide).layer(json()))
+        .route("/v1/retention/apply", post(erase::apply).layer(json()))
         .route("/v1/policy/reload", post(policy::reload).layer(json()))
         .route("/v1/document", post(roster::document).layer(DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)))
         .route_layer(of(Role::Administers));
@@ -344,7 +357,7 @@ async fn status(State(local): State<Local>) -> Json<Status> {
         members: charter.members.len(),
         cards: intake.roster.cards().count(),
         policy: intake.policy.hash().to_string(),
-        alarms: local.current.alarms().into_iter().chain(local.watch.get().egress_alarm).collect(),
+        alarms: alarms(&local),
         outlets: local.enforcer.outlets(),
         lists: intake.lists.all().iter().map(|list| format!("{} ({})", list.name, list.role)).collect(),
         records: counts.total(),
@@ -356,6 +369,15 @@ async fn status(State(local): State<Local>) -> Json<Status> {
         lane_waits: local.own.waiting(),
         queued: queued(&local.data),
     })
+}
+
+/// What a person has to mend or to decide.
+fn alarms(local: &Local) -> Vec<String> {
+    let review = |line: &DueLine| format!("{} records are due for review by retention `{}`: huecry retention", line.records, line.rule);
+    let mut alarms = local.current.alarms();
+    alarms.extend(local.watch.get().egress_alarm);
+    alarms.extend(local.upkeep.due().iter().map(review));
+    alarms
 }
 
 /// The sentence about an agreement that comes to its end.

@@ -51,6 +51,10 @@ pub struct Caller(pub u32);
 #[derive(Clone, Debug)]
 pub struct Deed(pub String);
 
+/// What a handler says that has changed nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct NoDeed;
+
 /// The people of this node.
 #[derive(Clone, Default)]
 pub struct Operators {
@@ -168,7 +172,8 @@ pub(super) async fn check(State((local, role)): State<(Local, Role)>, mut reques
     let (path, name) = (request.uri().path().to_owned(), operator.name.clone());
     request.extensions_mut().insert(operator);
     let response = next.run(request).await;
-    if response.status() == StatusCode::OK && !matches!(role, Role::Reads | Role::Audits) {
+    let is_deed = !matches!(role, Role::Reads | Role::Audits) && response.extensions().get::<NoDeed>().is_none();
+    if response.status() == StatusCode::OK && is_deed {
         let what = response.extensions().get::<Deed>().map_or_else(|| path.clone(), |deed| deed.0.clone());
         let door = local.door.clone();
         let noted = tokio::task::spawn_blocking(move || door.send(Request::Decision { by: name, what }).is_ok()).await;

@@ -74,7 +74,7 @@ fn completeness(local: &Local) -> Result<SyncReply, ApiError> {
         line.records += state.counts.total();
         let head = crate::ledger::stored_head(&state.head)?;
         if !intake.roster.addresses(&head.audience, &head.member, &local.identity.member) {
-            line.passed_on += state.counts.total() - state.counts.absent;
+            line.passed_on += state.counts.total() - state.counts.absent - state.counts.gone;
             line.newest = line.newest.take().max(Some(state.time.to_string()));
             continue;
         }

@@ -1,6 +1,7 @@
 //! Backup and restore: the journal is all that has to be kept, since everything else follows from it.
 
-use super::{Ledger, LedgerError, Recovery, copy_journal, lock, start_anew};
+use super::{ErasedBy, ErasedPlaces, ErasureEntry, Ledger, LedgerError, Recovery, copy_journal, lock, start_anew};
+use crate::record::Timestamp;
 use std::path::Path;
 
 /// What a backup did.
@@ -9,6 +10,9 @@ pub struct BackedUp {
     /// Files and bytes that were copied; what was there from the last time was left.
     pub files: u64,
     pub bytes: u64,
+    /// Files whose content was rewritten since, and that were removed.
+    #[serde(default)]
+    pub removed: u64,
 }
 
 impl Ledger {
@@ -16,12 +20,13 @@ impl Ledger {
     /// begins is in it. A segment is copied byte by byte where `directory` is on another disk, and linked where it is on this one.
     pub fn backup(&self, directory: &Path) -> Result<BackedUp, LedgerError> {
         let copied = self.copy_journal(directory, None)?;
-        let bytes = copied.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len()).sum();
-        Ok(BackedUp { files: copied.len() as u64, bytes })
+        let bytes = copied.files.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len()).sum();
+        Ok(BackedUp { files: copied.files.len() as u64, bytes, removed: copied.removed as u64 })
     }
 
-    /// Makes a ledger in `directory` of a backup; there must be none. State and index are built.
-    pub fn restore(backup: &Path, directory: &Path) -> Result<Recovery, LedgerError> {
+    /// Makes a ledger in `directory` of a backup; there must be none. State and index are built. What `stays_out` is erased before anybody
+    /// can ask for it, also if the backup is older than its erasure.
+    pub fn restore(backup: &Path, directory: &Path, stays_out: &[ErasedPlaces], now: Timestamp) -> Result<Recovery, LedgerError> {
         let journal = directory.join("journal");
         if journal.exists() {
             return Err(LedgerError::Exists(directory.to_owned()));
@@ -32,7 +37,16 @@ impl Ledger {
         }
         std::fs::create_dir_all(&journal).map_err(|error| LedgerError::io(&journal, error))?;
         copy_journal(backup, &journal, None)?;
-        let (ledger, writer, recovery) = Self::open(directory)?;
+        let (ledger, mut writer, recovery) = Self::open(directory)?;
+        if !stays_out.is_empty() {
+            let text = "erased before the backup was restored".to_owned();
+            let entry =
+                ErasureEntry { at: now, by: None, because: ErasedBy::Order, text, places: stays_out.to_vec(), decisions: Vec::new() };
+            writer.erase(&entry)?;
+            if writer.begin_compaction()? {
+                writer.end_compaction()?;
+            }
+        }
         writer.close()?;
         drop(ledger);
         Ok(recovery)

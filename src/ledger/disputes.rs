@@ -4,8 +4,10 @@
 //! or of records; it ends with the sighting that made it.
 
 use super::value_key;
+use crate::envelope::Hash;
 use crate::record::{MemberId, Observable, RecordRef, Timestamp, Tlp};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Most sightings that are held as disputes: a hundred bytes each, and two people read them. What comes beyond is kept in
@@ -15,14 +17,15 @@ pub const DISPUTES_MAX: usize = 1_000_000;
 /// What is disputed: a value, or one record about it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Subject {
-    Value(serde_bytes::ByteBuf),
+    /// The hash of its key: the value itself may have to go, and sled keeps old pages.
+    Value(Hash),
     Record(String),
 }
 
 impl Subject {
     /// A value, in whatever record.
     pub fn value(value: &Observable) -> Self {
-        Self::Value(value_key(value).into())
+        Self::Value(Hash(Sha256::digest(value_key(value)).into()))
     }
 
     /// One record.

@@ -3,18 +3,18 @@
 //! One byte of kind, then CBOR. Everything that was proved and decided, in the order in which it was; replaying it builds
 //! the same state, and verdicts are replayed, never judged again.
 
-use super::LedgerError;
+use super::{LedgerError, Position};
 use crate::{
     cbor,
     enforce::OrderEntry,
-    envelope::Hash,
+    envelope::{BATCH_RECORDS_MAX, Hash, part_of},
     intake::{Admitted, Outcome},
     policy::{Judgement, Piece, Verdict},
-    record::{ChannelName, MemberId, ObservableType, RecordRef, Timestamp},
+    record::{ChannelName, FeedId, MemberId, ObservableType, RecordRef, Timestamp},
 };
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// One journal entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,104 @@ pub enum Entry {
     Follow(FollowEntry),
     /// Which records are passed on beyond their audience, or no more.
     Share(ShareEntry),
+    /// Records whose content goes.
+    Erasure(ErasureEntry),
+    /// What a person decided about records that were due for review.
+    Review(ReviewEntry),
+}
+
+/// Records that a rule of retention asked about, and that stay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReviewEntry {
+    pub at: Timestamp,
+    pub by: String,
+    pub rule: String,
+    /// Why they stay.
+    pub text: String,
+    /// Of what was received until then.
+    pub received_until: Timestamp,
+    pub until: Timestamp,
+}
+
+/// Why content goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ErasedBy {
+    /// An operator's order.
+    Order,
+    /// Its author took it back as `legal` or `over-shared`.
+    Author,
+    /// A rule of this node's retention.
+    Retention,
+    /// There was no room for it.
+    Room,
+    /// The agreement under which it was shared has ended.
+    Agreement,
+}
+
+impl ErasedBy {
+    /// Whether it stays out for good, whoever brings it again. What only made room, or grew old, would go again by itself.
+    pub fn is_lasting(self) -> bool {
+        matches!(self, Self::Order | Self::Author)
+    }
+}
+
+/// Records whose content goes: what remains of each is its leaf's hash, so that its neighbours still prove themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasureEntry {
+    pub at: Timestamp,
+    /// The operator who ordered it, where one did.
+    pub by: Option<String>,
+    pub because: ErasedBy,
+    /// The order, the rule: what an auditor reads. It does not say what was erased.
+    pub text: String,
+    pub places: Vec<ErasedPlaces>,
+    /// Where decisions of people stand whose words say what is erased.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decisions: Vec<Position>,
+}
+
+/// Runs of places in a batch: the first of each, and how many.
+pub type Runs = Vec<(u16, u16)>;
+
+/// Places of one batch, by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedPlaces {
+    pub feed: String,
+    pub seq: u64,
+    pub runs: Runs,
+}
+
+impl ErasedPlaces {
+    /// Some places of a batch.
+    pub fn of(feed: &FeedId, seq: u64, places: impl IntoIterator<Item = u16>) -> Self {
+        Self { feed: feed.to_string(), seq, runs: runs_of(places) }
+    }
+
+    /// The records, by name; none if that is no feed.
+    pub fn records(&self) -> impl Iterator<Item = RecordRef> + use<'_> {
+        let feed: Option<FeedId> = self.feed.parse().ok();
+        let places = places_of(&self.runs).into_iter();
+        places.filter_map(move |index| Some(RecordRef { feed: feed.clone()?, seq: self.seq, index }))
+    }
+}
+
+/// Rising numbers as runs.
+pub(super) fn runs_of(places: impl IntoIterator<Item = u16>) -> Runs {
+    let mut runs: Runs = Vec::new();
+    for place in places {
+        match runs.last_mut() {
+            Some((first, count)) if first.checked_add(*count) == Some(place) => *count += 1,
+            _ => runs.push((place, 1)),
+        }
+    }
+    runs
+}
+
+/// Runs as numbers; those past the end of a batch are no places.
+pub(super) fn places_of(runs: &[(u16, u16)]) -> BTreeSet<u16> {
+    let run = |(first, count): &(u16, u16)| *first..first.saturating_add(*count).min(BATCH_RECORDS_MAX as u16);
+    runs.iter().flat_map(run).collect()
 }
 
 /// Records that an operator passes on to a further audience, which their authors named, or takes that back.
@@ -123,7 +221,14 @@ pub struct DecisionEntry {
     pub what: String,
 }
 
-/// A batch without its body: its place in its feed stays proved, its records are gone.
+impl DecisionEntry {
+    /// What is left when what it says has to go: that somebody decided something, and when.
+    pub fn without_words(self) -> Self {
+        Self { what: "(what it was about is erased)".to_owned(), ..self }
+    }
+}
+
+/// A batch without its body, as formats up to 1 kept what was erased.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErasedEntry {
     pub received: Timestamp,
@@ -134,12 +239,6 @@ pub struct ErasedEntry {
 }
 
 impl ErasedEntry {
-    /// What is left of `batch`.
-    pub fn of(batch: &BatchEntry, records: u16) -> Self {
-        let BatchEntry { received, from, id, head, .. } = batch.clone();
-        Self { received, from, id, head, records }
-    }
-
     /// As a batch all of whose records are absent.
     pub fn as_batch(&self) -> BatchEntry {
         BatchEntry {
@@ -149,20 +248,11 @@ impl ErasedEntry {
             head: self.head.clone(),
             body: ByteBuf::new(),
             policy: Hash([0; 32]),
-            table: vec![OutcomeLine::Absent],
+            table: vec![OutcomeLine::Gone],
             runs: vec![(0, self.records)],
             withheld: 0,
             path: Vec::new(),
         }
-    }
-
-    /// The entry as it stands in a frame that was `length` bytes long: positions in the journal never change.
-    pub fn encode_padded(&self, length: usize) -> Option<Vec<u8>> {
-        let mut frame = Entry::Erased(self.clone()).encode();
-        (frame.len() <= length).then(|| {
-            frame.resize(length, 0);
-            frame
-        })
     }
 }
 
@@ -259,6 +349,8 @@ pub struct Brought<'a> {
     pub path: &'a [MemberId],
     /// Records that are withheld from us.
     pub withheld: u16,
+    /// Places that were erased here, and were left out.
+    pub gone: &'a [u16],
 }
 
 /// What became of a record, without the record.
@@ -268,7 +360,12 @@ pub enum OutcomeLine {
     Bad(String),
     Newer(String),
     Waiting(String),
-    Judged { judgement: Judgement, ends: Timestamp },
+    Judged {
+        judgement: Judgement,
+        ends: Timestamp,
+    },
+    /// Its content was erased here; nobody is asked for it again.
+    Gone,
 }
 
 impl OutcomeLine {
@@ -350,6 +447,20 @@ impl BatchEntry {
         self
     }
 
+    /// What is left when these places are gone: their leaves' hashes, and the seed of the rest as nonces.
+    pub fn without(self, gone: &BTreeSet<u16>) -> Result<Self, LedgerError> {
+        let count = u16::try_from(self.outcomes().count()).unwrap_or(u16::MAX);
+        let body = part_of(&self.body, count, |index| !gone.contains(&index));
+        let body = body.map_err(|error| LedgerError::Damaged(format!("a batch that loses records: {error}")))?;
+        Ok(Self { body: body.into(), ..self.with_lines(|index| gone.contains(&index).then_some(OutcomeLine::Gone)) })
+    }
+
+    /// How many places nobody has given us, and nobody has erased.
+    pub fn absent(&self) -> u16 {
+        let absent = self.outcomes().filter(|line| **line == OutcomeLine::Absent).count();
+        u16::try_from(absent).unwrap_or(u16::MAX)
+    }
+
     /// The outcome of each place, in order.
     pub fn outcomes(&self) -> impl Iterator<Item = &OutcomeLine> {
         self.runs.iter().flat_map(|(line, count)| {
@@ -394,6 +505,8 @@ const ORDER: u8 = 12;
 const FILLED: u8 = 13;
 const FOLLOW: u8 = 14;
 const SHARE: u8 = 15;
+const ERASURE: u8 = 16;
+const REVIEW: u8 = 17;
 
 impl Entry {
     /// The entry as it stands in a frame.
@@ -415,6 +528,8 @@ impl Entry {
             Self::Order(entry) => tagged(ORDER, &cbor::to_vec(entry)),
             Self::Follow(entry) => tagged(FOLLOW, &cbor::to_vec(entry)),
             Self::Share(entry) => tagged(SHARE, &cbor::to_vec(entry)),
+            Self::Erasure(entry) => tagged(ERASURE, &cbor::to_vec(entry)),
+            Self::Review(entry) => tagged(REVIEW, &cbor::to_vec(entry)),
         }
     }
 
@@ -440,6 +555,8 @@ impl Entry {
             ORDER => read(bytes, "an order").map(Self::Order),
             FOLLOW => read(bytes, "what is followed").map(Self::Follow),
             SHARE => read(bytes, "what is passed on").map(Self::Share),
+            ERASURE => read(bytes, "an erasure").map(Self::Erasure),
+            REVIEW => read(bytes, "a review").map(Self::Review),
             other => Err(LedgerError::Damaged(format!("journal entry kind {other} needs a newer huecry"))),
         }
     }

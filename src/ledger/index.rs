@@ -4,6 +4,7 @@
 //! key = class, value in search order, batch number (8 bytes), place in the batch (2 bytes)      value = last day, flags
 //! ```
 //!
+//! Classes of values are lower-case letters; under `W` stand words, tags and actors ([`super::words_of`]).
 //! Names stand with their labels reversed, so a domain and all below it are one range; URLs, endpoints and e-mail
 //! addresses stand under their host; addresses stand as bytes, so a network is one range. May be deleted; it is rebuilt.
 
@@ -18,13 +19,17 @@ use ipnet::IpNet;
 use std::{net::IpAddr, path::Path};
 
 /// What rows hold, as a number: an index that was written by another version is built anew from the journal.
-const INDEX_FORMAT: u32 = 2;
+const INDEX_FORMAT: u32 = 3;
 /// From this many rows on, a sorted run is built at once instead of row by row: 815,000 a second against 384,000.
 const RUN_ROWS_MIN: usize = 20_000;
 /// Most rows that a query looks at; past it the answer says that it is cut.
 pub const SCAN_ROWS_MAX: usize = 100_000;
 /// Memory for fjall's block cache.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What fjall's journal has to hold before it begins another, and what it is given at once for that.
+const JOURNAL_BYTES: usize = 65_000_000;
+const NOISE_BYTES: usize = 1024 * 1024;
 
 /// Bytes of a place at the end of a key.
 const PLACE_BYTES: usize = 10;
@@ -113,9 +118,25 @@ impl KeyRange {
         Self { first, end, value: false }
     }
 
-    /// Every row. Classes are ASCII letters.
+    /// The same range, from behind a row of `value` on.
+    pub fn behind(self, value: &Observable, last: Place) -> Self {
+        Self { first: row_key(value, last.next()), value: false, ..self }
+    }
+
+    /// The rows of every value.
     pub fn everything() -> Self {
         Self::between(vec![b'a'], vec![b'z' + 1])
+    }
+
+    /// The same range from behind all rows of one value on, whose key this is.
+    pub fn past(&self, value: &[u8]) -> Self {
+        let from = under(value.to_vec()).end;
+        Self { first: from.max(self.first.clone()), end: self.end.clone(), value: false }
+    }
+
+    /// Where it begins: ranges that have been sorted by this are walked in the order of values.
+    pub fn first(&self) -> &[u8] {
+        &self.first
     }
 }
 
@@ -140,15 +161,14 @@ impl Index {
         let values = database.keyspace("values", KeyspaceCreateOptions::default).map_err(broken)?;
         let meta = database.keyspace("meta", KeyspaceCreateOptions::default).map_err(broken)?;
         let same = meta.get("store").map_err(broken)?.is_some_and(|store| *store == *mark(store_id).as_bytes());
-        let position = match meta.get("position").map_err(broken)? {
-            Some(bytes) if same => <[u8; 8]>::try_from(&*bytes).ok().map(u64::from_be_bytes),
-            _ => None,
-        };
-        Ok((Self { database, values, meta, known: Known::default() }, position))
+        let index = Self { database, values, meta, known: Known::default() };
+        let position = if same { index.position()? } else { None };
+        Ok((index, position))
     }
 
-    /// Writes rows and the journal position that they reach. Rows first: doing it again after a crash changes nothing.
-    pub fn write(&self, mut rows: Vec<NewRow>, store_id: &str, position: Position) -> Result<(), LedgerError> {
+    /// Writes rows, takes out those that are `gone` by then, and notes the journal position that this reaches. Rows first: doing it again
+    /// after a crash changes nothing.
+    pub fn write(&self, mut rows: Vec<NewRow>, gone: Vec<Vec<u8>>, store_id: &str, position: Position) -> Result<(), LedgerError> {
         let of_value = |row: &NewRow| row.0.len().checked_sub(PLACE_BYTES).and_then(|end| row.0.get(..end)).map(key_hash);
         let hashes: Vec<u64> = if self.known.is_used() { rows.iter().filter_map(of_value).collect() } else { Vec::new() };
         let mut batch = self.database.batch();
@@ -165,6 +185,7 @@ impl Index {
                 batch.insert(&self.values, key, value);
             }
         }
+        gone.into_iter().for_each(|key| batch.remove(&self.values, key));
         batch.insert(&self.meta, "store", mark(store_id).as_bytes());
         batch.insert(&self.meta, "position", position.to_be_bytes());
         batch.commit().map_err(broken)?;
@@ -182,11 +203,25 @@ impl Index {
         self.values.approximate_len() as u64
     }
 
-    /// Takes rows out, durably.
-    pub fn remove(&self, keys: impl Iterator<Item = Vec<u8>>) -> Result<(), LedgerError> {
-        let mut batch = self.database.batch();
-        keys.for_each(|key| batch.remove(&self.values, key));
-        batch.commit().map_err(broken)?;
+    /// Writes what is left into new files, so that of rows that were taken out nothing stays on the disk.
+    pub fn compact(&self) -> Result<(), LedgerError> {
+        // fjall drops its own journal when it is longer than 64 MB, and there is no other way to ask for it (fjall 3.1,
+        // `worker_pool.rs`): so it gets that much of what cannot be compressed.
+        let mut noise = vec![0; NOISE_BYTES];
+        getrandom::fill(&mut noise).map_err(|error| LedgerError::Random(error.to_string()))?;
+        for _ in 0..JOURNAL_BYTES.div_ceil(NOISE_BYTES) {
+            self.meta.insert("noise", &*noise).map_err(broken)?;
+        }
+        self.meta.remove("noise").map_err(broken)?;
+        for keyspace in [&self.values, &self.meta] {
+            keyspace.rotate_memtable_and_wait().map_err(broken)?;
+        }
+        for keyspace in [&self.values, &self.meta] {
+            keyspace.major_compact().map_err(broken)?;
+        }
+        // The files that were replaced go with the next flush: of a version of the tables that no reader may look at any more.
+        self.meta.remove("noise").map_err(broken)?;
+        self.meta.rotate_memtable_and_wait().map_err(broken)?;
         self.sync()
     }
 
@@ -195,10 +230,23 @@ impl Index {
         self.database.persist(PersistMode::SyncAll).map_err(broken)
     }
 
-    /// Visits every row, ordered by value, with the value's part of its key, for as long as `visit` says to go on. Answers whether it came
-    /// to the end.
-    pub fn each(&self, mut visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
-        for guard in self.values.iter() {
+    /// Visits the rows in a range, ordered by value, with the value's part of the key, for as long as `visit` says to go on. Answers whether
+    /// it came to the end.
+    pub fn each_in(&self, range: &KeyRange, visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
+        let KeyRange { first, end, value } = range;
+        if (*value && !self.known.may_have(first)) || first >= end {
+            return Ok(true);
+        }
+        Self::visit(self.values.range(first.clone()..end.clone()), visit)
+    }
+
+    /// The same for every row, those of words too.
+    pub fn each(&self, visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
+        Self::visit(self.values.iter(), visit)
+    }
+
+    fn visit(rows: fjall::Iter, mut visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
+        for guard in rows {
             let (key, value) = guard.into_inner().map_err(broken)?;
             if let (Some(row), Some(value)) = (row_of(&key, &value), key.len().checked_sub(PLACE_BYTES).and_then(|end| key.get(..end)))
                 && !visit(value, row)
@@ -287,7 +335,7 @@ fn reversed(host: &str) -> Vec<u8> {
 }
 
 /// Everything that begins with `prefix`.
-fn under(prefix: Vec<u8>) -> KeyRange {
+pub(super) fn under(prefix: Vec<u8>) -> KeyRange {
     let mut end = prefix.clone();
     // INVARIANT: prefixes begin with an ASCII class letter, so there is a byte that can be raised.
     while let Some(last) = end.pop() {

@@ -1,7 +1,7 @@
 //! Known: which values the index may have at all, in memory. What was never said of anything costs one look here in place of a
 //! walk through every run on the disk; it errs only to "may be".
 
-use super::{Index, Ledger, LedgerError, Row, key_hash};
+use super::{Index, KeyRange, Ledger, LedgerError, Row, key_hash};
 use fastbloom::AtomicBloomFilter;
 use std::sync::{
     Arc, PoisonError, RwLock,
@@ -81,7 +81,7 @@ impl Known {
         let rows_max = (2 * index.rows_about()).max(ROWS_MIN);
         let filter = Arc::new(Filter::of(rows_max));
         *self.next.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&filter));
-        let walked = index.each(|key: &[u8], _: Row| {
+        let walked = index.each_in(&KeyRange::everything(), |key: &[u8], _: Row| {
             filter.add(key_hash(key));
             !self.closing.load(Ordering::Relaxed)
         });

@@ -4,7 +4,7 @@
 
 use super::{
     About, Counts, DocumentKey, Entry, JudgedEntry, LATER_VERDICTS_MAX, LaterVerdict, Ledger, LedgerError, OutcomeLine, Place, PolicyEntry,
-    Position, StoredBatch, Writer, count, row,
+    Position, StoredBatch, Writer, count, row, words::word_rows,
 };
 use crate::{
     enforce::{OrderEntry, Orders},
@@ -212,6 +212,9 @@ impl Writer {
                     // Looked at before what is merely new.
                     self.touch(|touched| touched.record(reference()));
                 }
+            }
+            if was.waits_for().is_some() {
+                self.rows.extend(word_rows(&record, place));
             }
             if let Some(value) = value_of(&record) {
                 self.rows.push(row(value, place, About::of(&record, &batch.head, *ends, line.verdict())));

@@ -14,35 +14,41 @@ mod backup;
 mod disk;
 mod disputes;
 mod entry;
+mod erasure;
 mod index;
 mod journal;
 mod known;
 mod later;
 mod quarantine;
 mod recent;
+mod retention;
 mod shares;
 mod state;
 mod tree;
 mod verify;
+mod words;
 
 pub use backup::*;
 pub use disk::*;
 pub use disputes::*;
 pub use entry::*;
+pub use erasure::{Compacted, Erased};
 pub use index::*;
 pub use journal::*;
 pub use later::Touched;
 pub use quarantine::*;
+pub use retention::*;
 pub use shares::*;
 pub use state::*;
 pub use verify::*;
+pub use words::*;
 
 use crate::{
     charter::{Card, Roster, SignedCharter, card_member},
-    envelope::{FederationId, Hash, Head, Slot, stored_slots},
+    envelope::{Class, FederationId, Hash, Head, Slot, stored_slots},
     intake::{Admitted, Defaults, Known, Outcome, Spans, value_of},
     policy::Verdict,
-    record::{Decoded, FeedId, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp, Tlp},
+    record::{Decoded, FeedId, Indicator, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp, Tlp},
 };
 use fs4::fs_std::FileExt as _;
 use recent::Recent;
@@ -79,6 +85,8 @@ pub enum LedgerError {
     Exists(PathBuf),
     #[error("{} is no backup: it has no manifest; name the directory that `huecry ledger backup` wrote to", .0.display())]
     NoBackup(PathBuf),
+    #[error("{} holds the backup of another ledger; choose another directory", .0.display())]
+    OtherBackup(PathBuf),
     #[error("the journal stopped after a write that failed; start the node again")]
     Stopped,
     #[error("the random generator of the system failed: {0}")]
@@ -117,6 +125,9 @@ pub struct Writer {
     journal: Journal,
     changes: Changes,
     rows: Vec<NewRow>,
+    /// Keys of rows that have to go from the index, behind `rows`.
+    gone: Vec<Vec<u8>>,
+    compaction: Option<erasure::Compaction>,
     /// A run that is being written to the index meanwhile.
     indexing: Option<std::thread::JoinHandle<Result<(), LedgerError>>>,
     next_batch: u64,
@@ -135,6 +146,8 @@ pub struct Recovery {
     pub replayed: u64,
     pub state_rebuilt: bool,
     pub index_rebuilt: bool,
+    /// The format in which an older huecry had left the ledger; a copy of its journal stands beside it.
+    pub upgraded_from: Option<u32>,
 }
 
 /// A batch read back.
@@ -194,10 +207,16 @@ impl Ledger {
     fn open_as(directory: &Path, rehearsal: bool) -> Result<(Self, Writer, Recovery), LedgerError> {
         std::fs::create_dir_all(directory).map_err(|error| LedgerError::io(directory, error))?;
         let lock = lock(directory)?;
-        let (journal, cut_bytes) = Journal::open(&directory.join("journal"), new_store_id)?;
+        let (mut journal, cut_bytes) = Journal::open(&directory.join("journal"), new_store_id)?;
         let store_id = journal.store_id().to_owned();
         let mut recovery = Recovery { cut_bytes, ..Recovery::default() };
-        let behind = |position: &Option<Position>| position.is_none_or(|position| position > journal.end());
+        if journal.format() < LEDGER_FORMAT {
+            recovery.upgraded_from = Some(journal.format());
+            upgrade(&mut journal, directory)?;
+        }
+        // Behind what was rewritten a replay would count what is no more.
+        let behind =
+            |position: &Option<Position>| position.is_none_or(|position| position > journal.end() || position < journal.rewritten());
         let state_path = directory.join("state");
         let open_state = || if rehearsal { Ok((State::in_memory(), Some(0))) } else { State::open(&state_path, &store_id) };
         let mut opened = open_state();
@@ -234,6 +253,8 @@ impl Ledger {
             journal,
             changes: Changes::default(),
             rows: Vec::new(),
+            gone: Vec::new(),
+            compaction: None,
             indexing: None,
             next_batch,
             fresh: Vec::new(),
@@ -269,6 +290,7 @@ impl Ledger {
         let Some(info) = self.state(|state| state.batch(number))? else { return Ok(None) };
         let (entry, slots) = match Entry::decode(&self.shared.journal.read(info.newest())?)? {
             Entry::Batch(entry) | Entry::Filled(entry) => {
+                let entry = self.without_pending(number, entry)?;
                 let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(format!("batch {number}: {error}")))?;
                 (entry, slots)
             }
@@ -301,10 +323,15 @@ impl Ledger {
 
     /// What people did here, the newest first.
     pub fn decisions(&self, limit: usize) -> Result<Vec<DecisionEntry>, LedgerError> {
-        let mut found = Vec::new();
+        Ok(self.decisions_at(limit)?.into_iter().map(|(_, decision)| decision).collect())
+    }
+
+    /// The same, with where each stands.
+    pub fn decisions_at(&self, limit: usize) -> Result<Vec<(Position, DecisionEntry)>, LedgerError> {
+        let (mut found, erased) = (Vec::new(), self.state(State::pending_decisions)?);
         for position in self.state(|state| state.decisions(limit))? {
             if let Entry::Decision(decision) = Entry::decode(&self.shared.journal.read(position)?)? {
-                found.push(decision);
+                found.push((position, if erased.contains(&position) { decision.without_words() } else { decision }));
             }
         }
         Ok(found)
@@ -315,10 +342,15 @@ impl Ledger {
         self.shared.index.scan(range, rows_max)
     }
 
-    /// Visits every row of the index, ordered by value, with the value's part of its key, for as long as `visit` says to go on. Answers
+    /// Visits the rows of every value, ordered by value, with the value's part of the key, for as long as `visit` says to go on. Answers
     /// whether it came to the end.
     pub fn each_row(&self, visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
-        self.shared.index.each(visit)
+        self.shared.index.each_in(&KeyRange::everything(), visit)
+    }
+
+    /// The same for a range of them.
+    pub fn each_row_in(&self, range: &KeyRange, visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
+        self.shared.index.each_in(range, visit)
     }
 
     /// The roster as the journal's documents make it; `None` before a charter was taken.
@@ -395,6 +427,10 @@ impl Ledger {
 
     fn remember(&self, report: RecordRef, defaults: Arc<Defaults>) {
         self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(report, defaults);
+    }
+
+    fn forget_reports(&self) {
+        self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn remembered(&self, report: &RecordRef) -> Option<Arc<Defaults>> {
@@ -505,7 +541,9 @@ impl Writer {
 
     /// Takes in a batch that passed the door. Durable after the next [`Self::commit`].
     pub fn keep(&mut self, admitted: &Admitted, received: Timestamp, brought: &Brought<'_>) -> Result<(), LedgerError> {
+        let gone = |index: u16| brought.gone.contains(&index).then_some(OutcomeLine::Gone);
         let entry = BatchEntry::of(admitted, received, brought);
+        let entry = if brought.gone.is_empty() { entry } else { entry.with_lines(gone) };
         let frame = Entry::Batch(entry.clone()).encode();
         let position = self.journal.append(&frame)?;
         let records = admitted.outcomes().iter().map(|outcome| match outcome {
@@ -559,8 +597,7 @@ impl Writer {
         state.counts.absent = state.counts.absent.saturating_sub(counts.total());
         state.counts.add(&counts);
         self.changes.feeds.insert(feed.clone(), state);
-        let absent = slots.contains(&Slot::Absent);
-        self.note_withheld(&feed, head.seq, absent.then_some(entry.withheld))
+        self.note_withheld(&feed, head.seq, (entry.absent() > 0).then_some(entry.withheld))
     }
 
     /// Notes how many records of a batch are withheld from us by now; `None` if it is whole. Only in the state: a rebuild asks
@@ -582,8 +619,7 @@ impl Writer {
         for (feed, _) in self.ledger.feeds() {
             for (seq, withheld) in self.ledger.state(|state| state.partial(&feed))? {
                 let Some(batch) = self.ledger.batch_at(&feed, seq)?.filter(|batch| !batch.entry.body.is_empty()) else { continue };
-                let absent = batch.slots.iter().filter(|slot| **slot == Slot::Absent).count();
-                let absent = u16::try_from(absent).unwrap_or(u16::MAX);
+                let absent = batch.entry.absent();
                 if absent != withheld {
                     self.note_withheld(&feed, seq, Some(absent))?;
                 }
@@ -603,6 +639,13 @@ impl Writer {
     pub fn keep_decision(&mut self, decision: DecisionEntry) -> Result<(), LedgerError> {
         let position = self.journal.append(&Entry::Decision(decision).encode())?;
         self.changes.decision(position);
+        Ok(())
+    }
+
+    /// Notes what a person decided about records that were due for review.
+    pub fn keep_review(&mut self, entry: ReviewEntry) -> Result<(), LedgerError> {
+        self.changes.reviewed(&entry.rule, (entry.received_until, entry.until));
+        self.journal.append(&Entry::Review(entry).encode())?;
         Ok(())
     }
 
@@ -676,11 +719,12 @@ impl Writer {
     /// reach the index in their order and at most two runs are in memory.
     pub fn begin_index(&mut self) -> Result<(), LedgerError> {
         self.end_index()?;
-        let (rows, position, ledger) = (std::mem::take(&mut self.rows), self.journal.end(), self.ledger.clone());
+        let (rows, gone) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.gone));
+        let (position, ledger) = (self.journal.end(), self.ledger.clone());
         if ledger.shared.index.known.is_full() {
             let _on_its_own = ledger.remember_known();
         }
-        let write = move || ledger.shared.index.write(rows, &ledger.shared.store_id, position);
+        let write = move || ledger.shared.index.write(rows, gone, &ledger.shared.store_id, position);
         self.indexing = Some(std::thread::spawn(write));
         Ok(())
     }
@@ -699,13 +743,18 @@ impl Writer {
     /// Makes everything committed findable by value. Call it when there is nothing more urgent, within a second.
     pub fn write_index(&mut self) -> Result<(), LedgerError> {
         self.end_index()?;
-        let rows = std::mem::take(&mut self.rows);
-        self.ledger.shared.index.write(rows, &self.ledger.shared.store_id, self.journal.end())
+        let (rows, gone) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.gone));
+        self.ledger.shared.index.write(rows, gone, &self.ledger.shared.store_id, self.journal.end())
     }
 
     /// Leaves everything on the disk so that the next start has nothing to replay.
     pub fn close(mut self) -> Result<(), LedgerError> {
         self.ledger.shared.index.known.closing.store(true, std::sync::atomic::Ordering::Relaxed);
+        if self.is_compacting()
+            && let Err(error) = self.end_compaction()
+        {
+            tracing::warn!(%error, "what was erased is not rewritten yet; the next start goes on with it");
+        }
         self.commit()?;
         self.write_index()?;
         self.ledger.shared.index.sync()?;
@@ -720,6 +769,12 @@ impl Writer {
         let mut counts = Counts::default();
         for ((index, record), line) in (0u16..).zip(records).zip(entry.outcomes()) {
             self.note_place(head, Place { batch: number, index }, record, line, &mut counts);
+        }
+        // A removal travels whole or not at all, so what has to stay out of it goes when it is here.
+        if head.class == Class::Removal
+            && let Ok(erased) = self.ledger.erased(&feed, head.seq)
+        {
+            erased.into_iter().for_each(|index| self.changes.to_erase(&RecordRef { feed: feed.clone(), seq: head.seq, index }, true));
         }
         let before = self.changes.feeds.get(&feed).cloned().or_else(|| self.ledger.feed(&feed));
         let info = BatchInfo { position, feed: feed.to_string(), seq: head.seq, id: entry.id, aside: None, fills: Vec::new() };
@@ -739,13 +794,27 @@ impl Writer {
         let (Some(record), OutcomeLine::Judged { ends, judgement }) = (record, line) else { return };
         let reference = || RecordRef { feed: head.feed(), seq: head.seq, index: place.index };
         self.changes.listed(record, place, &reference);
+        self.note_naming(record, head);
         self.note_record(record, &reference, head);
         if judgement.verdict == Verdict::Accept {
             self.note_dispute(record, &reference, head, *ends);
         }
+        self.rows.extend(words::word_rows(record, place));
         if let Some(value) = value_of(record) {
             self.rows.push(row(value, place, About::of(record, head, *ends, line.verdict())));
             self.touch(|touched| touched.value(value));
+        }
+    }
+
+    /// In which batches a report is named: where one looks for its indicators. Widened only.
+    fn note_naming(&mut self, record: &Record, head: &Head) {
+        let Record::Indicator(Indicator { report: Some(report), .. }) = record else { return };
+        let Some(report) = report.resolve(&head.feed(), head.seq) else { return };
+        let known = self.changes.named.get(&report).copied();
+        let known = known.or_else(|| self.ledger.state(|state| state.naming(&report)).ok().flatten());
+        let span = known.map_or((head.seq, head.seq), |(first, last)| (first.min(head.seq), last.max(head.seq)));
+        if known != Some(span) {
+            self.changes.naming(&report, span);
         }
     }
 
@@ -759,6 +828,9 @@ impl Writer {
                     let reason = withdrawal.reason as u8;
                     self.changes.withdraw(&target, &Withdrawn { reason, by: by.to_string(), at: head.time, note });
                     self.changes.undispute(&target);
+                    if withdrawal.reason.erases() {
+                        self.changes.to_erase(&target, true);
+                    }
                     self.touch(|touched| touched.record(target));
                 }
             }
@@ -803,9 +875,13 @@ impl Writer {
         reader.scan(from, end, |position, payload| {
             replayed += 1;
             let into_state = position >= state_from;
-            self.replay_entry(position, Entry::decode(payload)?)?;
+            let entry = Entry::decode(payload)?;
+            // The state knows what was erased since; it does not have to be found again.
+            let entry = if into_state { entry } else { self.as_of_now(entry)? };
+            self.replay_entry(position, entry)?;
             if position < index_from {
                 self.rows.clear();
+                self.gone.clear();
             }
             if into_state {
                 self.apply_changes(position + (8 + payload.len()) as Position)?;
@@ -813,18 +889,33 @@ impl Writer {
                 self.changes = Changes::default();
             }
             if self.rows.len() >= INDEX_ROWS_PENDING_MAX {
-                let rows = std::mem::take(&mut self.rows);
-                self.ledger.shared.index.write(rows, &self.ledger.shared.store_id, position)?;
+                let (rows, gone) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.gone));
+                self.ledger.shared.index.write(rows, gone, &self.ledger.shared.store_id, position)?;
             }
             Ok(())
         })?;
         if state_from == 0 || state_from < end {
             self.apply_changes(end)?;
         }
-        if !self.rows.is_empty() || index_from < end || index_from == 0 {
+        if !self.rows.is_empty() || !self.gone.is_empty() || index_from < end || index_from == 0 {
             self.write_index()?;
         }
         Ok(replayed)
+    }
+
+    /// A batch that is replayed into the index alone, without what is erased by now.
+    fn as_of_now(&self, entry: Entry) -> Result<Entry, LedgerError> {
+        Ok(match entry {
+            Entry::Batch(batch) => Entry::Batch(self.ledger.without_pending(self.next_batch, batch)?),
+            Entry::Filled(batch) => {
+                let head = stored_head(&batch.head)?;
+                match self.ledger.batch_number(&head.feed(), head.seq)? {
+                    Some(number) => Entry::Filled(self.ledger.without_pending(number, batch)?),
+                    None => Entry::Filled(batch),
+                }
+            }
+            other => other,
+        })
     }
 
     fn is_copy(&self, entry: &ErasedEntry, position: Position) -> Result<bool, LedgerError> {
@@ -881,6 +972,8 @@ impl Writer {
             Entry::Order(_) => self.changes.order(position),
             Entry::Follow(_) => self.note_follow(position)?,
             Entry::Share(entry) => self.changes.share(&entry),
+            Entry::Review(entry) => self.changes.reviewed(&entry.rule, (entry.received_until, entry.until)),
+            Entry::Erasure(entry) => drop(self.note_erasure(&entry)?),
             // A further copy of a batch that was rewritten out changes nothing; the first one keeps its number.
             Entry::Erased(entry) if self.is_copy(&entry, position)? => (),
             Entry::Erased(entry) => {
@@ -915,6 +1008,7 @@ impl Writer {
 fn count(counts: &mut Counts, line: &OutcomeLine) {
     let counter = match line {
         OutcomeLine::Absent => &mut counts.absent,
+        OutcomeLine::Gone => &mut counts.gone,
         OutcomeLine::Bad(_) => &mut counts.bad,
         OutcomeLine::Newer(_) => &mut counts.newer,
         OutcomeLine::Waiting(_) => &mut counts.waiting,
@@ -944,6 +1038,19 @@ fn lock(directory: &Path) -> Result<File, LedgerError> {
         Ok(false) => Err(LedgerError::InUse(directory.to_owned())),
         Err(error) => Err(LedgerError::io(&path, error)),
     }
+}
+
+/// Where the journal stands as it was in format `format`, for the huecry of then.
+fn restore_point(directory: &Path, format: u32) -> PathBuf {
+    directory.join(format!("before-format-{}", format + 1))
+}
+
+/// Leaves a copy of the journal as it was, which the older huecry can restore, and goes over to our format.
+fn upgrade(journal: &mut Journal, directory: &Path) -> Result<(), LedgerError> {
+    let to = restore_point(directory, journal.format());
+    std::fs::create_dir_all(&to).map_err(|error| LedgerError::io(&to, error))?;
+    copy_journal(&directory.join("journal"), &to, None)?;
+    journal.upgrade()
 }
 
 /// Removes a derived store, whose content the journal has.

@@ -4,16 +4,13 @@
 //! their feed, which then goes on from the pin; they stay in the journal, listed, until an operator releases or drops them.
 
 use super::{
-    Aside, BatchInfo, Entry, ErasedEntry, FeedState, Ledger, LedgerError, Place, QuarantineEntry, QuarantineStep, StoredBatch, Writer,
-    count, row_key,
+    Aside, BatchInfo, Entry, Erased, ErasedBy, ErasureEntry, FeedState, Ledger, LedgerError, QuarantineEntry, QuarantineStep, StoredBatch,
+    Writer, count,
 };
 use crate::{
-    envelope::Class,
-    intake::value_of,
     ledger::Counts,
     record::{FeedId, Record, Timestamp},
 };
-use std::collections::BTreeMap;
 
 /// What is aside of one feed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -73,40 +70,12 @@ impl Writer {
         self.note_quarantine(&entry)
     }
 
-    /// Rewrites a feed's records out of journal and index, for good, and journals the receipt: how much it was.
-    ///
-    /// The index goes first and the receipt last, so that a crash between leaves the work to be done again.
-    pub fn erase(&mut self, feed: &FeedId, at: Timestamp) -> Result<(), LedgerError> {
-        self.commit()?;
-        self.write_index()?;
-        let Some(state) = self.ledger.feed(feed) else { return Ok(()) };
-        let mut numbers: Vec<u64> = self.ledger.state(|state| state.aside(feed))?.into_iter().map(|(_, number)| number).collect();
-        for seq in state.spans.iter() {
-            numbers.extend(self.ledger.state(|state| state.batch_at(feed, seq))?);
-        }
-        let (mut frames, mut records, mut batches) = (BTreeMap::new(), 0u64, 0u64);
-        for number in &numbers {
-            let (Some(info), Some(batch)) = (self.ledger.state(|state| state.batch(*number))?, self.ledger.batch(*number)?) else {
-                continue;
-            };
-            // Withdrawals outlive what they take back.
-            if batch.entry.body.is_empty() || batch.head.class == Class::Removal {
-                continue;
-            }
-            let keys = (0..batch.head.count).filter_map(|index| {
-                let place = Place { batch: *number, index };
-                batch.record(index).and_then(|record| value_of(&record).map(|value| row_key(value, place)))
-            });
-            self.ledger.shared.index.remove(keys)?;
-            for position in info.positions() {
-                let length = self.ledger.shared.journal.read(position)?.len();
-                let erased = ErasedEntry::of(&batch.entry, batch.head.count).encode_padded(length);
-                frames.insert(position, erased.ok_or_else(|| LedgerError::Damaged("an erased batch is longer than it was".to_owned()))?);
-            }
-            batches += 1;
-            records += u64::from(batch.head.count);
-        }
-        self.journal.rewrite(&frames)?;
+    /// Erases what a feed has said under an agreement that has ended, and journals the receipt: how much it was. The receipt comes last, so
+    /// that a crash between leaves the work to be done again.
+    pub fn erase_feed(&mut self, feed: &FeedId, text: &str, at: Timestamp) -> Result<(), LedgerError> {
+        let places = self.places_of_feed(feed)?;
+        let entry = ErasureEntry { at, by: None, because: ErasedBy::Agreement, text: text.to_owned(), places, decisions: Vec::new() };
+        let Erased { records, batches } = self.erase(&entry)?;
         self.quarantine(feed, QuarantineStep::Erase { batches, records }, at, None)?;
         self.commit()
     }
@@ -183,6 +152,7 @@ impl Writer {
                 Some(Record::Withdrawal(withdrawal)) => {
                     for target in withdrawal.targets.iter().filter_map(|target| target.resolve(&by.feed, by.seq)) {
                         self.changes.unwithdraw(&target, &by);
+                        self.changes.to_erase(&target, false);
                         self.touch(|touched| touched.record(target.clone()));
                     }
                 }

@@ -6,7 +6,7 @@
 
 use super::{
     Aside, Dispute, Disputes, LaterVerdict, LedgerError, Place, Position, ShareEntry, Shares,
-    entry::BatchEntry,
+    entry::{BatchEntry, ErasedPlaces, Runs},
     tree::{Batch, Tree},
 };
 use crate::{
@@ -41,10 +41,19 @@ mod table {
     pub const SHARE: u8 = b'P';
     pub const LISTED: u8 = b'I';
     pub const ANSWER: u8 = b'A';
+    pub const ERASED: u8 = b'E';
+    pub const TO_ERASE: u8 = b'X';
+    pub const REVIEWED: u8 = b'Y';
+    pub const NAMED: u8 = b'N';
+    pub const PENDING: u8 = b'G';
+    pub const PENDING_DECISION: u8 = b'g';
+
+    /// Follows from what the journal's files hold besides what was said in them: not compared with a replay.
+    pub const LOCAL: [u8; 5] = [META, NAMED, PENDING, PENDING_DECISION, WITHHELD];
 }
 
 /// What the tables hold, as a number: a state that was written by another version is built anew from the journal.
-const STATE_FORMAT: u32 = 2;
+const STATE_FORMAT: u32 = 3;
 
 /// How many records of a feed met which end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,12 +65,15 @@ pub struct Counts {
     pub newer: u64,
     pub bad: u64,
     pub absent: u64,
+    /// Erased here.
+    #[serde(default)]
+    pub gone: u64,
 }
 
 impl Counts {
     /// All of them together.
     pub fn total(&self) -> u64 {
-        self.accepted + self.held + self.refused + self.waiting + self.newer + self.bad + self.absent
+        self.accepted + self.held + self.refused + self.waiting + self.newer + self.bad + self.absent + self.gone
     }
 
     /// Takes `other` off these.
@@ -74,6 +86,7 @@ impl Counts {
         less(&mut self.newer, other.newer);
         less(&mut self.bad, other.bad);
         less(&mut self.absent, other.absent);
+        less(&mut self.gone, other.gone);
     }
 
     /// Adds `other` to these.
@@ -85,6 +98,7 @@ impl Counts {
         self.newer += other.newer;
         self.bad += other.bad;
         self.absent += other.absent;
+        self.gone += other.gone;
     }
 }
 
@@ -195,6 +209,8 @@ pub struct Changes {
     pub shares: Vec<ShareEntry>,
     /// Records taken back in these changes.
     pub withdrawn: HashSet<RecordRef>,
+    /// In which batches reports are named, as it is after these changes.
+    pub named: HashMap<RecordRef, (u64, u64)>,
     pub next_batch: Option<u64>,
     /// Something about a batch that was here before is among them.
     old: bool,
@@ -223,6 +239,17 @@ fn keyed(table: u8, parts: &[&[u8]]) -> Vec<u8> {
 fn feed_key(feed: &FeedId) -> Vec<u8> {
     let (lane, epoch) = (feed.lane.to_be_bytes(), feed.epoch.to_be_bytes());
     [feed.member.as_str().as_bytes(), &[0], feed.channel.as_str().as_bytes(), &[0], &lane, &epoch].concat()
+}
+
+/// Reads what [`feed_key`] and a seq behind it spell.
+fn feed_and_seq(key: &[u8]) -> Option<(FeedId, u64)> {
+    let (rest, seq) = key.split_last_chunk::<8>()?;
+    let (rest, epoch) = rest.split_last_chunk::<4>()?;
+    let (rest, lane) = rest.split_last_chunk::<4>()?;
+    let mut names = rest.split(|byte| *byte == 0).map(|name| std::str::from_utf8(name).ok());
+    let (member, channel) = (names.next()??.parse().ok()?, names.next()??.parse().ok()?);
+    let feed = FeedId { member, channel, lane: u32::from_be_bytes(*lane), epoch: u32::from_be_bytes(*epoch) };
+    Some((feed, u64::from_be_bytes(*seq)))
 }
 
 fn record_key(record: &RecordRef) -> Vec<u8> {
@@ -326,11 +353,15 @@ impl State {
         Ok(())
     }
 
-    /// The journal position that it reaches, and every row that does not say where and whose it is.
+    /// The journal position that it reaches, and every row that follows from the journal alone.
     pub fn rows(&self) -> Result<(Position, Vec<super::tree::Row>), LedgerError> {
         let position = self.tree.get(&keyed(table::META, &[b"position"]))?.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok());
         let mut rows = self.tree.prefix(&[], usize::MAX)?;
-        rows.retain(|(key, _)| key.first() != Some(&table::META));
+        rows.retain(|(key, _)| key.first().is_some_and(|table| !table::LOCAL.contains(table)));
+        // What others hold back from us is noted as they say it, and not in the journal.
+        for (_, value) in rows.iter_mut().filter(|(key, _)| key.first() == Some(&table::FEED)) {
+            *value = cbor::to_vec(&FeedState { withheld: 0, ..read(value)? });
+        }
         Ok((position.map_or(0, Position::from_be_bytes), rows))
     }
 
@@ -481,6 +512,69 @@ impl State {
         Ok(found)
     }
 
+    /// Which places of a batch stay out for good, whoever brings them.
+    pub fn erased(&self, feed: &FeedId, seq: u64) -> Result<Runs, LedgerError> {
+        Ok(self.get(table::ERASED, &[&feed_key(feed)[..], &seq.to_be_bytes()].concat())?.unwrap_or_default())
+    }
+
+    /// All that stays out for good, at most `limit` batches.
+    pub fn all_erased(&self, limit: usize) -> Result<Vec<ErasedPlaces>, LedgerError> {
+        let mut found = Vec::new();
+        for (key, value) in self.tree.prefix(&[table::ERASED], limit)? {
+            if let Some((feed, seq)) = feed_and_seq(key.get(1..).unwrap_or_default()) {
+                found.push(ErasedPlaces { feed: feed.to_string(), seq, runs: read(&value)? });
+            }
+        }
+        Ok(found)
+    }
+
+    /// By rule of retention: what was received until when stays until when, as people decided.
+    pub fn reviewed(&self) -> Result<HashMap<String, (Timestamp, Timestamp)>, LedgerError> {
+        let rows = self.tree.prefix(&[table::REVIEWED], usize::MAX)?;
+        rows.iter().map(|(key, value)| Ok((String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned(), read(value)?))).collect()
+    }
+
+    /// Whether anything at all stays out for good.
+    pub fn any_erased(&self) -> Result<bool, LedgerError> {
+        Ok(!self.tree.prefix(&[table::ERASED], 1)?.is_empty())
+    }
+
+    /// Records that their authors took back in a way that erases them, and that are not erased yet.
+    pub fn to_erase(&self, limit: usize) -> Result<Vec<RecordRef>, LedgerError> {
+        let mut found = Vec::new();
+        for (_, value) in self.tree.prefix(&[table::TO_ERASE], limit)? {
+            found.extend(read::<String>(&value)?.parse::<RecordRef>().ok());
+        }
+        Ok(found)
+    }
+
+    /// The batches of its feed, first and last, in which a report is named.
+    pub fn naming(&self, report: &RecordRef) -> Result<Option<(u64, u64)>, LedgerError> {
+        self.get(table::NAMED, &record_key(report))
+    }
+
+    /// Which places of a batch are erased while their bytes still stand in the journal.
+    pub fn pending(&self, number: u64) -> Result<Runs, LedgerError> {
+        Ok(self.get(table::PENDING, &number.to_be_bytes())?.unwrap_or_default())
+    }
+
+    /// Decisions whose words are erased and still stand in the journal.
+    pub fn pending_decisions(&self) -> Result<HashSet<Position>, LedgerError> {
+        let rows = self.tree.prefix(&[table::PENDING_DECISION], usize::MAX)?;
+        Ok(rows.iter().filter_map(|(key, _)| key.last_chunk::<8>().map(|at| Position::from_be_bytes(*at))).collect())
+    }
+
+    /// All of those, by batch.
+    pub fn all_pending(&self, limit: usize) -> Result<Vec<(u64, Runs)>, LedgerError> {
+        let mut found = Vec::new();
+        for (key, value) in self.tree.prefix(&[table::PENDING], limit)? {
+            if let Some(number) = key.last_chunk::<8>() {
+                found.push((u64::from_be_bytes(*number), read(&value)?));
+            }
+        }
+        Ok(found)
+    }
+
     /// Indicators that wait for a report.
     pub fn waiting_for(&self, report: &RecordRef, limit: usize) -> Result<Vec<Place>, LedgerError> {
         let mut places = Vec::new();
@@ -559,6 +653,64 @@ impl Changes {
             Some(count) => self.batch.insert(key, cbor::to_vec(&count)),
             None => self.batch.remove(key),
         }
+    }
+
+    /// Notes which places of a batch stay out for good.
+    pub fn erased(&mut self, feed: &FeedId, seq: u64, runs: &[(u16, u16)]) {
+        self.batch.insert(keyed(table::ERASED, &[&feed_key(feed), &seq.to_be_bytes()]), cbor::to_vec(runs));
+    }
+
+    /// Notes until when what a rule of retention asks about stays.
+    pub fn reviewed(&mut self, rule: &str, until: (Timestamp, Timestamp)) {
+        self.batch.insert(keyed(table::REVIEWED, &[rule.as_bytes()]), cbor::to_vec(&until));
+    }
+
+    /// Notes that a record is to be erased, or is by now.
+    pub fn to_erase(&mut self, record: &RecordRef, is_due: bool) {
+        let key = keyed(table::TO_ERASE, &[&record_key(record)]);
+        if is_due { self.batch.insert(key, cbor::to_vec(&record.to_string())) } else { self.batch.remove(key) }
+    }
+
+    /// Notes in which batches a report is named.
+    pub fn naming(&mut self, report: &RecordRef, span: (u64, u64)) {
+        self.batch.insert(keyed(table::NAMED, &[&record_key(report)]), cbor::to_vec(&span));
+        self.named.insert(report.clone(), span);
+    }
+
+    /// Notes which erased places of a batch still have their bytes in the journal.
+    pub fn pending(&mut self, number: u64, runs: &[(u16, u16)]) {
+        self.old = true;
+        let key = keyed(table::PENDING, &[&number.to_be_bytes()]);
+        if runs.is_empty() { self.batch.remove(key) } else { self.batch.insert(key, cbor::to_vec(runs)) }
+    }
+
+    /// Notes that the words of a decision are erased and still stand in the journal, or do so no more.
+    pub fn pending_decision(&mut self, position: Position, is_pending: bool) {
+        let key = keyed(table::PENDING_DECISION, &[&position.to_be_bytes()]);
+        if is_pending { self.batch.insert(key, []) } else { self.batch.remove(key) }
+    }
+
+    /// Takes out everything by which a record is found or waits.
+    pub fn forget(&mut self, record: Option<&Record>, place: Place, this: &RecordRef, waits_for: Option<&RecordRef>) {
+        self.old = true;
+        self.batch.remove(keyed(table::HELD, &[&place_key(place)]));
+        self.batch.remove(keyed(table::VERDICT, &[&place_key(place)]));
+        if let Some(report) = waits_for {
+            self.wait(report, place, false);
+        }
+        match record {
+            Some(Record::Document(_) | Record::Question(_)) => {
+                let kind = record.map_or(0, |record| record.kind() as u8);
+                self.batch.remove(keyed(table::LISTED, &[&[kind], &place_key(place)]));
+            }
+            Some(Record::Sighting(Sighting { of: Sighted::Records(targets), .. })) => {
+                for target in targets.iter().filter_map(|target| target.resolve(&this.feed, this.seq)) {
+                    self.batch.remove(keyed(table::ANSWER, &[&record_key(&target), &place_key(place)]));
+                }
+            }
+            _ => (),
+        }
+        self.undispute(this);
     }
 
     /// Notes that an indicator waits for a report, or does no more.

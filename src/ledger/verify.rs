@@ -8,13 +8,10 @@
 //! The second ledger is made by the same code as the first, but by replay alone: so it also finds where taking a batch in and
 //! replaying it differ.
 
-use super::{Entry, Ledger, LedgerError, Position, stored_head};
+use super::{Copied, Entry, Ledger, LedgerError, Position, stored_head};
 use crate::envelope::{Hash, fits};
 use sha2::{Digest as _, Sha256};
-use std::{
-    path::{Path, PathBuf},
-    sync::PoisonError,
-};
+use std::{path::Path, sync::PoisonError};
 
 /// Where the second ledger is built, within the first one's directory: hard links need the same file system.
 const SHADOW: &str = "verify.tmp";
@@ -101,10 +98,17 @@ impl Ledger {
             return Ok(found);
         }
         let shadow = self.shared.directory.join(SHADOW);
-        let theirs = self.built_anew(&shadow, ours.position);
-        // Whatever came of it, it is of no more use.
-        let _left_behind = std::fs::remove_dir_all(&shadow);
-        let theirs = theirs?;
+        let mut ours = ours;
+        let theirs = loop {
+            let built = self.built_anew(&shadow, ours.position);
+            // Whatever came of it, it is of no more use.
+            let _left_behind = std::fs::remove_dir_all(&shadow);
+            match built? {
+                Some(theirs) => break theirs,
+                // Something was rewritten meanwhile, of which the older digests do not know.
+                None => ours = self.digests()?,
+            }
+        };
         found.state = theirs.state == ours.state;
         found.index = ours.index.map(|index| theirs.index == Some(index));
         for (name, same) in [("state", found.state), ("index", found.index != Some(false))] {
@@ -116,18 +120,21 @@ impl Ledger {
         Ok(found)
     }
 
-    /// Builds a ledger from the journal up to `position`, and takes its digests.
-    fn built_anew(&self, directory: &Path, position: Position) -> Result<Digests, LedgerError> {
+    /// Builds a ledger from the journal up to `position`, and takes its digests; `None` if the journal was rewritten by what came later.
+    fn built_anew(&self, directory: &Path, position: Position) -> Result<Option<Digests>, LedgerError> {
         super::start_anew(directory)?;
-        self.copy_journal(&directory.join("journal"), Some(position))?;
+        let copied = self.copy_journal(&directory.join("journal"), Some(position))?;
+        if copied.rewritten > position {
+            return Ok(None);
+        }
         let (ledger, writer, _) = Ledger::open(directory)?;
         writer.close()?;
-        ledger.digests()
+        ledger.digests().map(Some)
     }
 
     /// Copies the journal, or links what does not change any more, into `directory`; up to a position or as far as it goes. What is there
     /// already and as long is left. Answers the files that were copied.
-    pub(super) fn copy_journal(&self, directory: &Path, up_to: Option<Position>) -> Result<Vec<PathBuf>, LedgerError> {
+    pub(super) fn copy_journal(&self, directory: &Path, up_to: Option<Position>) -> Result<Copied, LedgerError> {
         std::fs::create_dir_all(directory).map_err(|error| LedgerError::io(directory, error))?;
         super::copy_journal(&self.shared.directory.join("journal"), directory, up_to)
     }

@@ -394,7 +394,7 @@ fn read_want(path: &Path) -> Option<Want> {
     Some(Want { record: file.record.parse().ok()?, length: file.length, have: 0 })
 }
 
-fn write_aside(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn write_aside(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let aside = path.with_extension("want-new");
     let mut file = File::create(&aside)?;
     file.write_all(bytes)?;

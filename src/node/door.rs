@@ -20,9 +20,12 @@ use crate::{
     charter::{Card, CardError, CharterError, CharterTaken, Meter, Quota, Roster},
     clock::Clock,
     enforce::{Order, OrderEntry},
-    envelope::{Audience, Class, Hash, Head, KeyId, ProvedHead, PublicKey, SecretKey, SignedHead, Signer, Slot},
+    envelope::{Audience, Class, Hash, Head, KeyId, ProvedBatch, ProvedHead, PublicKey, SecretKey, SignedHead, Signer, Slot},
     intake::{Admitted, Blame, Intake, Known as _, Outcome, Placed, ReadBatch, Refusal},
-    ledger::{Aside, Brought, Counts, DecisionEntry, FollowEntry, Ledger, LedgerError, Place, QuarantineStep, ShareEntry, Touched, Writer},
+    ledger::{
+        Aside, Brought, Compacted, Counts, DecisionEntry, Erased, ErasureEntry, FollowEntry, Ledger, LedgerError, OutcomeLine, Place,
+        QuarantineStep, ReviewEntry, ShareEntry, Touched, Writer,
+    },
     policy::{Judgement, Verdict, Way, may_send},
     publish::{Draft, Lane, PublishError, Publisher},
     query::As,
@@ -30,7 +33,7 @@ use crate::{
     replica::{PeerKey, Served, Wanted},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
@@ -57,6 +60,9 @@ const INDEX_IDLE: Duration = Duration::from_millis(3);
 const UNMET_QUOTA: Quota = Quota { records_per_second: 1, burst_records: 20_000, records_per_day: 50_000, bytes_per_day: u64::MAX };
 /// How long the door waits for a request when nothing is pending.
 const NOTHING_PENDING: Duration = Duration::from_secs(5);
+
+/// How often the door looks whether a compaction is done.
+const COMPACTION_POLL: Duration = Duration::from_millis(20);
 
 /// What is logged when the stewards' keys were used twice.
 const RIVAL_ALARM: &str = "two valid charters of one version exist: charter changes stop here until the stewards sign a next version \
@@ -101,6 +107,8 @@ pub enum DoorError {
     Waiting(Waiting),
     #[error("the local clock says {now}, but a signed document is of {floor}; set the clock, or what is signed now would be dated wrongly")]
     Clock { now: Timestamp, floor: Timestamp },
+    #[error("what was erased is dead, but its bytes could not be rewritten yet: {0}")]
+    Compaction(String),
     #[error("the node is stopping")]
     Stopping,
 }
@@ -249,6 +257,18 @@ pub enum Request {
         by: String,
         reply: Reply<()>,
     },
+    /// Content that goes. It is dead when this is answered; its bytes go with the next compaction.
+    Erase {
+        entry: Box<ErasureEntry>,
+        reply: Reply<Erased>,
+    },
+    /// A person decided that records which were due for review stay.
+    Review {
+        entry: Box<ReviewEntry>,
+        reply: Reply<()>,
+    },
+    /// What was erased is rewritten out of the journal's files, while everything goes on. Answered when it is done.
+    Compact(Reply<Compacted>),
     Publish(Publication, Reply<Published>),
     Withdraw(TakeBack, Reply<Published>),
     Stop(oneshot::Sender<Result<(), LedgerError>>),
@@ -334,6 +354,8 @@ pub struct Door {
     late_reports: Vec<RecordRef>,
     /// What is followed.
     wanted: Wanted,
+    /// Who waits for the compaction that runs.
+    compacting: Vec<Reply<Compacted>>,
 }
 
 /// What the enforcer is told when a run of the index is written.
@@ -377,6 +399,7 @@ impl Door {
             rejudging: None,
             late_reports: Vec::new(),
             wanted: Wanted::default(),
+            compacting: Vec::new(),
         }
     }
 
@@ -446,6 +469,8 @@ impl Door {
         let counted = Counted::of(&head);
         let read = read.map_or_else(|| ReadBatch::open(*head, body), |read| read.map(|read| *read))?;
         let length = read.batch().body().len() as u64;
+        let gone = self.erased_in(&read)?;
+        let read = if gone.is_empty() { read } else { read.without(&gone)? };
         let admitted = intake.admit(read, now, &self.writer, beyond)?;
         // Counted when the body is proved: nobody uses up another's quota with rubbish.
         let Counted { member, records, dated } = counted;
@@ -465,8 +490,9 @@ impl Door {
                 return Err(Refusal { blame: Blame::Later, code: "removal-quota", text }.into());
             }
         }
-        let withheld = self.lacking(&feed, admitted.batch().slots(), withheld);
-        self.writer.keep(&admitted, now, &Brought { from: &from, path: &path, withheld })?;
+        let absent = absent_of(admitted.batch().slots()).saturating_sub(u16::try_from(gone.len()).unwrap_or(u16::MAX));
+        let withheld = self.lacking(&feed, absent, withheld);
+        self.writer.keep(&admitted, now, &Brought { from: &from, path: &path, withheld, gone: &gone })?;
         let last = self.writer.position(&feed).map_or(0, |(last, _)| last);
         if seq < last {
             self.note_reports(&admitted, &feed, seq);
@@ -520,21 +546,51 @@ impl Door {
         let (now, intake) = (self.clock.now(), self.current.get());
         let Some(held) = self.ledger().batch_at(feed, seq)?.filter(|held| !held.entry.body.is_empty()) else { return Ok(false) };
         let head = intake.prove(&held.entry.head, now)?;
+        let erased: BTreeSet<u16> =
+            (0..).zip(held.entry.outcomes()).filter(|(_, line)| **line == OutcomeLine::Gone).map(|(at, _)| at).collect();
+        // Proved as it came, and only then taken apart.
+        let body = match erased.is_empty() {
+            true => body,
+            false => {
+                ProvedBatch::open(head.clone(), body).and_then(|more| more.part(|index| !erased.contains(&index))).map_err(Refusal::from)?
+            }
+        };
         let Some((admitted, new)) = intake.fill(head, &held.entry.body, body, now, &self.writer)? else {
-            let lacking = self.lacking(feed, &held.slots, withheld);
+            let lacking = self.lacking(feed, held.entry.absent(), withheld);
             self.writer.note_withheld(feed, seq, Some(lacking))?;
             return Ok(false);
         };
-        let withheld = self.lacking(feed, admitted.batch().slots(), withheld);
-        self.writer.fill(&admitted, &new, now, &Brought { from: &from, path: &path, withheld })?;
+        let absent = absent_of(admitted.batch().slots()).saturating_sub(u16::try_from(erased.len()).unwrap_or(u16::MAX));
+        let withheld = self.lacking(feed, absent, withheld);
+        self.writer.fill(&admitted, &new, now, &Brought { from: &from, path: &path, withheld, gone: &[] })?;
         self.note_reports(&admitted, feed, seq);
         Ok(true)
     }
 
+    /// Places of a batch that comes whose content was erased here for good, or whose report's was.
+    fn erased_in(&self, read: &ReadBatch) -> Result<Vec<u16>, DoorError> {
+        let (head, ledger) = (read.batch().head().head(), self.ledger());
+        if head.class == Class::Removal || !ledger.any_erased()? {
+            return Ok(Vec::new());
+        }
+        let mut gone = ledger.erased(&head.feed(), head.seq)?;
+        let mut reports: BTreeMap<RecordRef, bool> = BTreeMap::new();
+        for (index, report) in read.naming() {
+            let is_gone = match reports.get(&report) {
+                Some(is_gone) => *is_gone,
+                None => ledger.erased(&report.feed, report.seq)?.contains(&report.index),
+            };
+            reports.insert(report, is_gone);
+            if is_gone {
+                gone.insert(index);
+            }
+        }
+        Ok(gone.into_iter().filter(|index| *index < head.count).collect())
+    }
+
     /// How many records of a batch we lack that we follow. Where all of a channel is followed that is all that is absent, and
     /// nobody has to be believed; where only part is, only the sender knows which of them it left out for that.
-    fn lacking(&self, feed: &FeedId, slots: &[Slot], claimed: u16) -> u16 {
-        let absent = u16::try_from(slots.iter().filter(|slot| **slot == Slot::Absent).count()).unwrap_or(u16::MAX);
+    fn lacking(&self, feed: &FeedId, absent: u16, claimed: u16) -> u16 {
         match self.wanted.of(feed) {
             Some(filter) if !filter.is_open() => claimed.min(absent),
             _ => absent,
@@ -606,8 +662,9 @@ impl Door {
                     self.writer.quarantine(&feed, QuarantineStep::Purge, now, None)?;
                 }
                 (Some(agreement), Some(aside)) if aside != Aside::Erased && agreement.erase_from().is_some_and(|from| from <= now) => {
-                    tracing::warn!(%feed, agreement = agreement.id, "purged records are rewritten out");
-                    self.writer.erase(&feed, now)?;
+                    tracing::warn!(%feed, agreement = agreement.id, "purged records are erased");
+                    self.writer.erase_feed(&feed, &format!("agreement `{}` has ended", agreement.id), now)?;
+                    self.writer.begin_compaction()?;
                 }
                 _ => (),
             }
@@ -911,6 +968,19 @@ impl Door {
         Ok(())
     }
 
+    /// Puts what a compaction has written in its place, and tells who waits for it. One that had no room leaves everything as it was.
+    pub fn end_compaction(&mut self) {
+        let done = self.writer.end_compaction();
+        match &done {
+            Ok(Compacted { segments, before, after, .. }) => tracing::info!(segments, before, after, "the journal is compacted"),
+            Err(error) => tracing::error!(%error, "the journal could not be compacted; what was erased is dead, its bytes are still there"),
+        }
+        for reply in std::mem::take(&mut self.compacting) {
+            let outcome = done.as_ref().map(|done| *done).map_err(|error| DoorError::Compaction(error.to_string()));
+            let _asker_gone = reply.send(outcome);
+        }
+    }
+
     /// Makes everything committed findable.
     pub fn write_index(&mut self) -> Result<(), DoorError> {
         self.writer.write_index()?;
@@ -932,6 +1002,11 @@ impl Door {
     pub fn close(self) -> Result<(), LedgerError> {
         self.writer.close()
     }
+}
+
+/// Places of which nothing is here.
+fn absent_of(slots: &[Slot]) -> u16 {
+    u16::try_from(slots.iter().filter(|slot| **slot == Slot::Absent).count()).unwrap_or(u16::MAX)
 }
 
 /// What a quota counts of a batch; removals count nothing.
@@ -1031,7 +1106,12 @@ pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::syn
     let mut indexed_at = Instant::now();
     loop {
         let pending = door.untold || door.rejudging.is_some();
-        let first = match requests.recv_timeout(if pending { INDEX_IDLE } else { NOTHING_PENDING }) {
+        let wait = match (pending, door.writer.is_compacting()) {
+            (true, _) => INDEX_IDLE,
+            (false, true) => COMPACTION_POLL,
+            (false, false) => NOTHING_PENDING,
+        };
+        let first = match requests.recv_timeout(wait) {
             Ok(request) => Some(request),
             Err(mpsc::RecvTimeoutError::Timeout) => None,
             Err(mpsc::RecvTimeoutError::Disconnected) => return close(door, None),
@@ -1061,6 +1141,9 @@ pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::syn
         }
         if stop.is_some() {
             return close(door, stop);
+        }
+        if door.writer.is_compacted() {
+            door.end_compaction();
         }
         if idle && let Err(error) = door.rejudge_held() {
             tracing::error!(%error, "what is held could not be judged again");
@@ -1185,6 +1268,18 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
                 drop(reply.send(done));
             }));
         }
+        Request::Erase { entry, reply } => {
+            let done = door.writer.erase(&entry).map_err(DoorError::from);
+            replies.push(Box::new(move || drop(reply.send(done))));
+        }
+        Request::Review { entry, reply } => {
+            let done = door.writer.keep_review(*entry).map_err(DoorError::from);
+            replies.push(Box::new(move || drop(reply.send(done))));
+        }
+        Request::Compact(reply) => match door.writer.begin_compaction() {
+            Ok(true) => door.compacting.push(reply),
+            other => replies.push(Box::new(move || drop(reply.send(other.map(|_| Compacted::default()).map_err(DoorError::from))))),
+        },
         Request::Publish(publication, reply) => {
             let done = door.publish(publication, out);
             replies.push(Box::new(move || drop(reply.send(done))));

@@ -29,6 +29,7 @@ pub mod serving;
 pub mod setup;
 pub mod streams;
 pub mod swarm;
+pub mod upkeep;
 
 use crate::{
     charter::{ADDRESSES_MAX, MemberKind, Roster, SignedStamp, Stage, WHEREABOUTS_DAYS_MAX, Whereabouts, sign_whereabouts},

@@ -176,6 +176,10 @@ impl Serving {
         if batch.aside.is_some() || batch.entry.body.is_empty() {
             return None;
         }
+        // A removal travels whole; one of which something was erased here has to come from others.
+        if head.class == Class::Removal && batch.slots.contains(&Slot::Absent) {
+            return None;
+        }
         let published = may_send(&intake.roster, head, reader, now, Way::Published).is_ok();
         let passed_on = if published { Vec::new() } else { self.passed_on(batch, reader) };
         if !published && passed_on.is_empty() {

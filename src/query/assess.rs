@@ -70,6 +70,24 @@ impl Reading<'_> {
         Ok(rows.into_iter().filter(|row| u32::from(row.about.end_day) >= today).map(|row| row.place).collect())
     }
 
+    /// Every record about exactly this value, whatever it counts for, what was set aside too.
+    pub fn everything_about(&mut self, value: &Observable) -> Result<BTreeSet<RecordRef>, LedgerError> {
+        let mut range = exactly(value);
+        let mut records = BTreeSet::new();
+        loop {
+            let (rows, more) = self.ledger.scan(&range, ROWS_MAX)?;
+            for row in &rows {
+                if let Some(batch) = self.batch(row.place.batch)? {
+                    records.insert(batch.reference(row.place.index));
+                }
+            }
+            match rows.last().filter(|_| more) {
+                Some(last) => range = range.behind(value, last.place),
+                None => return Ok(records),
+            }
+        }
+    }
+
     /// Whether `place` is the first of `places` at which an indicator of `value` stands that may count.
     pub fn is_first(&mut self, value: &Observable, place: Place, places: &[Place]) -> Result<bool, LedgerError> {
         for earlier in places.iter().take_while(|one| **one < place) {

@@ -17,6 +17,9 @@ use std::collections::{BTreeMap, HashMap};
 pub struct Explanation {
     pub value: Option<ValueStory>,
     pub records: Vec<Story>,
+    /// What is left to say of a record whose content was erased here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erased: Option<String>,
 }
 
 /// What the records about a value come to together.
@@ -114,8 +117,13 @@ pub fn explain(
     now: Timestamp,
 ) -> Result<Explanation, QueryError> {
     let mut teller = Teller { reading: Reading::new(ledger, now), intake, texts: HashMap::new(), tlp_max, now };
-    let (mut records, mut value) = (Vec::new(), None);
+    let (mut records, mut value, mut erased) = (Vec::new(), None, None);
     if let Ok(reference) = text.parse::<RecordRef>() {
+        let batch = ledger.batch_at(&reference.feed, reference.seq)?.filter(|batch| batch.head.tlp <= tlp_max);
+        if batch.is_some_and(|batch| batch.outcome(reference.index) == OutcomeLine::Gone) {
+            erased =
+                Some(format!("{reference} stood here; its content was erased, and a hash is left; `huecry decisions` says by whose order"));
+        }
         if let Some(found) = teller.reading.named(&reference)?.filter(|found| found.batch.head.tlp <= tlp_max) {
             value = value_of(&found.record).cloned();
             records.push(teller.story(&found)?);
@@ -133,7 +141,7 @@ pub fn explain(
         value = Observable::recognise(text).ok();
     }
     let value = value.filter(|_| !records.is_empty()).map(|value| teller.value_story(&value, outlets, orders)).transpose()?;
-    Ok(Explanation { value, records })
+    Ok(Explanation { value, records, erased })
 }
 
 struct Teller<'a> {

@@ -260,6 +260,7 @@ impl<'a> Reading<'a> {
             OutcomeLine::Newer(what) => (Standing::Waiting, format!("it needs a newer huecry ({what})")),
             OutcomeLine::Bad(why) => (Standing::Refused, format!("malformed: {why}")),
             OutcomeLine::Absent => (Standing::Waiting, "whoever served its batch withheld it".to_owned()),
+            OutcomeLine::Gone => (Standing::Over, "its content was erased here".to_owned()),
         }
     }
 

@@ -93,6 +93,13 @@ uint_enum! {
     }
 }
 
+impl Reason {
+    /// Whether what is taken back for this is also erased.
+    pub fn erases(self) -> bool {
+        matches!(self, Self::OverShared | Self::Legal)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

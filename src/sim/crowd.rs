@@ -28,6 +28,7 @@ use crate::{
         own_heads::OwnHeads,
         reach::Reach,
         swarm,
+        upkeep::Upkeep,
     },
     policy::{Lists, Piece, Policy, Starter},
     publish::{Lane, Publisher},
@@ -370,7 +371,17 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
     let (events, door_events) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
     std::thread::Builder::new().stack_size(512 * 1024).spawn(move || door::run(door, queue, events))?;
     let (watch, reach) = (Watch::default(), Reach::default());
+    let upkeep = Upkeep::new(
+        ledger.clone(),
+        requests.clone(),
+        current.clone(),
+        Clock::System,
+        documents.clone(),
+        identity.member.clone(),
+        data.clone(),
+    );
     let local = Local {
+        upkeep,
         identity: Arc::clone(&identity),
         current: current.clone(),
         ledger: ledger.clone(),

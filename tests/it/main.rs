@@ -15,6 +15,7 @@ mod charter;
 mod command_line;
 mod documents;
 mod enforcing;
+mod erasing;
 mod federation;
 mod fetching;
 mod gossip_traps;

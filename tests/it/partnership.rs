@@ -275,6 +275,7 @@ fn the_first_partnership_over_its_years() {
     // It was not: after thirty days the records are rewritten out, of journal and index, with a receipt.
     let now = to(3 * YEAR + 31);
     police.door.execute_agreements().unwrap();
+    police.door.end_compaction();
     assert_eq!(police.standing("two.first.example", now), None, "gone from the index");
     let journal = |place: &Path| {
         let files = std::fs::read_dir(place.join("journal")).unwrap().map(|entry| entry.unwrap().path());
@@ -303,6 +304,7 @@ fn the_first_partnership_over_its_years() {
     let mut police = Node::new(&restored, "xa-police", (32, 42), &kept, &clock);
     police.door.execute_agreements().unwrap();
     police.door.execute_agreements().unwrap();
+    police.door.end_compaction();
     assert!(!holds(&journal(&restored.join("ledger")), "two.first.example"), "purged again after the restore");
     assert_eq!(police.standing("two.first.example", now), None);
 }

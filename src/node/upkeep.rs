@@ -1,0 +1,344 @@
+//! Upkeep: what the ledger needs from time to time, while everything goes on. What authors took back as `legal` goes within seconds, what
+//! has come to its end within a day, what there is no room for within the hour.
+//!
+//! ```text
+//! tick -> taken back? no room? a day over? -survey, on a blocking thread-> door: erase, compact -> contents and backups follow
+//! ```
+//!
+//! Everything is decided again from the ledger and the configuration, so that whatever was cut off goes on at the next tick.
+
+use super::{
+    Current,
+    documents::{Documents, write_aside},
+    door::{DoorError, Request},
+};
+use crate::{
+    clock::Clock,
+    config::{Config, RetentionConfig},
+    ledger::{
+        BackedUp, Compacted, DueLine, Erased, ErasedBy, ErasedPlaces, ErasureEntry, Ledger, LedgerError, Position, Retention, StoredBatch,
+    },
+    record::{Content, ContentHash, DAY_MS, Document, HOUR_MS, Kind, MemberId, Record, Timestamp},
+};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::Duration,
+};
+
+/// How often it looks whether anything is to be done.
+const TICK: Duration = Duration::from_secs(5);
+/// After a start other things come first.
+const FIRST_SURVEY_MS: u64 = 5 * crate::record::MINUTE_MS;
+/// Directories of backups that are remembered: more than anybody keeps up to date.
+const BACKUPS_MAX: usize = 16;
+/// Documents looked at for contents that nobody names any more.
+const DOCUMENTS_MAX: usize = 100_000;
+
+/// What an erasure came to, everywhere.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Outcome {
+    pub erased: Erased,
+    pub compacted: Compacted,
+    /// Contents of documents that were removed.
+    pub contents: usize,
+    /// Backups: brought up to date, or why not.
+    pub backups: Vec<BackupLine>,
+}
+
+/// One backup's directory.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct BackupLine {
+    pub directory: PathBuf,
+    /// Why it still holds what was erased.
+    pub stale: Option<String>,
+}
+
+/// The care of one node's ledger. Cheap to clone.
+#[derive(Clone)]
+pub struct Upkeep {
+    pub ledger: Ledger,
+    pub door: mpsc::SyncSender<Request>,
+    pub current: Current,
+    pub clock: Clock,
+    pub documents: Documents,
+    pub member: MemberId,
+    pub data: PathBuf,
+    due: Arc<Mutex<Vec<DueLine>>>,
+}
+
+impl Upkeep {
+    /// Of this ledger, through this door.
+    pub fn new(
+        ledger: Ledger,
+        door: mpsc::SyncSender<Request>,
+        current: Current,
+        clock: Clock,
+        documents: Documents,
+        member: MemberId,
+        data: PathBuf,
+    ) -> Self {
+        Self { ledger, door, current, clock, documents, member, data, due: Arc::default() }
+    }
+
+    /// What the last survey found that a person has to decide about.
+    pub fn due(&self) -> Vec<DueLine> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of what a survey found.
+    pub fn set_due(&self, lines: Vec<DueLine>) {
+        *self.due.lock().unwrap_or_else(PoisonError::into_inner) = lines;
+    }
+
+    /// Asks the door and waits.
+    async fn ask<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(tokio::sync::oneshot::Sender<Result<T, DoorError>>) -> Request,
+    ) -> Result<T, DoorError> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let (door, request) = (self.door.clone(), request(reply));
+        let sent = tokio::task::spawn_blocking(move || door.send(request).is_ok()).await;
+        if !sent.unwrap_or(false) {
+            return Err(DoorError::Stopping);
+        }
+        answer.await.map_err(|_| DoorError::Stopping)?
+    }
+
+    /// Something that reads much, on a thread that may.
+    async fn read<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> Result<T, LedgerError> + Send + 'static) -> Result<T, DoorError> {
+        let here = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&here)).await;
+        Ok(done.map_err(|_| DoorError::Stopping)??)
+    }
+
+    /// Erases, and carries it through: journal's files, index, contents, backups.
+    pub async fn erase(&self, because: ErasedBy, by: Option<String>, text: &str, places: Vec<ErasedPlaces>) -> Result<Outcome, DoorError> {
+        self.erase_with(because, by, text, places, Vec::new()).await
+    }
+
+    /// The same with the words of decisions, by where they stand.
+    pub async fn erase_with(
+        &self,
+        because: ErasedBy,
+        by: Option<String>,
+        text: &str,
+        places: Vec<ErasedPlaces>,
+        decisions: Vec<Position>,
+    ) -> Result<Outcome, DoorError> {
+        let asked = places.clone();
+        let contents = self.read(move |here| here.contents_at(&asked)).await?;
+        let entry = ErasureEntry { at: self.clock.now(), by, because, text: text.to_owned(), places, decisions };
+        let erased = self.ask(|reply| Request::Erase { entry: Box::new(entry), reply }).await?;
+        let compacted = self.ask(Request::Compact).await?;
+        let outcome = self.read(move |here| Ok((here.drop_contents(contents)?, here.refresh_backups(), here.note_erased()?))).await?;
+        let (contents, backups, ()) = outcome;
+        Ok(Outcome { erased, compacted, contents, backups })
+    }
+
+    /// Rewrites what is erased and still there.
+    pub async fn compact(&self) -> Result<Compacted, DoorError> {
+        self.ask(Request::Compact).await
+    }
+
+    /// Contents of documents that stand at these places.
+    fn contents_at(&self, places: &[ErasedPlaces]) -> Result<BTreeSet<ContentHash>, LedgerError> {
+        let mut found = BTreeSet::new();
+        for record in places.iter().flat_map(ErasedPlaces::records) {
+            for number in self.ledger.all_at(&record.feed, record.seq)? {
+                found.extend(self.ledger.batch(number)?.and_then(|batch| content_of(&batch, record.index)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes contents, but for those that another document names. Answers how many.
+    fn drop_contents(&self, mut contents: BTreeSet<ContentHash>) -> Result<usize, LedgerError> {
+        if contents.is_empty() {
+            return Ok(0);
+        }
+        for place in self.ledger.listed(Kind::Document, DOCUMENTS_MAX)? {
+            if let Some(hash) = self.ledger.batch(place.batch)?.and_then(|batch| content_of(&batch, place.index)) {
+                contents.remove(&hash);
+            }
+        }
+        Ok(contents.into_iter().filter(|hash| self.documents.drop_content(hash).unwrap_or(false)).count())
+    }
+
+    fn backups_file(&self) -> PathBuf {
+        self.data.join("backups")
+    }
+
+    /// Directories that backups went to, the newest last.
+    pub fn backups(&self) -> Vec<PathBuf> {
+        let text = std::fs::read_to_string(self.backups_file()).unwrap_or_default();
+        text.lines().map(PathBuf::from).collect()
+    }
+
+    /// Backs up, and remembers where to.
+    pub fn backup(&self, to: &Path) -> Result<BackedUp, LedgerError> {
+        let done = self.ledger.backup(to)?;
+        let mut known = self.backups();
+        known.retain(|one| one != to);
+        known.push(to.to_owned());
+        known.drain(..known.len().saturating_sub(BACKUPS_MAX));
+        let text: String = known.iter().map(|path| format!("{}\n", path.display())).collect();
+        write_at(&self.backups_file(), text.as_bytes())?;
+        Ok(done)
+    }
+
+    /// Brings every backup that can be reached up to date, so that what was erased is gone from it.
+    fn refresh_backups(&self) -> Vec<BackupLine> {
+        let refresh = |directory: PathBuf| {
+            let stale = match directory.join("manifest").is_file() {
+                true => self.ledger.backup(&directory).err().map(|error| error.to_string()),
+                false => Some("it cannot be reached; back up into it again when it can".to_owned()),
+            };
+            BackupLine { directory, stale }
+        };
+        self.backups().into_iter().map(refresh).collect()
+    }
+
+    /// Writes down, beside the ledger, what stays out for good: a restore of an older backup applies it.
+    fn note_erased(&self) -> Result<(), LedgerError> {
+        let all = self.ledger.all_erased()?;
+        if all.is_empty() {
+            return Ok(());
+        }
+        let text = serde_json::to_vec(&all).map_err(|error| LedgerError::Damaged(error.to_string()))?;
+        write_at(&self.data.join(ERASED_FILE), &text)
+    }
+
+    /// How long content stays here, as the configuration says now.
+    pub fn retention(&self) -> Result<Retention, String> {
+        let config = Config::read(&self.data.join("node.toml")).map_err(|error| error.to_string())?;
+        let roster = Arc::clone(&self.current.get().roster);
+        let reviewed = self.ledger.reviewed().map_err(|error| error.to_string())?;
+        let rule = |rule: &RetentionConfig| {
+            let mut read = rule.rule()?;
+            if let Some(id) = &rule.agreement {
+                let agreement = roster.charter().charter().agreements.iter().find(|one| one.id == *id);
+                let agreement = agreement.ok_or_else(|| format!("retention `{}`: the charter has no agreement `{id}`", rule.name))?;
+                read.term = Some((agreement.member.clone(), agreement.from, agreement.end()));
+            }
+            read.reviewed = reviewed.get(&rule.name).copied();
+            Ok(read)
+        };
+        let limits = &config.limits;
+        Ok(Retention {
+            content_days: limits.retention_days,
+            over_days: limits.over_days,
+            refused_days: limits.refused_days,
+            rules: config.retention.iter().map(rule).collect::<Result<_, String>>()?,
+        })
+    }
+
+    fn bytes_max(&self) -> Option<u64> {
+        Config::read(&self.data.join("node.toml")).ok()?.limits.ledger_bytes_max
+    }
+
+    /// Looks through everything for what has come to its end, and erases it. Answers how much that was.
+    pub async fn survey(&self) -> Result<Erased, DoorError> {
+        let retention = match self.retention() {
+            Ok(retention) => retention,
+            Err(error) => {
+                tracing::error!(%error, "nothing is erased by age until this is mended");
+                return Ok(Erased::default());
+            }
+        };
+        let now = self.clock.now();
+        let due = self.read(move |here| here.ledger.survey(&retention, now, |_, _| ())).await?;
+        self.set_due(due.review.into_values().map(|(line, _)| line).collect());
+        let mut all = Erased::default();
+        for (rule, places) in due.erase {
+            let erased = self.erase(ErasedBy::Retention, None, &rule, places).await?.erased;
+            tracing::info!(rule, records = erased.records, "erased, as its time is over");
+            (all.records, all.batches) = (all.records + erased.records, all.batches + erased.batches);
+        }
+        Ok(all)
+    }
+
+    /// Makes room, if there is less than the configuration allows for.
+    pub async fn make_room(&self) -> Result<Erased, DoorError> {
+        let Some(bytes_max) = self.bytes_max() else { return Ok(Erased::default()) };
+        let now = self.clock.now();
+        let places = self.read(move |here| here.ledger.to_evict(bytes_max, &here.member, now)).await?;
+        if places.is_empty() {
+            return Ok(Erased::default());
+        }
+        let erased = self.erase(ErasedBy::Room, None, "`ledger_bytes_max` was reached", places).await?.erased;
+        tracing::warn!(records = erased.records, bytes_max, "the oldest records were erased, as the ledger has no more room");
+        Ok(erased)
+    }
+
+    /// What authors have taken back so that it is erased, goes.
+    pub async fn erase_taken_back(&self) -> Result<Erased, DoorError> {
+        let places = self.read(|here| here.ledger.taken_back()).await?;
+        if places.is_empty() {
+            return Ok(Erased::default());
+        }
+        let text = "its author took it back as `legal` or `over-shared`";
+        Ok(self.erase(ErasedBy::Author, None, text, places).await?.erased)
+    }
+
+    /// Goes on until the node stops.
+    pub async fn run(self) {
+        let started = self.clock.now();
+        let (mut surveyed, mut measured): (Option<Timestamp>, Option<Timestamp>) = (None, None);
+        loop {
+            tokio::time::sleep(TICK).await;
+            let now = self.clock.now();
+            let survey_due = match surveyed {
+                Some(at) => now.ms_since(at) >= DAY_MS,
+                None => now.ms_since(started) >= FIRST_SURVEY_MS,
+            };
+            let room_due = measured.is_none_or(|at| now.ms_since(at) >= HOUR_MS);
+            if let Err(error) = self.tick(survey_due, room_due).await {
+                if matches!(error, DoorError::Stopping) {
+                    return;
+                }
+                tracing::error!(%error, "the ledger's upkeep failed; it is tried again");
+            }
+            surveyed = if survey_due { Some(now) } else { surveyed };
+            measured = if room_due { Some(now) } else { measured };
+        }
+    }
+
+    async fn tick(&self, survey_due: bool, room_due: bool) -> Result<(), DoorError> {
+        self.erase_taken_back().await?;
+        if self.read(|here| here.ledger.pending_erasures()).await? > 0 {
+            self.compact().await?;
+        }
+        if room_due {
+            self.make_room().await?;
+        }
+        if survey_due {
+            self.survey().await?;
+        }
+        Ok(())
+    }
+}
+
+/// What stays out for good, in the data directory.
+pub const ERASED_FILE: &str = "erased.json";
+
+/// Reads what stays out for good; nothing where there is no such file.
+pub fn read_erased(path: &Path) -> Result<Vec<ErasedPlaces>, String> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+fn write_at(path: &Path, bytes: &[u8]) -> Result<(), LedgerError> {
+    write_aside(path, bytes).map_err(|error| LedgerError::Io { path: path.to_owned(), error })
+}
+
+fn content_of(batch: &StoredBatch, index: u16) -> Option<ContentHash> {
+    match batch.record(index)? {
+        Record::Document(Document { content: Content::Hash { hash, .. }, .. }) => Some(hash),
+        _ => None,
+    }
+}
