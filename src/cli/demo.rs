@@ -341,7 +341,7 @@ impl Demo<'_> {
     }
 
     async fn origins(&self, index: usize, value: &str) -> Result<Vec<String>, Failure> {
-        let parameters = QueryParameters { text: Some(value.to_owned()), ..QueryParameters::default() };
+        let parameters = QueryParameters { value: Some(value.to_owned()), ..QueryParameters::default() };
         let answer: Value = self.client(index).get("/v1/query", &parameters).await?;
         let origins = answer.pointer("/values/0/origins").and_then(Value::as_array).cloned().unwrap_or_default();
         Ok(origins.iter().filter_map(Value::as_str).map(str::to_owned).collect())

@@ -33,9 +33,19 @@ pub fn plain(order: Order) -> OrderParameters {
 /// A moment as people say it: `2026-12-31`, `2026-12-31T18:00:00Z`, or how long from now: `12h`, `7d`.
 pub fn moment(text: &str) -> Result<Timestamp, Failure> {
     let now = Clock::System.now();
-    let span = |unit: char, ms: u64| text.strip_suffix(unit).and_then(|number| number.parse::<u64>().ok()).and_then(|n| n.checked_mul(ms));
-    if let Some(ms) = span('d', DAY_MS).or_else(|| span('h', HOUR_MS)) {
-        return Ok(now.plus_ms(ms));
-    }
-    Timestamp::parse(text).ok_or_else(|| Failure::usage(format!("`{text}` is no time; write 12h, 7d, 2026-12-31 or 2026-12-31T18:00:00Z")))
+    span(text).map(|ms| now.plus_ms(ms)).or_else(|| Timestamp::parse(text)).ok_or_else(|| no_time(text))
+}
+
+/// The same, but `12h` and `7d` are that long ago.
+pub fn ago(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+    span(text).map(|ms| now.minus_ms(ms)).or_else(|| Timestamp::parse(text)).ok_or_else(|| no_time(text))
+}
+
+fn span(text: &str) -> Option<u64> {
+    let unit = |unit: char, ms: u64| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(ms);
+    unit('d', DAY_MS).or_else(|| unit('h', HOUR_MS))
+}
+
+fn no_time(text: &str) -> Failure {
+    Failure::usage(format!("`{text}` is no time; write 12h, 7d, 2026-12-31 or 2026-12-31T18:00:00Z"))
 }

@@ -388,36 +388,76 @@ fn ending(line: &AgreementLine<'_>) -> Option<String> {
 
 /// What `query` may be asked.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct QueryParameters {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// A value, a network, or `*.domain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Words of a report.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
-    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// `indicator`, `sighting`, `report`, `document`, `question`, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
+    /// When it was received: from and before, RFC 3339 or a date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tlp_max: Option<String>,
-    #[serde(default)]
     pub all: bool,
-    #[serde(default)]
+    /// `value`, `newest` or `confidence`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sort: Option<String>,
     pub limit: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 impl QueryParameters {
     fn question(&self) -> Result<Question, ApiError> {
+        fn read<T: std::str::FromStr<Err: std::fmt::Display>>(text: &Option<String>) -> Result<Option<T>, ApiError> {
+            text.as_ref().map(|text| text.parse()).transpose().map_err(ApiError::bad)
+        }
         let kind = |name: &String| match name.parse::<crate::record::TypeName>() {
             Ok(crate::record::TypeName::Typed(kind)) => Ok(kind),
             Ok(crate::record::TypeName::Other(_)) => Ok(crate::record::ObservableType::Other),
             Err(error) => Err(ApiError::bad(error)),
         };
+        let time = |text: &Option<String>| match text.as_deref().map(|text| (text, Timestamp::parse(text))) {
+            Some((text, None)) => Err(ApiError::bad(format!("`{text}` is no time; write 2026-12-31 or 2026-12-31T18:00:00Z"))),
+            parsed => Ok(parsed.and_then(|(_, time)| time)),
+        };
         Ok(Question {
-            text: self.text.clone(),
-            origin: self.origin.as_ref().map(|id| id.parse()).transpose().map_err(ApiError::bad)?,
+            text: self.value.clone(),
+            words: self.text.clone(),
+            tag: self.tag.clone(),
+            actor: self.actor.clone(),
+            origin: read(&self.origin)?,
+            channel: read(&self.channel)?,
+            source: self.source.clone(),
             kind: self.kind.as_ref().map(kind).transpose()?,
+            record: read(&self.record)?,
+            since: time(&self.since)?,
+            until: time(&self.until)?,
             tlp_max: self.tlp_max.as_deref().map(Tlp::parse).transpose().map_err(ApiError::bad)?,
             all: self.all,
+            sort: read(&self.sort)?.unwrap_or_default(),
             limit: self.limit,
+            cursor: self.cursor.clone(),
         })
     }
 }

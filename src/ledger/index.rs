@@ -118,9 +118,9 @@ impl KeyRange {
         Self { first, end, value: false }
     }
 
-    /// The same range, from behind a row of `value` on.
-    pub fn behind(self, value: &Observable, last: Place) -> Self {
-        Self { first: row_key(value, last.next()), value: false, ..self }
+    /// The same range, from behind a row on: its value's key, and its place.
+    pub fn after(self, value: &[u8], last: Place) -> Self {
+        Self { first: key_at(value.to_vec(), last.next()), value: false, ..self }
     }
 
     /// The rows of every value.
@@ -292,7 +292,10 @@ fn row_of(key: &[u8], value: &[u8]) -> Option<Row> {
 
 /// The key of a record about `value`.
 pub fn row_key(value: &Observable, place: Place) -> Vec<u8> {
-    let mut key = value_key(value);
+    key_at(value_key(value), place)
+}
+
+fn key_at(mut key: Vec<u8>, place: Place) -> Vec<u8> {
     key.extend_from_slice(&place.batch.to_be_bytes());
     key.extend_from_slice(&place.index.to_be_bytes());
     key

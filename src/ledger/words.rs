@@ -91,6 +91,11 @@ fn said(record: &Record) -> BTreeSet<(Said, String)> {
     tags.chain(actors).chain(words).take(WORDS_MAX).collect()
 }
 
+/// Whether a record itself says this, by what it is found by.
+pub fn says(record: &Record, what: Said, word: &str) -> bool {
+    said(record).contains(&(what, word.to_owned()))
+}
+
 fn key(what: Said, word: &str, place: Place) -> Vec<u8> {
     [&what.class(), word.as_bytes(), &[0], &place.batch.to_be_bytes(), &place.index.to_be_bytes()].concat()
 }

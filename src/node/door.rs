@@ -939,6 +939,11 @@ impl Door {
         Ok(self.writer.quarantined(feed) || self.ledger().has_proof(feed, roster.pin(feed).map_or(0, |pin| pin.seq))?)
     }
 
+    /// Erases records, in word; their bytes go with a compaction.
+    pub fn erase(&mut self, entry: &ErasureEntry) -> Result<Erased, DoorError> {
+        Ok(self.writer.erase(entry)?)
+    }
+
     /// Takes a step in a feed's quarantine.
     pub fn quarantine(&mut self, feed: &FeedId, step: QuarantineStep) -> Result<(), DoorError> {
         Ok(self.writer.quarantine(feed, step, self.clock.now(), None)?)
@@ -1269,7 +1274,7 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
             }));
         }
         Request::Erase { entry, reply } => {
-            let done = door.writer.erase(&entry).map_err(DoorError::from);
+            let done = door.erase(&entry);
             replies.push(Box::new(move || drop(reply.send(done))));
         }
         Request::Review { entry, reply } => {

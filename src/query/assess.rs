@@ -11,7 +11,7 @@ use super::{Answer, Found, Reading, Standing};
 use crate::{
     enforce::{Behind, Orders, Outlet, Proposal, Unfit},
     intake::{Intake, Known as _, Matter},
-    ledger::{Ledger, LedgerError, OutcomeLine, Place, exactly},
+    ledger::{Ledger, LedgerError, OutcomeLine, Place, exactly, value_key},
     policy::{CLAIMS_MAX, CONFIDENCE_UNSAID, Claim, Confidence, OutletName, Permission, Standpoint, effective_confidence, independent},
     record::{Indicator, MemberId, Observable, ObservableType, Record, RecordRef, Scope, Timestamp, Tlp, Use},
 };
@@ -82,7 +82,7 @@ impl Reading<'_> {
                 }
             }
             match rows.last().filter(|_| more) {
-                Some(last) => range = range.behind(value, last.place),
+                Some(last) => range = range.after(&value_key(value), last.place),
                 None => return Ok(records),
             }
         }

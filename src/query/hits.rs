@@ -1,6 +1,6 @@
 //! Hits: what is known about values that were seen somewhere, in few words: the strongest assertion about each.
 
-use super::{QueryError, Question, Reading, Standing, plan};
+use super::{QueryError, Reading, Standing, question::plan};
 use crate::{
     ledger::SCAN_ROWS_MAX,
     matching::counts,
@@ -30,7 +30,7 @@ pub struct Hit {
 
 /// What counts here, now, about `value`, for a reader with this clearance; with `since`, only what came with that batch or later.
 pub fn hit(reading: &mut Reading<'_>, value: &Observable, clearance: Tlp, since: u64) -> Result<Option<Hit>, QueryError> {
-    let plan = plan(&Question { text: Some(value.to_string()), ..Question::default() })?;
+    let plan = plan(Some(&value.to_string()))?;
     let today = reading.now.day();
     let (mut best, mut origins): (Option<Hit>, BTreeSet<String>) = (None, BTreeSet::new());
     for (range, above) in plan.speaking() {

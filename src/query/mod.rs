@@ -4,7 +4,7 @@
 //! important, one line on what was not shown and by which rule.
 //!
 //! ```text
-//! text -Question-> key ranges -scan-> places -read-> records -join report, withdrawal-> Answer
+//! Question -ranges of the index-> places -read-> records -join report, withdrawal, filter-> Answer
 //! ```
 //!
 //! Not here: printing (`cli`), HTTP (`http`).
@@ -12,56 +12,29 @@
 mod assess;
 mod explain;
 mod hits;
+mod question;
 mod trial;
 
 pub use assess::*;
 pub use explain::*;
 pub use hits::*;
+pub use question::*;
 pub use trial::*;
 
 use crate::{
-    intake::{Defaults, Known as _, value_of},
-    ledger::{self, KeyRange, Ledger, LedgerError, OutcomeLine, Place, SCAN_ROWS_MAX, StoredBatch, Withdrawn},
+    intake::{Defaults, Known as _},
+    ledger::{Ledger, LedgerError, OutcomeLine, Place, StoredBatch, Withdrawn},
     policy::{CONFIDENCE_UNSAID, Verdict},
-    record::{Indicator, MemberId, Observable, ObservableType, Record, RecordRef, Scope, Sighted, Timestamp, Tlp, UnknownName, WireRef},
+    record::{Indicator, Observable, Record, RecordRef, Sighted, Timestamp, Tlp, WireRef},
 };
-use ipnet::IpNet;
 use serde::Serialize;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
-/// Most values in one answer unless less is asked for.
-pub const VALUES_DEFAULT: usize = 100;
-/// Most values in one answer.
-pub const VALUES_MAX: usize = 10_000;
 /// Batches kept decoded while one question is answered.
 const BATCHES_CACHED_MAX: usize = 512;
-
-/// A question.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Question {
-    /// A value in any spelling, a network, or `*.domain` for all below a domain.
-    pub text: Option<String>,
-    pub origin: Option<MemberId>,
-    pub kind: Option<ObservableType>,
-    pub tlp_max: Option<Tlp>,
-    /// Also what is held, refused, withdrawn or over.
-    pub all: bool,
-    pub limit: usize,
-}
-
-/// Why a question cannot be answered.
-#[derive(Debug, thiserror::Error)]
-pub enum QueryError {
-    #[error("{0}; ask for a value in any spelling, a network, `*.domain`, or give --origin or --type")]
-    Unreadable(String),
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    #[error(transparent)]
-    Name(#[from] UnknownName),
-}
 
 /// How a record stands here, now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -145,16 +118,6 @@ impl ValueAnswer {
     fn observable(&self) -> Option<Observable> {
         self.kind.parse::<crate::record::TypeName>().ok()?.read(&self.value).ok()
     }
-}
-
-/// An answer.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Answer {
-    pub values: Vec<ValueAnswer>,
-    /// How many records were not shown, by the rule that hid them.
-    pub not_shown: BTreeMap<String, u64>,
-    /// There is more than was asked for or looked at.
-    pub cut: bool,
 }
 
 /// Reads records for one question or explanation.
@@ -301,110 +264,6 @@ impl<'a> Reading<'a> {
             policies,
             withdrawn: found.withdrawn.as_ref().map(|withdrawn| withdrawn.reason().to_string()),
         }
-    }
-}
-
-/// What a question's text means as ranges of the index, and whether a found record must speak for its subdomains.
-#[derive(Default)]
-struct Plan {
-    ranges: Vec<KeyRange>,
-    /// Hosts that the value names, for what else stands there.
-    beside: Vec<KeyRange>,
-    /// Parents of the name asked for: only indicators with scope `subdomains` count there.
-    parents: Vec<KeyRange>,
-}
-
-impl Plan {
-    /// What is said of the value itself or of all around it, and whether it stands above.
-    fn speaking(&self) -> impl Iterator<Item = (&KeyRange, bool)> {
-        self.ranges.iter().map(|range| (range, false)).chain(self.parents.iter().map(|range| (range, true)))
-    }
-}
-
-fn plan(question: &Question) -> Result<Plan, QueryError> {
-    let Some(text) = question.text.as_deref().map(str::trim).filter(|text| !text.is_empty()) else {
-        return Ok(Plan { ranges: vec![KeyRange::everything()], ..Plan::default() });
-    };
-    let unreadable = |error: crate::record::ObservableError| QueryError::Unreadable(error.to_string());
-    if let Some(name) = text.strip_prefix("*.") {
-        let name = Observable::from_text(ObservableType::Domain, name).map_err(unreadable)?;
-        return Ok(Plan { ranges: ledger::below_domain(&name.to_string()), ..Plan::default() });
-    }
-    if let Ok(net) = text.parse::<IpNet>() {
-        let mut ranges = ledger::inside(net.trunc());
-        ranges.extend(ledger::covering(net.trunc()).map(|wider| ledger::exactly(&wider)));
-        return Ok(Plan { ranges, ..Plan::default() });
-    }
-    let value = Observable::recognise(text).map_err(unreadable)?;
-    let mut ranges = vec![ledger::exactly(&value)];
-    let (mut parents, mut beside) = (Vec::new(), Vec::new());
-    if let Some(net) = value.network() {
-        ranges.extend(ledger::covering(net).map(|wider| ledger::exactly(&wider)));
-        beside.extend(ledger::on_host(&net.addr().to_string()));
-    }
-    if value.kind() == ObservableType::Domain {
-        let mut name = value.to_string();
-        beside.extend(ledger::on_host(&name));
-        while let Some((_, parent)) = name.split_once('.') {
-            let Ok(above) = Observable::from_text(ObservableType::Domain, parent) else { break };
-            parents.push(ledger::exactly(&above));
-            name = parent.to_owned();
-        }
-    }
-    Ok(Plan { ranges, beside, parents })
-}
-
-/// Answers a question as of `now`.
-pub fn answer(ledger: &Ledger, question: &Question, now: Timestamp) -> Result<Answer, QueryError> {
-    let plan = plan(question)?;
-    let mut reading = Reading::new(ledger, now);
-    let mut answer = Answer::default();
-    let mut by_value: BTreeMap<Observable, Vec<Assertion>> = BTreeMap::new();
-    let limit = match question.limit {
-        0 => VALUES_DEFAULT,
-        limit => limit.min(VALUES_MAX),
-    };
-    let marked = plan.speaking().chain(plan.beside.iter().map(|range| (range, false)));
-    for (range, parent) in marked {
-        let (rows, more) = ledger.scan(range, SCAN_ROWS_MAX)?;
-        answer.cut |= more;
-        for row in rows {
-            let Some(found) = reading.found(row.place)? else { continue };
-            let Some(value) = value_of(&found.record) else { continue };
-            let speaks_below = matches!(&found.record, Record::Indicator(one) if one.scope == Some(Scope::Subdomains));
-            if (parent && !speaks_below) || !matches(question, &found, value) {
-                continue;
-            }
-            let assertion = reading.assertion(&found);
-            if assertion.standing != Standing::Accepted && !question.all {
-                *answer.not_shown.entry(rule_of(&assertion)).or_default() += 1;
-                continue;
-            }
-            if by_value.len() >= limit && !by_value.contains_key(value) {
-                answer.cut = true;
-                break;
-            }
-            by_value.entry(value.clone()).or_default().push(assertion);
-        }
-    }
-    answer.values = by_value.into_iter().map(|(value, assertions)| grouped(&value, assertions)).collect();
-    Ok(answer)
-}
-
-fn matches(question: &Question, found: &Found, value: &Observable) -> bool {
-    let head = &found.batch.head;
-    question.origin.as_ref().is_none_or(|origin| *origin == head.member)
-        && question.kind.is_none_or(|kind| kind == value.kind())
-        && question.tlp_max.is_none_or(|tlp| head.tlp <= tlp)
-}
-
-/// The few words under which a record that is not shown is counted.
-fn rule_of(assertion: &Assertion) -> String {
-    match assertion.standing {
-        Standing::Held | Standing::Refused if assertion.policies.is_empty() => format!("{}, no policy permits it", assertion.standing),
-        Standing::Held | Standing::Refused => format!("{} by `{}`", assertion.standing, assertion.policies.join("`, `")),
-        Standing::Withdrawn => format!("withdrawn by {}", assertion.origin),
-        other => other.to_string(),
     }
 }
 

@@ -204,7 +204,7 @@ async fn proof(logged: &Logged) {
         let me = &federation.actors[number].id;
         let (wire, store) = (canaries_in(&taps[number].lock().unwrap()), canaries_in(&stored(node)));
         let mut said = told(node, "/metrics").await;
-        for path in ["/v1/status", "/v1/sync", "/v1/quarantine", "/v1/query?text=cnry.example&all=true", "/v1/query?text=%00"] {
+        for path in ["/v1/status", "/v1/sync", "/v1/quarantine", "/v1/query?value=cnry.example&all=true", "/v1/query?value=%00"] {
             said.extend(told(node, path).await);
         }
         for one in &all {

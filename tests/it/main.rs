@@ -9,6 +9,7 @@
     reason = "a test that cannot go on says so by stopping"
 )]
 
+mod asking;
 mod audience;
 mod care;
 mod charter;

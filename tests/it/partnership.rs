@@ -29,7 +29,7 @@ use std::{
 const START: u64 = 1_760_000_000_000;
 const YEAR: u64 = 365;
 
-fn day(days: u64) -> Timestamp {
+pub fn day(days: u64) -> Timestamp {
     Timestamp::from_ms(START + days * DAY_MS).unwrap()
 }
 
@@ -144,7 +144,7 @@ impl Node {
     }
 
     /// Takes whatever `from` has of its own that this node may have.
-    fn pull(&mut self, from: &Self, author: &str, now: Timestamp) {
+    pub fn pull(&mut self, from: &Self, author: &str, now: Timestamp) {
         let feed: FeedId = format!("{author}/c2").parse().unwrap();
         let Some(state) = from.ledger.feed(&feed) else { return };
         let ours = self.ledger.feed(&feed).map_or(0, |state| state.last());
@@ -175,7 +175,13 @@ impl Node {
 /// The police unit and the first vendor on the second day, each with its ledger in a directory of its own, and the time.
 pub fn founded_by_hand(place: &Path) -> (Node, Node, Timestamp) {
     let now = day(1);
-    let clock = Clock::Driven(Arc::new(AtomicU64::new(now.ms())));
+    let (police, vendor) = founded_at(place, &Arc::new(AtomicU64::new(now.ms())));
+    (police, vendor, now)
+}
+
+/// The same with a clock in the caller's hand.
+pub fn founded_at(place: &Path, hand: &Arc<AtomicU64>) -> (Node, Node) {
+    let clock = Clock::Driven(Arc::clone(hand));
     let charter = Charter { quota: Quota::of_day(1 << 40), ..first() };
     let charter = SignedCharter::found(charter, &[&key(1)]).unwrap();
     let mut roster = Roster::new(charter.clone());
@@ -184,7 +190,7 @@ pub fn founded_by_hand(place: &Path) -> (Node, Node, Timestamp) {
     }
     let police = Node::new(&place.join("police"), "xa-police", (32, 42), &roster, &clock);
     let vendor = Node::new(&place.join("vendor"), "vendor-one", (33, 43), &roster, &clock);
-    (police, vendor, now)
+    (police, vendor)
 }
 
 #[test]
