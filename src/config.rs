@@ -6,6 +6,7 @@ use crate::{
     envelope::{KeyError, PublicKey},
     intake::Limits,
     ledger::RetentionRule,
+    node::room::ROOM_BYTES,
     policy::{ListRole, OutletKind},
     record::{ChannelName, MemberId, ObservableType, Tlp, UnknownName, Use, from_toml},
 };
@@ -126,6 +127,8 @@ pub struct LimitsConfig {
     pub refused_days: u32,
     /// Of all contents of documents together.
     pub documents_bytes_max: u64,
+    /// Free bytes of the disk that are kept for what takes something back: below it no content is taken in.
+    pub room_bytes: u64,
     /// Of journal, state and index together; without it, as much as the disk has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ledger_bytes_max: Option<u64>,
@@ -350,6 +353,7 @@ impl Default for LimitsConfig {
             over_days: OVER_DAYS,
             refused_days: REFUSED_DAYS,
             documents_bytes_max: DOCUMENTS_BYTES_MAX,
+            room_bytes: ROOM_BYTES,
             ledger_bytes_max: None,
         }
     }

@@ -6,6 +6,7 @@ mod lookup;
 mod matching;
 mod peers;
 mod policy;
+mod yardstick;
 
 use super::{Context, Failure, client::Client, print::grouped, runtime};
 use crate::{
@@ -64,6 +65,9 @@ enum Bench {
         records: u64,
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
+        /// Values to take in place of made-up ones, one a line, as many as there are and --records allows.
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
     },
     /// Ask whether values are known, some of them are: hits a second, and how long hits and misses take.
     Lookup(lookup::Arguments),
@@ -112,7 +116,7 @@ impl Drop for Place {
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     match arguments.bench {
         Bench::Publish { lines, keep } => publish(context, lines, keep),
-        Bench::Ingest { records, keep } => ingest(context, records, keep),
+        Bench::Ingest { records, keep, from } => ingest_and_compare(context, &Values { most: records, from }, keep),
         Bench::Lookup(arguments) => lookup::run(context, &arguments),
         Bench::Match(arguments) => matching::run(context, &arguments),
         Bench::Catchup { records, keep } => catchup::run(context, records, keep),
@@ -181,8 +185,51 @@ fn rate(count: u64, took: Duration) -> u64 {
     (count as f64 / took.as_secs_f64().max(1e-9)) as u64
 }
 
-/// Writes `records` as signed batches of the node's own lane, framed, to a file.
-fn make_batches(data: &Path, path: &Path, records: u64) -> Result<u64, Failure> {
+/// What is taken in: values that are made up, or the lines of a file.
+struct Values {
+    most: u64,
+    from: Option<PathBuf>,
+}
+
+impl Values {
+    fn made(most: u64) -> Self {
+        Self { most, from: None }
+    }
+
+    fn each(&self) -> Result<Box<dyn Iterator<Item = Result<Observable, Failure>>>, Failure> {
+        let most = usize::try_from(self.most).unwrap_or(usize::MAX);
+        let read = |text: String| Observable::recognise(&text).map_err(|error| Failure::usage(format!("`{text}`: {error}")));
+        Ok(match &self.from {
+            None => Box::new((0..self.most).map(move |number| read(listed_value(number)))),
+            Some(path) => {
+                let file = File::open(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+                let lines = std::io::BufRead::lines(BufReader::new(file));
+                Box::new(lines.map(move |line| read(line.map_err(Failure::environment)?)).take(most))
+            }
+        })
+    }
+}
+
+/// Ingest, and in the same run what sled does with the same values laid out at first.
+fn ingest_and_compare(context: &Context, values: &Values, keep: Option<PathBuf>) -> Result<(), Failure> {
+    let mut figures = ingest(context, values, keep)?;
+    let place = Place::new(None)?;
+    let few = Values { most: values.most.min(yardstick::RECORDS), from: values.from.clone() };
+    let per_s = yardstick::run(&place.path.join("sled"), few.each()?)?;
+    context.screen.line(&format!(
+        "yardstick: {} of them as four keys each in sled, nothing signed or verified: {} records/s",
+        grouped(few.most),
+        grouped(per_s)
+    ));
+    if let Some(figures) = figures.as_object_mut() {
+        figures.insert("yardstick_sled_records_per_s".to_owned(), per_s.into());
+    }
+    context.screen.value(&figures);
+    Ok(())
+}
+
+/// Writes values as signed batches of the node's own lane, framed, to a file. Answers how many batches and records, and the last value.
+fn make_batches(data: &Path, path: &Path, values: &Values) -> Result<(u64, u64, Option<Observable>), Failure> {
     let opened = setup::open(data, Clock::System)?;
     let intake = opened.current.get();
     let keys = KeyStore::in_data(data).map_err(Failure::environment)?;
@@ -202,8 +249,8 @@ fn make_batches(data: &Path, path: &Path, records: u64) -> Result<u64, Failure> 
         let lengths = [(head.len() as u32).to_le_bytes(), (body.len() as u32).to_le_bytes()].concat();
         [&lengths, head, body].into_iter().try_for_each(|part| file.write_all(part)).map_err(Failure::environment)
     };
-    let mut report = None;
-    for number in 0..records {
+    let (mut report, mut records, mut last) = (None, 0u64, None);
+    for (number, value) in (0u64..).zip(values.each()?) {
         // As publishers do: a report for every ten thousand indicators.
         if number % 10_000 == 0 {
             let record = Record::Report(Report {
@@ -229,7 +276,8 @@ fn make_batches(data: &Path, path: &Path, records: u64) -> Result<u64, Failure> 
             report = Some(reference);
             full.map_or(Ok(()), &mut put)?;
         }
-        let value = Observable::recognise(&listed_value(number)).map_err(Failure::environment)?;
+        let value = value?;
+        (records, last) = (number + 1, Some(value.clone()));
         let record = Record::Indicator(Indicator::of(value, None::<WireRef>));
         let (_, full) = publisher.push(record, report.as_ref()).map_err(Failure::environment)?;
         full.map_or(Ok(()), &mut put)?;
@@ -238,18 +286,19 @@ fn make_batches(data: &Path, path: &Path, records: u64) -> Result<u64, Failure> 
         put(last)?;
     }
     file.flush().map_err(Failure::environment)?;
-    Ok(batches)
+    Ok((batches, records, last))
 }
 
-fn ingest(context: &Context, records: u64, keep: Option<PathBuf>) -> Result<(), Failure> {
+/// Takes values in, signed, as from a peer. Answers the figures.
+fn ingest(context: &Context, values: &Values, keep: Option<PathBuf>) -> Result<serde_json::Value, Failure> {
     let place = Place::new(keep)?;
     let data = place.path.join("node");
     let new = new_node("bench-vendor")?;
     setup::init(&data, &new)?;
     membership::found(&data, &new, "bench", WIDE, Clock::System.now())?;
     let path = place.path.join("batches");
-    context.screen.note(&format!("making {} signed records", grouped(records)));
-    let batches = make_batches(&data, &path, records)?;
+    context.screen.note(&format!("making {} signed records", grouped(values.most)));
+    let (batches, records, last_value) = make_batches(&data, &path, values)?;
     let opened = setup::open(&data, Clock::System)?;
     let (door, ledger, current) = (opened.door, opened.ledger, opened.current);
     // As in a node: bodies are read ahead on one thread, the door is another; what comes is the network's part, here this thread.
@@ -291,7 +340,7 @@ fn ingest(context: &Context, records: u64, keep: Option<PathBuf>) -> Result<(), 
         return Err(Failure::environment(format!("{known} records were accepted, {} were sent", records + reports)));
     }
     // Queryable: the last value is found, soon.
-    let question = crate::query::Question { text: Some(listed_value(records - 1)), ..Default::default() };
+    let question = crate::query::Question { text: last_value.map(|value| value.to_string()), ..Default::default() };
     while crate::query::answer(&ledger, &question, Clock::System.now()).map_err(Failure::environment)?.values.is_empty() {
         if all_kept.elapsed() > FINDABLE_WITHIN {
             return Err(Failure::environment("the last record is not found by its value"));
@@ -316,11 +365,10 @@ fn ingest(context: &Context, records: u64, keep: Option<PathBuf>) -> Result<(), 
         grouped(last),
         rss / 1_048_576,
     ));
-    context.screen.value(&json!({
+    Ok(json!({
         "records": records, "records_per_s": per_s, "records_per_s_last_tenth": last, "cpu_s": cpu,
         "findable_ms": findable_ms, "rss_peak_bytes": rss, "disk_bytes_per_record": disk,
-    }));
-    Ok(())
+    }))
 }
 
 fn describe(event: Option<Event>) -> String {

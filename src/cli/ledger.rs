@@ -5,7 +5,7 @@ use crate::{
     clock::Clock,
     http::BackupParameters,
     ledger::{BackedUp, Compacted, Ledger, Verified},
-    node::upkeep::{ERASED_FILE, read_erased},
+    node::upkeep::{ERASED_FILE, known_backups, read_erased},
 };
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,12 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         erased: Option<PathBuf>,
     },
+    /// Keep what is whole of a journal that is damaged, with what backups have of the rest; say what is lost. The node must not run.
+    Repair {
+        /// A backup of this ledger, beside those that it knows.
+        #[arg(long, value_name = "DIR")]
+        from: Vec<PathBuf>,
+    },
     /// Rewrite what was erased out of the journal's files now; a running node does so by itself.
     Compact,
 }
@@ -47,6 +53,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         Verb::Rebuild => rebuild(context),
         Verb::Backup { to } => backup(context, &to),
         Verb::Restore { from, erased } => restore(context, &from, erased),
+        Verb::Repair { from } => repair(context, from),
         Verb::Compact => compact(context),
     }
 }
@@ -108,6 +115,28 @@ fn restore(context: &Context, from: &Path, erased: Option<PathBuf>) -> Result<()
     context.screen.note(
         "what came since the backup comes from the others; own publications wait until two of them have told this node its last head",
     );
+    Ok(())
+}
+
+fn repair(context: &Context, mut copies: Vec<PathBuf>) -> Result<(), Failure> {
+    copies.extend(known_backups(&context.data));
+    let (repaired, holes) = Ledger::repair(&context.data.join("ledger"), &copies).map_err(Failure::environment)?;
+    let screen = &context.screen;
+    screen.value(&json!({ "repaired": repaired, "holes": holes }));
+    if repaired.segments == 0 {
+        screen.line("the journal is whole; state and index were built anew");
+        return Ok(());
+    }
+    screen.line(&format!("{} segments were damaged; {} entries came from backups", repaired.segments, grouped(repaired.recovered as u64)));
+    if repaired.lost.is_empty() {
+        screen.line("nothing is lost");
+        return Ok(());
+    }
+    screen.line(&format!("{} stretches of the journal are lost; the damaged files are in ledger/journal/damaged", repaired.lost.len()));
+    holes
+        .iter()
+        .for_each(|hole| screen.line(&format!("{} lacks #{} to #{}, which come again from peers", hole.feed, hole.first, hole.last)));
+    screen.note("what people decided here may be among what is lost: look at `huecry held`, `huecry outlets` and `huecry decisions`");
     Ok(())
 }
 

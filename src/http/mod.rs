@@ -193,7 +193,7 @@ impl From<QueryError> for ApiError {
 impl From<DoorError> for ApiError {
     fn from(error: DoorError) -> Self {
         match error {
-            DoorError::Ledger(_) | DoorError::Compaction(_) | DoorError::Stopping => Self::internal(error),
+            DoorError::Ledger(_) | DoorError::Compaction(_) | DoorError::NoRoom(_) | DoorError::Stopping => Self::internal(error),
             DoorError::NoSuchRecord(_) => Self { status: StatusCode::NOT_FOUND, text: error.to_string() },
             DoorError::NotOurs(_) => Self { status: StatusCode::FORBIDDEN, text: error.to_string() },
             other => Self::bad(other),
@@ -377,6 +377,8 @@ fn alarms(local: &Local) -> Vec<String> {
     let mut alarms = local.current.alarms();
     alarms.extend(local.watch.get().egress_alarm);
     alarms.extend(local.upkeep.due().iter().map(review));
+    alarms.extend(local.ledger.damage().into_iter().map(|what| format!("{what}: stop the node and run `huecry ledger repair`")));
+    alarms.extend(local.current.room().low());
     alarms
 }
 

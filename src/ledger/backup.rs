@@ -1,8 +1,10 @@
 //! Backup and restore: the journal is all that has to be kept, since everything else follows from it.
 
-use super::{ErasedBy, ErasedPlaces, ErasureEntry, Ledger, LedgerError, Recovery, copy_journal, lock, start_anew};
+use super::{
+    ErasedBy, ErasedPlaces, ErasureEntry, Ledger, LedgerError, Recovery, Repaired, copy_journal, lock, repair_journal, start_anew,
+};
 use crate::record::Timestamp;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a backup did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -13,6 +15,14 @@ pub struct BackedUp {
     /// Files whose content was rewritten since, and that were removed.
     #[serde(default)]
     pub removed: u64,
+}
+
+/// Batches of a feed that are not here.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Hole {
+    pub feed: String,
+    pub first: u64,
+    pub last: u64,
 }
 
 impl Ledger {
@@ -50,6 +60,26 @@ impl Ledger {
         writer.close()?;
         drop(ledger);
         Ok(recovery)
+    }
+
+    /// Repairs a ledger whose journal is damaged, and builds state and index anew. What is lost of feeds comes again from peers. Nobody may
+    /// have it open. `copies` are backups of it.
+    pub fn repair(directory: &Path, copies: &[PathBuf]) -> Result<(Repaired, Vec<Hole>), LedgerError> {
+        let repaired = {
+            let _alone = lock(directory)?;
+            repair_journal(&directory.join("journal"), copies)?
+        };
+        Self::rebuild(directory)?;
+        let (ledger, writer, _) = Self::open(directory)?;
+        let holes = ledger.feeds().into_iter().flat_map(|(feed, state)| {
+            let intervals = state.spans.intervals().to_vec();
+            let starts = std::iter::once(1).chain(intervals.iter().map(|(_, last)| last + 1));
+            let gaps: Vec<(u64, u64)> = starts.zip(intervals.iter().map(|(first, _)| *first)).filter(|(from, next)| from < next).collect();
+            gaps.into_iter().map(move |(from, next)| Hole { feed: feed.to_string(), first: from, last: next - 1 })
+        });
+        let holes = holes.collect();
+        writer.close()?;
+        Ok((repaired, holes))
     }
 
     /// Removes state and index and builds them from the journal. Nobody may have the ledger open.

@@ -278,7 +278,8 @@ impl Writer {
         }
         decisions.into_iter().for_each(|position| self.changes.pending_decision(position, false));
         self.commit()?;
-        // A restore point holds what it was made to hold, also what is erased since.
+        // A restore point, and what was damaged, hold what they hold, also what is erased since.
+        super::start_anew(&self.ledger.shared.directory.join("journal").join(super::DAMAGED))?;
         for format in 0..super::LEDGER_FORMAT {
             super::start_anew(&super::restore_point(&self.ledger.shared.directory, format))?;
         }

@@ -14,10 +14,12 @@
 //! acknowledged. A log that several machines keep together can stand in; rewriting is each one's own affair, since positions stay.
 
 mod copy;
+mod repair;
 mod rewrite;
 mod segment;
 
 pub use copy::{Copied, copy_journal};
+pub use repair::{DAMAGED, Repaired, repair_journal};
 pub use rewrite::{Rewriting, Rewritten};
 
 use super::{Disk, LedgerError};
@@ -36,6 +38,9 @@ pub const SEGMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Version of the files in this directory; an older huecry refuses a higher one.
 pub const LEDGER_FORMAT: u32 = 2;
+
+/// Begins the last line of a manifest: a checksum over the lines before it. Whoever edits one removes the line.
+const MANIFEST_CRC: &str = "# crc32c ";
 
 /// Highest kind that an entry's first byte may have, now or in a later format.
 pub const KIND_MAX: u8 = 31;
@@ -95,6 +100,13 @@ impl Manifest {
         let path = directory.join("manifest");
         match std::fs::read_to_string(&path) {
             Ok(text) => {
+                let damaged = || LedgerError::Damaged(format!("{}: its checksum is wrong", path.display()));
+                if let Some((text, crc)) = text.rsplit_once(MANIFEST_CRC) {
+                    let said = u32::from_str_radix(crc.trim_end(), 16).map_err(|_| damaged())?;
+                    if said != crc32c::crc32c(text.as_bytes()) {
+                        return Err(damaged());
+                    }
+                }
                 let manifest: Self = toml::from_str(&text).map_err(|error| LedgerError::Damaged(format!("{}: {error}", path.display())))?;
                 match manifest.format > LEDGER_FORMAT {
                     true => Err(LedgerError::Newer { found: manifest.format, ours: LEDGER_FORMAT }),
@@ -109,6 +121,7 @@ impl Manifest {
     fn write(&self, disk: &Disk, directory: &Path) -> Result<(), LedgerError> {
         let (aside, path) = (directory.join("manifest.new"), directory.join("manifest"));
         let text = toml::to_string(self).map_err(|error| LedgerError::Damaged(format!("manifest cannot be written: {error}")))?;
+        let text = format!("{text}{MANIFEST_CRC}{:08x}\n", crc32c::crc32c(text.as_bytes()));
         let file = disk.create(&aside).map_err(at(&aside))?;
         disk.write(&file, &aside, 0, text.as_bytes()).and_then(|()| disk.sync(&file, &aside)).map_err(at(&aside))?;
         disk.rename(&aside, &path).map_err(at(&path))?;
@@ -435,6 +448,7 @@ mod tests {
         drop(open(directory.path()));
         let path = directory.path().join("manifest");
         let text = std::fs::read_to_string(&path).unwrap().replace("format = 2", "format = 3");
+        let text = text.split(MANIFEST_CRC).next().unwrap();
         std::fs::write(&path, text).unwrap();
         let error = Journal::open(directory.path(), || Ok(String::new())).err().unwrap().to_string();
         assert!(error.contains("newer huecry"), "{error}");

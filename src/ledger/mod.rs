@@ -61,6 +61,8 @@ use std::{
 
 /// Most reports whose defaults are kept in memory; each is some 300 bytes.
 const REPORTS_CACHED_MAX: usize = 16 * 1024;
+/// Places found damaged that are told one by one.
+const DAMAGE_MAX: usize = 16;
 /// Rows that wait for the index before they are written as one sorted run.
 pub const INDEX_ROWS_PENDING_MAX: usize = 256 * 1024;
 
@@ -75,7 +77,7 @@ pub enum LedgerError {
     InUse(PathBuf),
     #[error("this ledger has format {found} and needs a newer huecry; this one reads up to {ours}")]
     Newer { found: u32, ours: u32 },
-    #[error("the journal is damaged: {0}; restore it from a backup, or move the directory away and catch up from peers")]
+    #[error("the journal is damaged: {0}; `huecry ledger repair` keeps what is whole, with what a backup has of the rest")]
     Damaged(String),
     #[error("the state store failed: {0}; remove the directory `state` and start again, it is rebuilt from the journal")]
     State(String),
@@ -108,6 +110,7 @@ struct Shared {
     index: Index,
     reports: Mutex<HashMap<RecordRef, Arc<Defaults>>>,
     recent: Recent,
+    damage: Mutex<BTreeSet<String>>,
     store_id: String,
     directory: PathBuf,
     _lock: File,
@@ -243,6 +246,7 @@ impl Ledger {
             index,
             reports: Mutex::new(HashMap::new()),
             recent: Recent::default(),
+            damage: Mutex::default(),
             store_id,
             directory: directory.to_owned(),
             _lock: lock,
@@ -288,7 +292,16 @@ impl Ledger {
     /// A batch by its number.
     pub fn batch(&self, number: u64) -> Result<Option<StoredBatch>, LedgerError> {
         let Some(info) = self.state(|state| state.batch(number))? else { return Ok(None) };
-        let (entry, slots) = match Entry::decode(&self.shared.journal.read(info.newest())?)? {
+        let payload = match self.shared.journal.read(info.newest()) {
+            Ok(payload) => payload,
+            // It is never answered from, and stops nobody who asks about something else.
+            Err(LedgerError::Damaged(what)) => {
+                self.note_damage(what);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let (entry, slots) = match Entry::decode(&payload)? {
             Entry::Batch(entry) | Entry::Filled(entry) => {
                 let entry = self.without_pending(number, entry)?;
                 let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(format!("batch {number}: {error}")))?;
@@ -301,6 +314,18 @@ impl Ledger {
         let aside = info.aside.or_else(|| self.state(|state| state.feeds.get(&head.feed()).and_then(|feed| feed.aside)));
         let later = self.state(|state| state.later_verdicts(number))?;
         Ok(Some(StoredBatch { number, head, entry, slots, aside, later }))
+    }
+
+    fn note_damage(&self, what: String) {
+        let mut damage = self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        if damage.len() < DAMAGE_MAX && damage.insert(what.clone()) {
+            tracing::error!(what, "the journal is damaged; stop the node and run `huecry ledger repair`");
+        }
+    }
+
+    /// What was found damaged since the ledger was opened, a sentence each.
+    pub fn damage(&self) -> Vec<String> {
+        self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// The number of the batch at a place of a feed.
@@ -346,6 +371,11 @@ impl Ledger {
     /// whether it came to the end.
     pub fn each_row(&self, visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
         self.shared.index.each_in(&KeyRange::everything(), visit)
+    }
+
+    /// Writes the index into as few files as can be.
+    pub fn settle(&self) -> Result<(), LedgerError> {
+        self.shared.index.compact()
     }
 
     /// The same for a range of them.
@@ -918,6 +948,11 @@ impl Writer {
         })
     }
 
+    fn is_here(&self, entry: &BatchEntry) -> Result<bool, LedgerError> {
+        let head = stored_head(&entry.head)?;
+        Ok(self.ledger.batch_number(&head.feed(), head.seq)?.is_some())
+    }
+
     fn is_copy(&self, entry: &ErasedEntry, position: Position) -> Result<bool, LedgerError> {
         let head = stored_head(&entry.head)?;
         let Some(number) = self.ledger.batch_number(&head.feed(), head.seq)? else { return Ok(false) };
@@ -980,14 +1015,15 @@ impl Writer {
                 let records = std::iter::repeat_n(None, usize::from(entry.records));
                 self.note_batch(position, &stored_head(&entry.head)?, &entry.as_batch(), records);
             }
-            Entry::Filled(batch) => {
+            Entry::Filled(batch) if self.is_here(&batch)? => {
                 let head = stored_head(&batch.head)?;
                 // As it was before this copy: what the copies up to here show.
                 if let Some(before) = self.before_fill(&head, position)? {
                     self.note_filled(position, &head, &batch, &before)?;
                 }
             }
-            Entry::Batch(batch) => {
+            // A copy whose first one was lost with a damaged file is that batch.
+            Entry::Batch(batch) | Entry::Filled(batch) => {
                 let head = stored_head(&batch.head)?;
                 let slots = stored_slots(&batch.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
                 let decode = |slot: &Slot| match slot {

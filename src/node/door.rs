@@ -61,6 +61,8 @@ const UNMET_QUOTA: Quota = Quota { records_per_second: 1, burst_records: 20_000,
 /// How long the door waits for a request when nothing is pending.
 const NOTHING_PENDING: Duration = Duration::from_secs(5);
 
+/// How often it looks what the disk has left: at full speed a second is 30 MiB.
+const ROOM_POLL: Duration = Duration::from_secs(1);
 /// How often the door looks whether a compaction is done.
 const COMPACTION_POLL: Duration = Duration::from_millis(20);
 
@@ -109,6 +111,8 @@ pub enum DoorError {
     Clock { now: Timestamp, floor: Timestamp },
     #[error("what was erased is dead, but its bytes could not be rewritten yet: {0}")]
     Compaction(String),
+    #[error("{0}")]
+    NoRoom(String),
     #[error("the node is stopping")]
     Stopping,
 }
@@ -467,6 +471,9 @@ impl Door {
         let (feed, seq) = (head.head().feed(), head.head().seq);
         let intake = self.current.get();
         let counted = Counted::of(&head);
+        if let Some(text) = self.current.room().low().filter(|_| head.head().class == Class::Content) {
+            return Err(Refusal { blame: Blame::Later, code: "no-room", text }.into());
+        }
         let read = read.map_or_else(|| ReadBatch::open(*head, body), |read| read.map(|read| *read))?;
         let length = read.batch().body().len() as u64;
         let gone = self.erased_in(&read)?;
@@ -541,6 +548,9 @@ impl Door {
 
     /// Takes in more of a batch that is here in part. Answers whether anything was new.
     pub fn fill(&mut self, feed: &FeedId, seq: u64, served: Served) -> Result<bool, DoorError> {
+        if let Some(text) = self.current.room().low() {
+            return Err(Refusal { blame: Blame::Later, code: "no-room", text }.into());
+        }
         let Served { body, withheld, path, from } = served;
         self.writer.commit()?;
         let (now, intake) = (self.clock.now(), self.current.get());
@@ -714,6 +724,9 @@ impl Door {
         events: &mut Vec<Event>,
     ) -> Result<Published, DoorError> {
         let intake = self.current.get();
+        if let Some(text) = self.current.room().low().filter(|_| class == Class::Content) {
+            return Err(DoorError::NoRoom(text));
+        }
         let identity = Arc::clone(&self.identity);
         let key = Arc::clone(self.publishing.as_ref().ok_or(DoorError::NoKey)?);
         let from = own_key(&intake, &identity.member, &key.public(), self.clock.now())?;
@@ -1108,8 +1121,12 @@ pub fn read_ahead(requests: mpsc::Receiver<Request>) -> mpsc::Receiver<Request> 
 
 /// Runs the door until it is told to stop or the journal fails.
 pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::sync::mpsc::Sender<Event>) {
-    let mut indexed_at = Instant::now();
+    let (mut indexed_at, mut looked_at) = (Instant::now(), Instant::now());
     loop {
+        if looked_at.elapsed() >= ROOM_POLL {
+            door.current.room().look();
+            looked_at = Instant::now();
+        }
         let pending = door.untold || door.rejudging.is_some();
         let wait = match (pending, door.writer.is_compacting()) {
             (true, _) => INDEX_IDLE,

@@ -24,6 +24,7 @@ pub mod membership;
 pub mod own_heads;
 pub mod proxy;
 pub mod reach;
+pub mod room;
 pub mod rules;
 pub mod serving;
 pub mod setup;
@@ -57,6 +58,7 @@ use libp2p::{
 };
 use links::{Audiences, RelayPlace, Unreached};
 use reach::Reach;
+use room::Room;
 use serving::{Reader, Serving, Wish};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -128,12 +130,23 @@ pub struct Current {
     intake: Arc<RwLock<Arc<Intake>>>,
     /// What is wrong with the files that policies and lists come from.
     alarms: Arc<RwLock<Vec<String>>>,
+    room: Room,
 }
 
 impl Current {
-    /// Begins with this intake.
+    /// Begins with this intake, where there is room enough.
     pub fn new(intake: Intake) -> Self {
-        Self { intake: Arc::new(RwLock::new(Arc::new(intake))), alarms: Arc::default() }
+        Self { intake: Arc::new(RwLock::new(Arc::new(intake))), alarms: Arc::default(), room: Room::default() }
+    }
+
+    /// The same on a disk that may become full.
+    pub fn with_room(self, room: Room) -> Self {
+        Self { room, ..self }
+    }
+
+    /// What the disk has left.
+    pub fn room(&self) -> &Room {
+        &self.room
     }
 
     /// What a person must mend in the files of policies and lists.

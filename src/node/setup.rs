@@ -13,6 +13,7 @@ use super::{
     enforcer::Enforcer,
     keys::{KeyFileError, KeyStore, Purpose},
     own_heads::OwnHeads,
+    room::Room,
     rules::{self, Rules, RulesError},
 };
 use crate::{
@@ -227,6 +228,7 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
     let limits = config.limits();
     let current = Current::new(Intake { roster: Arc::new(roster), policy: Arc::new(policy), lists: Arc::new(lists), limits });
     current.set_alarms(alarms);
+    let current = current.with_room(Room::of(data, config.limits.room_bytes));
     let identity = Arc::new(identity);
     let own = own_heads(&ledger, &current.get(), &identity, &keys, clock.now());
     let enforcer = Enforcer::open(data, config.outlets(), ledger.clone(), current.clone(), clock.clone())?;

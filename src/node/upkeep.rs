@@ -166,14 +166,9 @@ impl Upkeep {
         Ok(contents.into_iter().filter(|hash| self.documents.drop_content(hash).unwrap_or(false)).count())
     }
 
-    fn backups_file(&self) -> PathBuf {
-        self.data.join("backups")
-    }
-
     /// Directories that backups went to, the newest last.
     pub fn backups(&self) -> Vec<PathBuf> {
-        let text = std::fs::read_to_string(self.backups_file()).unwrap_or_default();
-        text.lines().map(PathBuf::from).collect()
+        known_backups(&self.data)
     }
 
     /// Backs up, and remembers where to.
@@ -184,7 +179,7 @@ impl Upkeep {
         known.push(to.to_owned());
         known.drain(..known.len().saturating_sub(BACKUPS_MAX));
         let text: String = known.iter().map(|path| format!("{}\n", path.display())).collect();
-        write_at(&self.backups_file(), text.as_bytes())?;
+        write_at(&self.data.join(BACKUPS_FILE), text.as_bytes())?;
         Ok(done)
     }
 
@@ -318,6 +313,15 @@ impl Upkeep {
         }
         Ok(())
     }
+}
+
+/// Directories that backups went to, in the data directory.
+const BACKUPS_FILE: &str = "backups";
+
+/// Directories that the backups of a node went to, the newest last.
+pub fn known_backups(data: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(data.join(BACKUPS_FILE)).unwrap_or_default();
+    text.lines().map(PathBuf::from).collect()
 }
 
 /// What stays out for good, in the data directory.

@@ -162,6 +162,24 @@ impl Node {
         self.door.write_index().unwrap();
     }
 
+    /// Takes what `from` has of a feed and is not here, wherever it stands.
+    pub fn refill(&mut self, from: &Self, author: &str) {
+        let feed: FeedId = format!("{author}/c2").parse().unwrap();
+        for seq in from.ledger.feed(&feed).unwrap().spans.iter() {
+            let batch = from.ledger.batch_at(&feed, seq).unwrap().unwrap();
+            let intake = self.current.get();
+            let (head, beyond) = match self.door.place(&intake, &batch.entry.head).unwrap() {
+                huecry::intake::Placed::Next(head) | huecry::intake::Placed::Gap(head) => (head, false),
+                huecry::intake::Placed::Ahead { head, .. } => (head, true),
+                _ => continue,
+            };
+            let served = huecry::replica::Served { body: batch.entry.body.to_vec(), withheld: 0, path: Vec::new(), from: [7; 32] };
+            self.door.batch(Arrived::of(Box::new(head), served, beyond)).unwrap();
+            self.door.commit().unwrap();
+        }
+        self.door.write_index().unwrap();
+    }
+
     pub fn standing(&self, value: &str, now: Timestamp) -> Option<Standing> {
         let question = Question { text: Some(value.to_owned()), all: true, ..Question::default() };
         answer(&self.ledger, &question, now).unwrap().values.first().map(|value| value.assertions[0].standing)
@@ -179,15 +197,26 @@ pub fn founded_by_hand(place: &Path) -> (Node, Node, Timestamp) {
     (police, vendor, now)
 }
 
-/// The same with a clock in the caller's hand.
-pub fn founded_at(place: &Path, hand: &Arc<AtomicU64>) -> (Node, Node) {
-    let clock = Clock::Driven(Arc::clone(hand));
+/// The police unit again, from its directory.
+pub fn reopened(place: &Path) -> (Node, Timestamp) {
+    let clock = Clock::Driven(Arc::new(AtomicU64::new(day(1).ms())));
+    (Node::new(&place.join("police"), "xa-police", (32, 42), &roster_by_hand(), &clock), day(1))
+}
+
+/// The charter of the first day with the cards of the police unit and the first vendor.
+fn roster_by_hand() -> Roster {
     let charter = Charter { quota: Quota::of_day(1 << 40), ..first() };
     let charter = SignedCharter::found(charter, &[&key(1)]).unwrap();
     let mut roster = Roster::new(charter.clone());
     for (id, publishing, node, root) in [("xa-police", 32, 42, 12), ("vendor-one", 33, 43, 13)] {
         roster.take_card(card(id, key(publishing).public(), key(node).public(), root, &charter).bytes()).unwrap();
     }
+    roster
+}
+
+/// The same with a clock in the caller's hand.
+pub fn founded_at(place: &Path, hand: &Arc<AtomicU64>) -> (Node, Node) {
+    let (clock, roster) = (Clock::Driven(Arc::clone(hand)), roster_by_hand());
     let police = Node::new(&place.join("police"), "xa-police", (32, 42), &roster, &clock);
     let vendor = Node::new(&place.join("vendor"), "vendor-one", (33, 43), &roster, &clock);
     (police, vendor)

@@ -1,6 +1,6 @@
 //! `bench lookup`: is this value known? Hits and misses, one after another, on one core.
 
-use super::{Place, ingest};
+use super::Place;
 use crate::{
     cli::{Context, Failure, print::grouped},
     clock::Clock,
@@ -32,7 +32,7 @@ pub struct Arguments {
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
     let place = Place::new(arguments.from.clone())?;
     if arguments.from.is_none() {
-        ingest(context, arguments.records, Some(place.path.clone()))?;
+        super::ingest(context, &super::Values::made(arguments.records), Some(place.path.clone()))?;
     }
     let begun = Instant::now();
     let opened = setup::open(&place.path.join("node"), Clock::System)?;
@@ -40,6 +40,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failur
     let begun = Instant::now();
     opened.ledger.remember_known().join().map_err(|_| Failure::environment("the thread that walks through the index ended"))?;
     let walk = begun.elapsed();
+    if std::env::var("SETTLE").is_ok() {
+        let t = Instant::now();
+        opened.ledger.settle().map_err(Failure::environment)?;
+        eprintln!("settled in {:?}", t.elapsed());
+    }
     let mut dice = Dice::new(11);
     let range = |text: String| Observable::recognise(&text).map(|value| exactly(&value)).map_err(Failure::environment);
     let hits: Vec<KeyRange> = (0..LOOKUPS).map(|_| range(listed_value(dice.below(arguments.records)))).collect::<Result<_, _>>()?;

@@ -1,6 +1,6 @@
 //! `bench match`: a DNS log of Zeek against what is known; and against grep, where few enough values are.
 
-use super::{Place, cpu_seconds, ingest, rate};
+use super::{Place, cpu_seconds, rate};
 use crate::{
     cli::{
         Context, Failure,
@@ -72,7 +72,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failur
     let Arguments { records, lines, from } = arguments;
     let place = Place::new(from.clone())?;
     if from.is_none() {
-        ingest(context, *records, Some(place.path.clone()))?;
+        super::ingest(context, &super::Values::made(*records), Some(place.path.clone()))?;
     }
     let log = Place::new(None)?;
     let path = log.path.join("dns.log");

@@ -165,7 +165,7 @@ pub(super) fn stem_of(name: &str) -> &str {
 }
 
 /// `0000000001.seg`, `0000000001-1.seg`, `0000000001-2.seg`, ...
-fn rewritten_name(name: &str) -> String {
+pub(super) fn rewritten_name(name: &str) -> String {
     let times = name.trim_end_matches(".seg").split_once('-').and_then(|(_, times)| times.parse::<u64>().ok());
     format!("{}-{}.seg", stem_of(name), times.unwrap_or(0) + 1)
 }

@@ -18,10 +18,10 @@ use std::{
 };
 
 pub(super) const DENSE: &[u8; 8] = b"huecryJ1";
-const SPARSE: &[u8; 8] = b"huecryJ2";
+pub(super) const SPARSE: &[u8; 8] = b"huecryJ2";
 pub(super) const MAGIC_BYTES: u64 = 8;
 pub(super) const FRAME_HEAD_BYTES: usize = 8;
-const POSITION_BYTES: usize = 8;
+pub(super) const POSITION_BYTES: usize = 8;
 const TABLE_LINE_BYTES: usize = 12;
 const TABLE_END_BYTES: usize = 8;
 /// Longest table: frames are longer than their lines, and a segment is 256 MiB and a group commit at most.
@@ -79,6 +79,11 @@ impl Segment {
     /// Where in a dense segment a position stands.
     pub fn offset(&self, position: Position) -> u64 {
         position - self.begins + MAGIC_BYTES
+    }
+
+    /// Where frames stand, of a sparse segment.
+    pub fn positions(&self) -> Result<Vec<Position>, LedgerError> {
+        Ok(self.table()?.map(|table| table.iter().map(|(position, _)| *position).collect()).unwrap_or_default())
     }
 
     fn table(&self) -> Result<Option<&Table>, LedgerError> {
