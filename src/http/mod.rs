@@ -19,6 +19,7 @@
 //! GET  /v1/match/keys        POST /v1/match
 //!                            POST /v1/ledger/verify, /v1/ledger/backup, /v1/ledger/compact
 //! GET  /v1/subject, /v1/retention                      POST /v1/erase/preview, /v1/erase, /v1/retention
+//! GET  /v1/decisions/stream  POST /v1/decisions/take
 //! ```
 //!
 //! The socket has mode 0660 in a directory of mode 0750, so the file system says who may ask; the peer's user id is logged
@@ -40,6 +41,7 @@ mod publish;
 mod queue;
 mod roster;
 mod share;
+mod standby;
 mod talk;
 mod travel;
 
@@ -99,6 +101,7 @@ pub use publish::{ListHit, PublishParameters, PublishReply, ReachLine};
 pub use queue::{drain, queued};
 pub use roster::{DocumentParameters, RosterReply, decision_text};
 pub use share::{ShareLine, ShareParameters, ShareReply};
+pub use standby::{DecisionOut, StreamParameters, TakenReply, taken_up_to};
 pub use talk::{AnswerLine, AskParameters, QuestionLine, QuestionsFilter, Said, SightingParameters};
 pub use travel::{CompletenessLine, FollowParameters, FollowReply, FollowedChannel, ReceiptLine, ReceiptsReply, SyncReply};
 
@@ -260,10 +263,14 @@ pub fn router(local: Local) -> Router {
         .route("/v1/erase", post(erase::erase).layer(json()))
         .route("/v1/retention", post(erase::decide).layer(json()))
         .route("/v1/retention/apply", post(erase::apply).layer(json()))
+        .route("/v1/decisions/take", post(standby::take).layer(json()))
         .route("/v1/policy/reload", post(policy::reload).layer(json()))
         .route("/v1/document", post(roster::document).layer(DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)))
         .route_layer(of(Role::Administers));
-    let audits = Router::new().route("/v1/decisions", get(decisions)).route_layer(of(Role::Audits));
+    let audits = Router::new()
+        .route("/v1/decisions", get(decisions))
+        .route("/v1/decisions/stream", get(standby::stream))
+        .route_layer(of(Role::Audits));
     reads.merge(decides).merge(publishes).merge(administers).merge(audits).with_state(local)
 }
 

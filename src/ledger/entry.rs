@@ -533,6 +533,11 @@ impl Entry {
         }
     }
 
+    /// Whether a frame holds a batch, which is nearly all of them.
+    pub fn is_batch(payload: &[u8]) -> bool {
+        matches!(payload.first(), Some(&(BATCH | FILLED)))
+    }
+
     /// Reads a frame whose checksum was right.
     pub fn decode(payload: &[u8]) -> Result<Self, LedgerError> {
         let (kind, bytes) = payload.split_first().ok_or_else(|| LedgerError::Damaged("an empty journal entry".to_owned()))?;

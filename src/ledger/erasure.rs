@@ -149,8 +149,9 @@ impl Writer {
         }
         self.ledger.forget_reports();
         for position in &entry.decisions {
-            // At a replay it may be rewritten already.
-            if let Entry::Decision(decision) = Entry::decode(&self.ledger.shared.journal.read(*position)?)?
+            // At a replay it may be rewritten already, or lost with a damaged file.
+            if let Ok(payload) = self.ledger.shared.journal.read(*position)
+                && let Entry::Decision(decision) = Entry::decode(&payload)?
                 && decision != decision.clone().without_words()
             {
                 self.changes.pending_decision(*position, true);

@@ -14,7 +14,10 @@ use crate::{
     policy::Verdict,
     record::{Observable, ObservableType, Record, Scope, Timestamp, Tlp, WireValue},
 };
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{
+    Database, Keyspace, KeyspaceCreateOptions, PersistMode,
+    config::{FilterPolicy, PartitioningPolicy, PinningPolicy, RestartIntervalPolicy},
+};
 use ipnet::IpNet;
 use std::{net::IpAddr, path::Path};
 
@@ -158,7 +161,16 @@ impl Index {
     /// caller rebuilds it.
     pub fn open(path: &Path, store_id: &str) -> Result<(Self, Option<Position>), LedgerError> {
         let database = Database::builder(path).cache_size(CACHE_BYTES).worker_threads(1).open().map_err(broken)?;
-        let values = database.keyspace("values", KeyspaceCreateOptions::default).map_err(broken)?;
+        // Nothing is asked for by its whole key, so filters answer nobody: without them a run is built a tenth faster. Index blocks in memory
+        // and four keys between restarts: a look costs 5.6 us in place of 7.9 (three million, settled), and two bytes a record more.
+        let options = || {
+            KeyspaceCreateOptions::default()
+                .filter_policy(FilterPolicy::disabled())
+                .data_block_restart_interval_policy(RestartIntervalPolicy::all(4))
+                .index_block_pinning_policy(PinningPolicy::all(true))
+                .index_block_partitioning_policy(PartitioningPolicy::all(false))
+        };
+        let values = database.keyspace("values", options).map_err(broken)?;
         let meta = database.keyspace("meta", KeyspaceCreateOptions::default).map_err(broken)?;
         let same = meta.get("store").map_err(broken)?.is_some_and(|store| *store == *mark(store_id).as_bytes());
         let index = Self { database, values, meta, known: Known::default() };
@@ -216,13 +228,17 @@ impl Index {
         for keyspace in [&self.values, &self.meta] {
             keyspace.rotate_memtable_and_wait().map_err(broken)?;
         }
-        for keyspace in [&self.values, &self.meta] {
-            keyspace.major_compact().map_err(broken)?;
-        }
+        self.values.major_compact().map_err(broken)?;
+        self.meta.major_compact().map_err(broken)?;
         // The files that were replaced go with the next flush: of a version of the tables that no reader may look at any more.
         self.meta.remove("noise").map_err(broken)?;
         self.meta.rotate_memtable_and_wait().map_err(broken)?;
         self.sync()
+    }
+
+    /// Writes the rows into as few runs as can be: a look costs a look into each.
+    pub fn settle(&self) -> Result<(), LedgerError> {
+        self.values.major_compact().map_err(broken)
     }
 
     /// Everything written so far survives a crash without a replay.

@@ -11,7 +11,7 @@ use crate::{
     envelope::Hash,
     intake::value_of,
     policy::Verdict,
-    record::{FeedId, Observable, RecordRef},
+    record::{FeedId, Indicator, Observable, Record, RecordRef},
 };
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -214,6 +214,9 @@ impl Writer {
                 }
             }
             if was.waits_for().is_some() {
+                if let Record::Indicator(Indicator { report: Some(report), .. }) = &record {
+                    self.note_naming(report, &batch.head);
+                }
                 self.rows.extend(word_rows(&record, place));
             }
             if let Some(value) = value_of(&record) {

@@ -48,7 +48,7 @@ use crate::{
     envelope::{Class, FederationId, Hash, Head, Slot, stored_slots},
     intake::{Admitted, Defaults, Known, Outcome, Spans, value_of},
     policy::Verdict,
-    record::{Decoded, FeedId, Indicator, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp, Tlp},
+    record::{Decoded, FeedId, Indicator, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp, Tlp, WireRef},
 };
 use fs4::fs_std::FileExt as _;
 use recent::Recent;
@@ -362,6 +362,19 @@ impl Ledger {
         Ok(found)
     }
 
+    /// Visits every durable entry that is no batch, from a position on: where it stands, where it ends, and what it says. Answers where the
+    /// last of all ends.
+    pub fn each_decision(&self, from: Position, mut visit: impl FnMut(Position, Position, Entry)) -> Result<Position, LedgerError> {
+        let end = self.state(State::position)?;
+        self.shared.journal.scan(from, end, |position, payload| {
+            if !Entry::is_batch(payload) {
+                visit(position, position + (8 + payload.len()) as Position, Entry::decode(payload)?);
+            }
+            Ok(())
+        })?;
+        Ok(end.max(from))
+    }
+
     /// Rows of the index in a range of keys.
     pub fn scan(&self, range: &KeyRange, rows_max: usize) -> Result<(Vec<Row>, bool), LedgerError> {
         self.shared.index.scan(range, rows_max)
@@ -373,9 +386,9 @@ impl Ledger {
         self.shared.index.each_in(&KeyRange::everything(), visit)
     }
 
-    /// Writes the index into as few files as can be.
-    pub fn settle(&self) -> Result<(), LedgerError> {
-        self.shared.index.compact()
+    /// Writes the index into as few runs as can be, while everything goes on: half a second a million rows.
+    pub fn settle_index(&self) -> Result<(), LedgerError> {
+        self.shared.index.settle()
     }
 
     /// The same for a range of them.
@@ -620,6 +633,9 @@ impl Writer {
                     _ => None,
                 };
                 self.note_place(head, Place { batch: before.number, index }, record.as_ref(), line, &mut counts);
+                if let Some(Record::Indicator(Indicator { report: Some(report), .. })) = &record {
+                    self.note_naming(report, head);
+                }
             }
         }
         self.changes.info(before.number, &info);
@@ -797,8 +813,16 @@ impl Writer {
         let number = self.next_batch;
         self.next_batch += 1;
         let mut counts = Counts::default();
+        let mut named = None;
         for ((index, record), line) in (0u16..).zip(records).zip(entry.outcomes()) {
             self.note_place(head, Place { batch: number, index }, record, line, &mut counts);
+            // Neighbours mostly name the same report.
+            if let (Some(Record::Indicator(Indicator { report: Some(report), .. })), OutcomeLine::Judged { .. }) = (record, line)
+                && named != Some(report)
+            {
+                self.note_naming(report, head);
+                named = Some(report);
+            }
         }
         // A removal travels whole or not at all, so what has to stay out of it goes when it is here.
         if head.class == Class::Removal
@@ -824,7 +848,6 @@ impl Writer {
         let (Some(record), OutcomeLine::Judged { ends, judgement }) = (record, line) else { return };
         let reference = || RecordRef { feed: head.feed(), seq: head.seq, index: place.index };
         self.changes.listed(record, place, &reference);
-        self.note_naming(record, head);
         self.note_record(record, &reference, head);
         if judgement.verdict == Verdict::Accept {
             self.note_dispute(record, &reference, head, *ends);
@@ -837,8 +860,7 @@ impl Writer {
     }
 
     /// In which batches a report is named: where one looks for its indicators. Widened only.
-    fn note_naming(&mut self, record: &Record, head: &Head) {
-        let Record::Indicator(Indicator { report: Some(report), .. }) = record else { return };
+    fn note_naming(&mut self, report: &WireRef, head: &Head) {
         let Some(report) = report.resolve(&head.feed(), head.seq) else { return };
         let known = self.changes.named.get(&report).copied();
         let known = known.or_else(|| self.ledger.state(|state| state.naming(&report)).ok().flatten());

@@ -355,14 +355,19 @@ impl State {
 
     /// The journal position that it reaches, and every row that follows from the journal alone.
     pub fn rows(&self) -> Result<(Position, Vec<super::tree::Row>), LedgerError> {
-        let position = self.tree.get(&keyed(table::META, &[b"position"]))?.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok());
         let mut rows = self.tree.prefix(&[], usize::MAX)?;
         rows.retain(|(key, _)| key.first().is_some_and(|table| !table::LOCAL.contains(table)));
         // What others hold back from us is noted as they say it, and not in the journal.
         for (_, value) in rows.iter_mut().filter(|(key, _)| key.first() == Some(&table::FEED)) {
             *value = cbor::to_vec(&FeedState { withheld: 0, ..read(value)? });
         }
-        Ok((position.map_or(0, Position::from_be_bytes), rows))
+        Ok((self.position()?, rows))
+    }
+
+    /// The journal position that it reaches: what stands before it is durable.
+    pub fn position(&self) -> Result<Position, LedgerError> {
+        let position = self.tree.get(&keyed(table::META, &[b"position"]))?.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok());
+        Ok(position.map_or(0, Position::from_be_bytes))
     }
 
     /// Pushes everything to the disk; called when the node stops in order.

@@ -23,8 +23,8 @@ use crate::{
     envelope::{Audience, Class, Hash, Head, KeyId, ProvedBatch, ProvedHead, PublicKey, SecretKey, SignedHead, Signer, Slot},
     intake::{Admitted, Blame, Intake, Known as _, Outcome, Placed, ReadBatch, Refusal},
     ledger::{
-        Aside, Brought, Compacted, Counts, DecisionEntry, Erased, ErasureEntry, FollowEntry, Ledger, LedgerError, OutcomeLine, Place,
-        QuarantineStep, ReviewEntry, ShareEntry, Touched, Writer,
+        Aside, Brought, Compacted, Counts, DecisionEntry, Entry, Erased, ErasureEntry, FollowEntry, Ledger, LedgerError, OutcomeLine,
+        Place, QuarantineStep, ReviewEntry, ShareEntry, Touched, Writer,
     },
     policy::{Judgement, Verdict, Way, may_send},
     publish::{Draft, Lane, PublishError, Publisher},
@@ -265,6 +265,11 @@ pub enum Request {
     Erase {
         entry: Box<ErasureEntry>,
         reply: Reply<Erased>,
+    },
+    /// What a person decided at another node of ours. Answers `false` if it is about records that are not here yet.
+    Adopt {
+        entry: Box<Entry>,
+        reply: Reply<bool>,
     },
     /// A person decided that records which were due for review stay.
     Review {
@@ -957,6 +962,40 @@ impl Door {
         Ok(self.writer.erase(entry)?)
     }
 
+    /// Decides here what a person decided at another node of ours. Answers `false` if it is about records that are not here yet.
+    pub fn adopt(&mut self, entry: Entry, events: &mut Vec<Event>) -> Result<bool, DoorError> {
+        match entry {
+            Entry::Judged(entry) => {
+                let mut news = false;
+                for place in &entry.places {
+                    let Ok(record) = place.record.parse::<RecordRef>() else { return Ok(true) };
+                    let Some(batch) = self.ledger().batch_at(&record.feed, record.seq)? else { return Ok(false) };
+                    let last = batch.later.get(&record.index).and_then(|later| later.last());
+                    news |= last.is_none_or(|last| (last.at, &last.by) != (entry.at, &entry.by));
+                }
+                if news {
+                    self.writer.keep_judged(entry)?;
+                }
+            }
+            Entry::Order(entry) => self.writer.keep_order(entry)?,
+            Entry::Share(entry) => self.writer.keep_shares(entry)?,
+            Entry::Review(entry) => self.writer.keep_review(entry)?,
+            Entry::Decision(entry) => self.writer.keep_decision(entry)?,
+            Entry::Follow(entry) => {
+                self.writer.keep_follow(entry.clone())?;
+                self.follow(super::wanted_of(entry));
+                events.push(Event::Followed);
+            }
+            // Where the other one's decisions stand is nothing here.
+            Entry::Erasure(entry) => {
+                self.writer.erase(&ErasureEntry { decisions: Vec::new(), ..entry })?;
+                self.writer.begin_compaction()?;
+            }
+            _ => (),
+        }
+        Ok(true)
+    }
+
     /// Takes a step in a feed's quarantine.
     pub fn quarantine(&mut self, feed: &FeedId, step: QuarantineStep) -> Result<(), DoorError> {
         Ok(self.writer.quarantine(feed, step, self.clock.now(), None)?)
@@ -1293,6 +1332,16 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
         Request::Erase { entry, reply } => {
             let done = door.erase(&entry);
             replies.push(Box::new(move || drop(reply.send(done))));
+        }
+        Request::Adopt { entry, reply } => {
+            let order = if let Entry::Order(entry) = &*entry { Some(entry.clone()) } else { None };
+            let (done, enforcer) = (door.adopt(*entry, out), door.enforcer.clone());
+            replies.push(Box::new(move || {
+                if let (Ok(true), Some(order), Some(enforcer)) = (&done, order, enforcer) {
+                    enforcer.obey(&order);
+                }
+                drop(reply.send(done));
+            }));
         }
         Request::Review { entry, reply } => {
             let done = door.writer.keep_review(*entry).map_err(DoorError::from);

@@ -310,6 +310,7 @@ impl Upkeep {
         }
         if survey_due {
             self.survey().await?;
+            self.read(|here| here.ledger.settle_index()).await?;
         }
         Ok(())
     }

@@ -82,6 +82,21 @@ fn the_manual_takes_publishers_through_audiences_passing_on_questions_and_docume
 }
 
 #[test]
+fn the_manual_takes_keepers_through_copies_erasure_limits_and_repair() {
+    let words = [
+        "as the journal makes it",
+        "victim[@]mail.example: 1 records",
+        "backup ",
+        "erases 1 records under: Test Court, 4 C 12/26",
+        "review    1 records by `addresses`",
+        "1 records stay until",
+        "the journal is whole",
+        "restored: ",
+    ];
+    follow("ledger.md", 5, &words);
+}
+
+#[test]
 fn g_30_a_sealed_keys_secret_is_nowhere_but_in_its_box_and_a_credential_opens_it() {
     let data = crate::support::founded();
     let keys = data.path().join("keys");

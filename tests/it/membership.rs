@@ -341,6 +341,64 @@ fn two_nodes_of_one_member_publish_on_their_own_lanes_and_never_fork() {
 }
 
 #[test]
+fn a_second_node_that_stands_by_has_the_feeds_from_peers_and_the_decisions_from_the_first() {
+    let federation = Federation::founded();
+    let hub = federation.data("hub");
+    let vendor = federation.newcomer("vendor-one", "vendor");
+    federation.admit(2, &[&vendor]);
+    federation.join(&vendor);
+    let second = federation.data("second");
+    federation.run(&second, &["init", "--member", "vendor-one", "--node", "second", "--listen", &format!("/ip4/127.0.0.1/tcp/{}", port())]);
+    let (_hub, _vendor) = (start(&hub), start(&vendor));
+    federation.run(&hub, &["publish", "--value", "held.example", "--value", "gone.example"]);
+    until("the vendor to have it", || knows(&vendor, "gone.example"));
+    federation.run(&vendor, &["card", "node", second.join("node-request.huecry").to_str().unwrap()]);
+    federation.run(&second, &["join", vendor.join("invitation.huecry").to_str().unwrap()]);
+    // What is decided before the second one runs, and what is decided while it does.
+    federation.run(&vendor, &["unblock", "shop.example", "--reason", "a customer"]);
+    federation.run(&vendor, &["follow", "hub/indicators", "--min-confidence", "10"]);
+    federation.run(&vendor, &["erase", "gone.example", "--order", "Test Court", "--yes"]);
+    let mut stream = std::process::Command::new(env!("CARGO_BIN_EXE_huecry"))
+        .args(["--data", vendor.to_str().unwrap(), "decisions", "stream", "--follow"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _second = start(&second);
+    let take = std::process::Command::new(env!("CARGO_BIN_EXE_huecry"))
+        .args(["--data", second.to_str().unwrap(), "decisions", "take"])
+        .stdin(stream.stdout.take().unwrap())
+        .spawn()
+        .unwrap();
+    let (_stream, _take) = (crate::support::Running(stream), crate::support::Running(take));
+    until("the second to have the record", || knows(&second, "held.example"));
+    until("the erasure to arrive", || !knows(&second, "gone.example"));
+    let decisions = || stdout(&huecry(&second, &["decisions"]));
+    until("the decisions to arrive", || decisions().contains("shop.example") && decisions().contains("under: Test Court"));
+    assert!(stdout(&federation.run(&second, &["follow"])).contains("hub/indicators"));
+    federation.run(&vendor, &["unblock", "late.example", "--reason", "another"]);
+    until("what is decided later too", || decisions().contains("late.example"));
+    let taken: u64 = stdout(&federation.run(&second, &["decisions", "taken"])).trim().parse().unwrap();
+    assert!(taken > 0);
+    // Handed over again from the beginning, it changes nothing; and it is nobody's way to bring in something else.
+    let all = federation.run(&vendor, &["decisions", "stream"]).stdout;
+    let before = json_of(&huecry(&second, &["--json", "status"]))["feeds"].clone();
+    let again = |lines: &[u8]| {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_huecry"))
+            .args(["--data", second.to_str().unwrap(), "decisions", "take"])
+            .stdin(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), lines).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    assert_eq!(code(&again(&all)), 0);
+    assert_eq!(json_of(&huecry(&second, &["--json", "status"]))["feeds"], before);
+    let charter = b"{\"position\":1,\"next\":2,\"entry\":\"0100\"}\n";
+    assert!(stderr(&again(charter)).contains("no person's decision"));
+}
+
+#[test]
 fn p_11_an_operator_does_what_its_roles_allow_and_sees_up_to_its_clearance() {
     let data = crate::support::founded();
     let place = data.path();

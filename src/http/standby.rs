@@ -1,0 +1,127 @@
+//! A second node of the same member that stands by. Feeds it has from peers like every node; what people decided here reaches it as lines of
+//! JSON, over whatever carries lines: ssh, mostly.
+
+use super::{ApiError, Local, NoDeed, at_door, blocking};
+use crate::{
+    ledger::{Entry, Ledger, LedgerError, Position},
+    node::door::Request,
+};
+use axum::{
+    Extension, Json,
+    body::{Body, Bytes},
+    extract::{Query, State},
+    response::IntoResponse,
+};
+use futures::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use std::{convert::Infallible, path::Path, time::Duration};
+
+/// How often a stream that follows looks for more.
+const POLL: Duration = Duration::from_millis(200);
+/// Decisions that wait for the reader of a stream.
+const LINES_MAX: usize = 256;
+/// Where the second node keeps how far it has come, in its data directory.
+const CURSOR_FILE: &str = "decisions-taken";
+
+/// One decision on its way, as it stands in the first node's journal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionOut {
+    pub position: Position,
+    /// Where the one behind it stands.
+    pub next: Position,
+    /// The journal entry, in hexadecimal.
+    pub entry: String,
+}
+
+/// From where on, and whether to go on with what comes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamParameters {
+    pub from: Position,
+    pub follow: bool,
+}
+
+/// What became of decisions that were handed over.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TakenReply {
+    pub taken: usize,
+    /// They are about records that are not here yet: hand them over again.
+    pub waiting: Vec<DecisionOut>,
+}
+
+/// Whether an entry is a person's decision, by its kind.
+fn is_decision(entry: &Entry) -> bool {
+    match entry {
+        Entry::Judged(judged) => judged.by.is_some(),
+        Entry::Erasure(erasure) => erasure.because == crate::ledger::ErasedBy::Order,
+        Entry::Order(_) | Entry::Follow(_) | Entry::Share(_) | Entry::Review(_) | Entry::Decision(_) => true,
+        _ => false,
+    }
+}
+
+/// Streams what people decided, in the order of the journal.
+pub(super) async fn stream(State(local): State<Local>, Query(parameters): Query<StreamParameters>) -> impl IntoResponse {
+    let (lines, mut waiting) = tokio::sync::mpsc::channel::<DecisionOut>(LINES_MAX);
+    tokio::task::spawn_blocking(move || {
+        let mut from = parameters.from;
+        loop {
+            match send_from(&local.ledger, from, &lines) {
+                Ok(Some(end)) => from = end,
+                // The reader has gone.
+                Ok(None) => return,
+                Err(error) => return tracing::error!(%error, "a stream of decisions ended"),
+            }
+            if !parameters.follow || lines.is_closed() {
+                return;
+            }
+            std::thread::sleep(POLL);
+        }
+    });
+    let line = |line: DecisionOut| {
+        let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
+        bytes.push(b'\n');
+        Ok::<_, Infallible>(Bytes::from(bytes))
+    };
+    Body::from_stream(futures::stream::poll_fn(move |context| waiting.poll_recv(context)).map(line))
+}
+
+/// Sends what there is from a position on; answers where it ends, or `None` if nobody listens.
+fn send_from(ledger: &Ledger, from: Position, lines: &tokio::sync::mpsc::Sender<DecisionOut>) -> Result<Option<Position>, LedgerError> {
+    let end = ledger.each_decision(from, |position, next, entry| {
+        if is_decision(&entry) {
+            let _reader_gone = lines.blocking_send(DecisionOut { position, next, entry: hex::encode(entry.encode()) });
+        }
+    })?;
+    Ok((!lines.is_closed()).then_some(end))
+}
+
+/// Takes decisions of the first node over.
+pub(super) async fn take(State(local): State<Local>, Json(decisions): Json<Vec<DecisionOut>>) -> Result<impl IntoResponse, ApiError> {
+    let (mut reply, mut reached) = (TakenReply::default(), None);
+    for decision in decisions {
+        let bytes = hex::decode(&decision.entry).map_err(ApiError::bad)?;
+        let entry = Entry::decode(&bytes).map_err(ApiError::bad)?;
+        if !is_decision(&entry) {
+            return Err(ApiError::bad("that is no person's decision; only those are taken over"));
+        }
+        if at_door(&local, |reply| Request::Adopt { entry: Box::new(entry), reply }).await? {
+            reply.taken += 1;
+        } else {
+            reply.waiting.push(decision.clone());
+        }
+        reached = Some(decision.next);
+    }
+    // What waits is handed over again after a restart; what was taken twice changes nothing.
+    let reached = reply.waiting.first().map(|first| first.position).or(reached);
+    if let Some(position) = reached {
+        let path = local.data.join(CURSOR_FILE);
+        blocking(move || std::fs::write(&path, position.to_string()).map_err(ApiError::internal)).await?;
+    }
+    Ok((Extension(NoDeed), Json(reply)))
+}
+
+/// How far a second node has come with the decisions of the first.
+pub fn taken_up_to(data: &Path) -> Position {
+    std::fs::read_to_string(data.join(CURSOR_FILE)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
