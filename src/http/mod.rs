@@ -53,7 +53,7 @@ use crate::{
     node::{
         Current, Identity, NetworkStatus, Watch,
         documents::Documents,
-        door::{DoorError, Request, TakeBack, shared_channel},
+        door::{self, DoorError, Reply, Request, TakeBack, shared_channel},
         enforcer::{Enforcer, HitLine, OutletLine},
         own_heads::{OwnHeads, Waiting},
         reach::Reach,
@@ -592,19 +592,9 @@ fn own_targets(ledger: &Ledger, me: &MemberId, what: &[String], now: Timestamp) 
     Ok(targets)
 }
 
-/// Asks the door for something and waits for its answer, which comes when it is durable.
-async fn at_door<T: Send + 'static>(
-    local: &Local,
-    request: impl FnOnce(tokio::sync::oneshot::Sender<Result<T, DoorError>>) -> Request,
-) -> Result<T, DoorError> {
-    let (reply, answer) = tokio::sync::oneshot::channel();
-    let (door, request) = (local.door.clone(), request(reply));
-    // The door's queue may be full: waiting for it is no work for the runtime.
-    let sent = tokio::task::spawn_blocking(move || door.send(request).is_ok()).await;
-    if !sent.unwrap_or(false) {
-        return Err(DoorError::Stopping);
-    }
-    answer.await.map_err(|_| DoorError::Stopping)?
+/// Asks the door for something and waits for its answer.
+async fn at_door<T: Send + 'static>(local: &Local, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, DoorError> {
+    door::ask(&local.door, request).await
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Result<T, ApiError> {

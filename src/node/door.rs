@@ -155,7 +155,8 @@ pub struct TakeBack {
     pub note: Option<String>,
 }
 
-type Reply<T> = oneshot::Sender<Result<T, DoorError>>;
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<Result<T, DoorError>>;
 
 /// A batch that a peer served.
 pub struct Arrived {
@@ -365,6 +366,8 @@ pub struct Door {
     wanted: Wanted,
     /// Who waits for the compaction that runs.
     compacting: Vec<Reply<Compacted>>,
+    /// Who asked while it ran: it does not know what they have erased since it began.
+    compacting_next: Vec<Reply<Compacted>>,
 }
 
 /// What the enforcer is told when a run of the index is written.
@@ -409,6 +412,7 @@ impl Door {
             late_reports: Vec::new(),
             wanted: Wanted::default(),
             compacting: Vec::new(),
+            compacting_next: Vec::new(),
         }
     }
 
@@ -1036,6 +1040,26 @@ impl Door {
             let outcome = done.as_ref().map(|done| *done).map_err(|error| DoorError::Compaction(error.to_string()));
             let _asker_gone = reply.send(outcome);
         }
+        let asking = std::mem::take(&mut self.compacting_next);
+        if !asking.is_empty() {
+            self.compact(asking);
+        }
+    }
+
+    /// Begins a compaction for whoever asks; while one runs, they wait for the next.
+    fn compact(&mut self, asking: Vec<Reply<Compacted>>) {
+        if self.writer.is_compacting() {
+            return self.compacting_next.extend(asking);
+        }
+        match self.writer.begin_compaction() {
+            Ok(true) => self.compacting = asking,
+            other => {
+                let outcome = other.map(|_| Compacted::default()).map_err(|error| error.to_string());
+                for reply in asking {
+                    let _asker_gone = reply.send(outcome.clone().map_err(DoorError::Compaction));
+                }
+            }
+        }
     }
 
     /// Makes everything committed findable.
@@ -1156,6 +1180,18 @@ pub fn read_ahead(requests: mpsc::Receiver<Request>) -> mpsc::Receiver<Request> 
         }
     });
     queue
+}
+
+/// Asks the door for something and waits for its answer, which comes when it is durable.
+pub async fn ask<T: Send + 'static>(door: &mpsc::SyncSender<Request>, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, DoorError> {
+    let (reply, answer) = oneshot::channel();
+    let (door, request) = (door.clone(), request(reply));
+    // The door's queue may be full: waiting for it is no work for the runtime.
+    let sent = tokio::task::spawn_blocking(move || door.send(request).is_ok()).await;
+    if !sent.unwrap_or(false) {
+        return Err(DoorError::Stopping);
+    }
+    answer.await.map_err(|_| DoorError::Stopping)?
 }
 
 /// Runs the door until it is told to stop or the journal fails.
@@ -1347,10 +1383,7 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
             let done = door.writer.keep_review(*entry).map_err(DoorError::from);
             replies.push(Box::new(move || drop(reply.send(done))));
         }
-        Request::Compact(reply) => match door.writer.begin_compaction() {
-            Ok(true) => door.compacting.push(reply),
-            other => replies.push(Box::new(move || drop(reply.send(other.map(|_| Compacted::default()).map_err(DoorError::from))))),
-        },
+        Request::Compact(reply) => door.compact(vec![reply]),
         Request::Publish(publication, reply) => {
             let done = door.publish(publication, out);
             replies.push(Box::new(move || drop(reply.send(done))));

@@ -10,7 +10,7 @@
 use super::{
     Current,
     documents::{Documents, write_aside},
-    door::{DoorError, Request},
+    door::{self, DoorError, Request},
 };
 use crate::{
     clock::Clock,
@@ -92,20 +92,6 @@ impl Upkeep {
         *self.due.lock().unwrap_or_else(PoisonError::into_inner) = lines;
     }
 
-    /// Asks the door and waits.
-    async fn ask<T: Send + 'static>(
-        &self,
-        request: impl FnOnce(tokio::sync::oneshot::Sender<Result<T, DoorError>>) -> Request,
-    ) -> Result<T, DoorError> {
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        let (door, request) = (self.door.clone(), request(reply));
-        let sent = tokio::task::spawn_blocking(move || door.send(request).is_ok()).await;
-        if !sent.unwrap_or(false) {
-            return Err(DoorError::Stopping);
-        }
-        answer.await.map_err(|_| DoorError::Stopping)?
-    }
-
     /// Something that reads much, on a thread that may.
     async fn read<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> Result<T, LedgerError> + Send + 'static) -> Result<T, DoorError> {
         let here = self.clone();
@@ -130,8 +116,8 @@ impl Upkeep {
         let asked = places.clone();
         let contents = self.read(move |here| here.contents_at(&asked)).await?;
         let entry = ErasureEntry { at: self.clock.now(), by, because, text: text.to_owned(), places, decisions };
-        let erased = self.ask(|reply| Request::Erase { entry: Box::new(entry), reply }).await?;
-        let compacted = self.ask(Request::Compact).await?;
+        let erased = door::ask(&self.door, |reply| Request::Erase { entry: Box::new(entry), reply }).await?;
+        let compacted = door::ask(&self.door, Request::Compact).await?;
         let outcome = self.read(move |here| Ok((here.drop_contents(contents)?, here.refresh_backups(), here.note_erased()?))).await?;
         let (contents, backups, ()) = outcome;
         Ok(Outcome { erased, compacted, contents, backups })
@@ -139,7 +125,7 @@ impl Upkeep {
 
     /// Rewrites what is erased and still there.
     pub async fn compact(&self) -> Result<Compacted, DoorError> {
-        self.ask(Request::Compact).await
+        door::ask(&self.door, Request::Compact).await
     }
 
     /// Contents of documents that stand at these places.
