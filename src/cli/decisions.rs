@@ -1,7 +1,7 @@
 //! `huecry decisions`: what people did at this node; and their way to a second node of the same member that stands by.
 
 use super::{Context, Failure, client::Client};
-use crate::http::{DecisionLine, DecisionOut, StreamParameters, TakenReply, taken_up_to};
+use crate::http::{DecisionLine, DecisionOut, StreamParameters, TakeParameters, TakenReply, taken_up_to};
 use serde_json::json;
 use std::{
     collections::VecDeque,
@@ -88,8 +88,11 @@ fn take(context: &Context) -> Result<(), Failure> {
                 Err(mpsc::RecvTimeoutError::Disconnected) => open = false,
             }
             let some: Vec<DecisionOut> = waiting.drain(..).collect();
-            for some in some.chunks(AT_ONCE) {
-                let reply: TakenReply = client.post("/v1/decisions/take", &some).await?;
+            for (number, chunk) in some.chunks(AT_ONCE).enumerate() {
+                let after = some.get((number + 1) * AT_ONCE..).unwrap_or_default();
+                let waiting_from = waiting.iter().chain(after).map(|one: &DecisionOut| one.position).min();
+                let parameters = TakeParameters { decisions: chunk.to_vec(), waiting_from };
+                let reply: TakenReply = client.post("/v1/decisions/take", &parameters).await?;
                 taken += reply.taken;
                 waiting.extend(reply.waiting);
             }

@@ -38,10 +38,11 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         for line in preview.records.iter().take(SHOWN_MAX) {
             screen.note(&format!("  {}  {}  {}  {}", line.reference, line.kind, line.tlp, line.about));
         }
-        if preview.records.len() > SHOWN_MAX {
-            screen.note(&format!("  and {} more", grouped((preview.records.len() - SHOWN_MAX) as u64)));
+        let more = preview.all - preview.records.len().min(SHOWN_MAX);
+        if more > 0 {
+            screen.note(&format!("  and {} more", grouped(more as u64)));
         }
-        let question = format!("erase {} records for good?", grouped(preview.records.len() as u64));
+        let question = format!("erase {} records for good?", grouped(preview.all as u64));
         if !yes && !confirm(&question, "nobody is here to ask; --yes erases without asking")? {
             return Err(Failure::nothing("nothing was erased"));
         }

@@ -120,7 +120,9 @@ fn restore(context: &Context, from: &Path, erased: Option<PathBuf>) -> Result<()
 
 fn repair(context: &Context, mut copies: Vec<PathBuf>) -> Result<(), Failure> {
     copies.extend(known_backups(&context.data));
-    let (repaired, holes) = Ledger::repair(&context.data.join("ledger"), &copies).map_err(Failure::environment)?;
+    let stays_out = read_erased(&context.data.join(ERASED_FILE)).map_err(Failure::usage)?;
+    let ledger = context.data.join("ledger");
+    let (repaired, holes) = Ledger::repair(&ledger, &copies, &stays_out, Clock::System.now()).map_err(Failure::environment)?;
     let screen = &context.screen;
     screen.value(&json!({ "repaired": repaired, "holes": holes }));
     if repaired.segments == 0 {

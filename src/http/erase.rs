@@ -2,6 +2,7 @@
 
 use super::{ApiError, Deed, Local, NoDeed, Operator, at_door, blocking, enforce};
 use crate::{
+    envelope::Slot,
     ledger::{DueLine, ErasedBy, Position, ReviewEntry, grouped},
     node::{door::Request, upkeep::Outcome},
     query::{Reading, title_of},
@@ -16,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Most records of one order.
-const RECORDS_MAX: usize = 65_536;
+const RECORDS_MAX: usize = 1_000_000;
+/// Records told before an erasure.
+const PREVIEW_MAX: usize = 100;
 /// Shortest order: somebody will ask which it was.
 const ORDER_CHARS_MIN: usize = 3;
 /// Longest order, in bytes.
@@ -35,8 +38,11 @@ pub struct EraseParameters {
 /// What would be erased.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ErasePreview {
+    /// How many records.
+    pub all: usize,
+    /// The first of them, as far as the asker may see them.
     pub records: Vec<HeldLine>,
-    /// Of those, how many we have published ourselves: others keep them until they are withdrawn.
+    /// Of all, how many we have published ourselves: others keep them until they are withdrawn.
     pub ours: usize,
 }
 
@@ -67,7 +73,14 @@ fn meant(local: &Local, what: &[String]) -> Result<BTreeSet<RecordRef>, ApiError
                             return Err(ApiError::bad(format!("{reference} takes something back; that outlives what it is about")));
                         }
                         Some(_) => drop(records.insert(reference.clone())),
-                        None => (),
+                        // What this version cannot read has to go too.
+                        None => {
+                            let batch = reading.batch(number)?;
+                            let slot = batch.as_ref().and_then(|batch| batch.slots.get(usize::from(reference.index)));
+                            if matches!(slot, Some(Slot::Present(_))) {
+                                records.insert(reference.clone());
+                            }
+                        }
                     }
                 }
                 local.ledger.each_indicator_of(&reference, |batch, index| {
@@ -84,7 +97,7 @@ fn meant(local: &Local, what: &[String]) -> Result<BTreeSet<RecordRef>, ApiError
             return Err(ApiError::nothing(format!("nothing is held about `{}`", crate::record::excerpt(text))));
         }
         if records.len() > RECORDS_MAX {
-            return Err(ApiError::bad("more than 65,536 records; erase them in parts"));
+            return Err(ApiError::bad("more than a million records; erase them in parts"));
         }
     }
     Ok(records)
@@ -121,13 +134,23 @@ fn held_line(reading: &mut Reading<'_>, reference: &RecordRef) -> Result<Option<
     }))
 }
 
-pub(super) async fn preview(State(local): State<Local>, Json(parameters): Json<EraseParameters>) -> Result<impl IntoResponse, ApiError> {
+pub(super) async fn preview(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Json(parameters): Json<EraseParameters>,
+) -> Result<impl IntoResponse, ApiError> {
     let preview = blocking(move || {
         let records = meant(&local, &parameters.what)?;
         let mut reading = Reading::new(&local.ledger, local.clock.now());
         let ours = records.iter().filter(|record| record.feed.member == local.identity.member).count();
-        let lines = records.iter().filter_map(|record| held_line(&mut reading, record).transpose());
-        Ok(ErasePreview { records: lines.collect::<Result<_, _>>()?, ours })
+        let mut preview = ErasePreview { all: records.len(), ours, ..ErasePreview::default() };
+        for record in &records {
+            let above = reading.named(record)?.is_some_and(|found| found.batch.head.tlp > operator.clearance);
+            if !above && preview.records.len() < PREVIEW_MAX {
+                preview.records.extend(held_line(&mut reading, record)?);
+            }
+        }
+        Ok(preview)
     })
     .await?;
     Ok((Extension(NoDeed), Json(preview)))

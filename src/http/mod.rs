@@ -101,7 +101,7 @@ pub use publish::{ListHit, PublishParameters, PublishReply, ReachLine};
 pub use queue::{drain, queued};
 pub use roster::{DocumentParameters, RosterReply, decision_text};
 pub use share::{ShareLine, ShareParameters, ShareReply};
-pub use standby::{DecisionOut, StreamParameters, TakenReply, taken_up_to};
+pub use standby::{DecisionOut, StreamParameters, TakeParameters, TakenReply, taken_up_to};
 pub use talk::{AnswerLine, AskParameters, QuestionLine, QuestionsFilter, Said, SightingParameters};
 pub use travel::{CompletenessLine, FollowParameters, FollowReply, FollowedChannel, ReceiptLine, ReceiptsReply, SyncReply};
 

@@ -1,7 +1,7 @@
 //! A second node of the same member that stands by. Feeds it has from peers like every node; what people decided here reaches it as lines of
 //! JSON, over whatever carries lines: ssh, mostly.
 
-use super::{ApiError, Local, NoDeed, at_door, blocking};
+use super::{ApiError, Deed, Local, NoDeed, at_door, blocking};
 use crate::{
     ledger::{Entry, Ledger, LedgerError, Position},
     node::door::Request,
@@ -40,6 +40,15 @@ pub struct DecisionOut {
 pub struct StreamParameters {
     pub from: Position,
     pub follow: bool,
+}
+
+/// Decisions that are handed over.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakeParameters {
+    pub decisions: Vec<DecisionOut>,
+    /// Where the first of those stands that wait beside these.
+    pub waiting_from: Option<Position>,
 }
 
 /// What became of decisions that were handed over.
@@ -97,9 +106,9 @@ fn send_from(ledger: &Ledger, from: Position, lines: &tokio::sync::mpsc::Sender<
 }
 
 /// Takes decisions of the first node over.
-pub(super) async fn take(State(local): State<Local>, Json(decisions): Json<Vec<DecisionOut>>) -> Result<impl IntoResponse, ApiError> {
+pub(super) async fn take(State(local): State<Local>, Json(parameters): Json<TakeParameters>) -> Result<impl IntoResponse, ApiError> {
     let (mut reply, mut reached) = (TakenReply::default(), None);
-    for decision in decisions {
+    for decision in parameters.decisions {
         let bytes = hex::decode(&decision.entry).map_err(ApiError::bad)?;
         let entry = Entry::decode(&bytes).map_err(ApiError::bad)?;
         if !is_decision(&entry) {
@@ -113,12 +122,14 @@ pub(super) async fn take(State(local): State<Local>, Json(decisions): Json<Vec<D
         reached = Some(decision.next);
     }
     // What waits is handed over again after a restart; what was taken twice changes nothing.
-    let reached = reply.waiting.first().map(|first| first.position).or(reached);
-    if let Some(position) = reached {
+    let waiting = reply.waiting.iter().map(|one| one.position).chain(parameters.waiting_from).min();
+    if let Some(position) = waiting.or(reached) {
         let path = local.data.join(CURSOR_FILE);
         blocking(move || std::fs::write(&path, position.to_string()).map_err(ApiError::internal)).await?;
     }
-    Ok((Extension(NoDeed), Json(reply)))
+    let deed = Deed(format!("takes over {} decisions of another node", reply.taken));
+    let response = (Extension(deed), Json(reply.clone())).into_response();
+    Ok(if reply.taken == 0 { (Extension(NoDeed), Json(reply)).into_response() } else { response })
 }
 
 /// How far a second node has come with the decisions of the first.

@@ -1,7 +1,7 @@
 //! Backup and restore: the journal is all that has to be kept, since everything else follows from it.
 
 use super::{
-    ErasedBy, ErasedPlaces, ErasureEntry, Ledger, LedgerError, Recovery, Repaired, copy_journal, lock, repair_journal, start_anew,
+    ErasedBy, ErasedPlaces, ErasureEntry, Ledger, LedgerError, Recovery, Repaired, Writer, copy_journal, lock, repair_journal, start_anew,
 };
 use crate::record::Timestamp;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,20 @@ pub struct BackedUp {
     /// Files whose content was rewritten since, and that were removed.
     #[serde(default)]
     pub removed: u64,
+}
+
+/// Erases what was erased before, in what came from a copy, before anybody can ask for it.
+fn keep_out(writer: &mut Writer, stays_out: &[ErasedPlaces], now: Timestamp) -> Result<(), LedgerError> {
+    if stays_out.is_empty() {
+        return Ok(());
+    }
+    let text = "erased before this ledger was restored or repaired".to_owned();
+    let entry = ErasureEntry { at: now, by: None, because: ErasedBy::Order, text, places: stays_out.to_vec(), decisions: Vec::new() };
+    writer.erase(&entry)?;
+    if writer.begin_compaction()? {
+        writer.end_compaction()?;
+    }
+    Ok(())
 }
 
 /// Batches of a feed that are not here.
@@ -48,15 +62,7 @@ impl Ledger {
         std::fs::create_dir_all(&journal).map_err(|error| LedgerError::io(&journal, error))?;
         copy_journal(backup, &journal, None)?;
         let (ledger, mut writer, recovery) = Self::open(directory)?;
-        if !stays_out.is_empty() {
-            let text = "erased before the backup was restored".to_owned();
-            let entry =
-                ErasureEntry { at: now, by: None, because: ErasedBy::Order, text, places: stays_out.to_vec(), decisions: Vec::new() };
-            writer.erase(&entry)?;
-            if writer.begin_compaction()? {
-                writer.end_compaction()?;
-            }
-        }
+        keep_out(&mut writer, stays_out, now)?;
         writer.close()?;
         drop(ledger);
         Ok(recovery)
@@ -64,13 +70,19 @@ impl Ledger {
 
     /// Repairs a ledger whose journal is damaged, and builds state and index anew. What is lost of feeds comes again from peers. Nobody may
     /// have it open. `copies` are backups of it.
-    pub fn repair(directory: &Path, copies: &[PathBuf]) -> Result<(Repaired, Vec<Hole>), LedgerError> {
+    pub fn repair(
+        directory: &Path,
+        copies: &[PathBuf],
+        stays_out: &[ErasedPlaces],
+        now: Timestamp,
+    ) -> Result<(Repaired, Vec<Hole>), LedgerError> {
         let repaired = {
             let _alone = lock(directory)?;
             repair_journal(&directory.join("journal"), copies)?
         };
         Self::rebuild(directory)?;
-        let (ledger, writer, _) = Self::open(directory)?;
+        let (ledger, mut writer, _) = Self::open(directory)?;
+        keep_out(&mut writer, stays_out, now)?;
         let holes = ledger.feeds().into_iter().flat_map(|(feed, state)| {
             let intervals = state.spans.intervals().to_vec();
             let starts = std::iter::once(1).chain(intervals.iter().map(|(_, last)| last + 1));

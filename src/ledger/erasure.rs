@@ -9,13 +9,14 @@
 //! place stays taken. Withdrawals and renewals are never erased: they outlive what they are about.
 
 use super::{
-    BatchEntry, Counts, Entry, ErasedPlaces, ErasureEntry, Ledger, LedgerError, Place, Position, Rewritten, Runs, StoredBatch, Writer,
-    count, places_of, row_key, runs_of, word_keys,
+    BatchEntry, Counts, Entry, ErasedBy, ErasedPlaces, ErasureEntry, Ledger, LedgerError, Place, Position, Rewritten, Runs, StoredBatch,
+    Writer, count, places_of, row_key, runs_of, word_keys,
 };
 use crate::{
+    envelope::{Slot, stored_slots},
     intake::value_of,
     ledger::OutcomeLine,
-    record::{FeedId, Record, RecordRef, Timestamp},
+    record::{Decoded, FeedId, Record, RecordRef, Timestamp},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -24,8 +25,8 @@ use std::{
 
 /// Batches that one compaction takes on: their places are some 100 bytes each in memory.
 const PENDING_MAX: usize = 1_000_000;
-/// Batches named in one journal entry; 20 bytes each with a feed's name before them, so far below the longest frame.
-const PLACES_MAX: usize = 8_192;
+/// Longest list of places in one journal entry, in bytes: half of the longest frame.
+const PLACES_BYTES_MAX: usize = 1024 * 1024;
 /// Records looked up as to be erased at once.
 const TO_ERASE_MAX: usize = 65_536;
 
@@ -93,10 +94,9 @@ impl Ledger {
         self.state(|state| state.naming(report))
     }
 
-    /// Every batch at a place of a feed: the one that counts, and those that were set aside.
+    /// Every batch at a place of a feed: the one that counts, and those that were set aside once.
     pub fn all_at(&self, feed: &FeedId, seq: u64) -> Result<Vec<u64>, LedgerError> {
-        let aside = self.state(|state| state.aside(feed))?;
-        let mut numbers: Vec<u64> = aside.into_iter().filter(|(at, _)| *at == seq).map(|(_, number)| number).collect();
+        let mut numbers = self.state(|state| state.were_aside(feed, seq))?;
         numbers.extend(self.batch_number(feed, seq)?);
         Ok(numbers)
     }
@@ -114,9 +114,20 @@ impl Writer {
     pub fn erase(&mut self, entry: &ErasureEntry) -> Result<Erased, LedgerError> {
         self.commit()?;
         let mut erased = Erased::default();
-        for (number, places) in entry.places.chunks(PLACES_MAX).enumerate() {
+        let (mut parts, mut bytes) = (vec![Vec::new()], 0);
+        for places in &entry.places {
+            let length = places.feed.len() + 32 + 8 * places.runs.len();
+            if bytes + length > PLACES_BYTES_MAX {
+                parts.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += length;
+            parts.last_mut().into_iter().for_each(|part| part.push(places.clone()));
+        }
+        for (number, places) in parts.into_iter().enumerate() {
             let decisions = if number == 0 { entry.decisions.clone() } else { Vec::new() };
-            let part = ErasureEntry { places: places.to_vec(), decisions, ..entry.clone() };
+            let part =
+                ErasureEntry { places, decisions, at: entry.at, by: entry.by.clone(), because: entry.because, text: entry.text.clone() };
             self.journal.append(&Entry::Erasure(part.clone()).encode())?;
             let done = self.note_erasure(&part)?;
             (erased.records, erased.batches) = (erased.records + done.records, erased.batches + done.batches);
@@ -132,11 +143,33 @@ impl Writer {
         let seqs: BTreeSet<u64> = state.spans.iter().chain(aside).collect();
         let mut places = Vec::new();
         for seq in seqs {
-            let batches = self.ledger.all_at(feed, seq)?;
-            let count = batches.first().map(|number| self.ledger.batch(*number)).transpose()?.flatten().map_or(0, |batch| batch.head.count);
+            let mut count = 0;
+            for number in self.ledger.all_at(feed, seq)? {
+                count = self.ledger.batch(number)?.map_or(0, |batch| batch.head.count).max(count);
+            }
             places.push(ErasedPlaces::of(feed, seq, 0..count));
         }
         Ok(places)
+    }
+
+    /// Takes the rows of erased records out of an index that is behind the state, which knows them no more: from the journal, where they stand
+    /// until an index that reaches this far has been synced.
+    pub(super) fn gone_rows(&mut self, entry: &ErasureEntry) -> Result<(), LedgerError> {
+        for record in entry.places.iter().flat_map(ErasedPlaces::records) {
+            for number in self.ledger.all_at(&record.feed, record.seq)? {
+                let Some(info) = self.ledger.state(|state| state.batch(number))? else { continue };
+                let (Entry::Batch(batch) | Entry::Filled(batch)) = Entry::decode(&self.ledger.shared.journal.read(info.newest())?)? else {
+                    continue;
+                };
+                let slots = stored_slots(&batch.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
+                let Some(Slot::Present(bytes)) = slots.get(usize::from(record.index)) else { continue };
+                if let Ok(Decoded::Record(one)) = Record::decode(bytes) {
+                    let place = Place { batch: number, index: record.index };
+                    self.gone.extend(word_keys(&one, place).chain(value_of(&one).map(|value| row_key(value, place))));
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn note_erasure(&mut self, entry: &ErasureEntry) -> Result<Erased, LedgerError> {
@@ -165,7 +198,12 @@ impl Writer {
             for index in &places {
                 self.changes.to_erase(&RecordRef { feed: feed.clone(), seq, index: *index }, false);
             }
-            for number in self.ledger.all_at(&feed, seq)? {
+            // What is due by its age is what counts; an order means whatever stands there.
+            let numbers = match entry.because.is_lasting() || entry.because == ErasedBy::Agreement {
+                true => self.ledger.all_at(&feed, seq)?,
+                false => self.ledger.batch_number(&feed, seq)?.into_iter().collect(),
+            };
+            for number in numbers {
                 if let Some(batch) = self.ledger.batch(number)? {
                     let gone = self.forget_places(&batch, &places)?;
                     erased.records += gone;
@@ -281,6 +319,7 @@ impl Writer {
         self.commit()?;
         // A restore point, and what was damaged, hold what they hold, also what is erased since.
         super::start_anew(&self.ledger.shared.directory.join("journal").join(super::DAMAGED))?;
+        super::start_anew(&self.ledger.shared.directory.join(super::verify::SHADOW))?;
         for format in 0..super::LEDGER_FORMAT {
             super::start_anew(&super::restore_point(&self.ledger.shared.directory, format))?;
         }

@@ -185,8 +185,15 @@ impl Index {
         let hashes: Vec<u64> = if self.known.is_used() { rows.iter().filter_map(of_value).collect() } else { Vec::new() };
         let mut batch = self.database.batch();
         if rows.len() >= RUN_ROWS_MIN {
-            rows.sort_unstable();
-            rows.dedup_by(|one, other| one.0 == other.0);
+            // Of several rows of one record the last one holds.
+            rows.sort_by(|one, other| one.0.cmp(&other.0));
+            rows.dedup_by(|later, earlier| {
+                let same = later.0 == earlier.0;
+                if same {
+                    earlier.1 = later.1;
+                }
+                same
+            });
             let mut run = self.values.start_ingestion().map_err(broken)?;
             for (key, value) in rows {
                 run.write(key, value).map_err(broken)?;

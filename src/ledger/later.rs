@@ -213,7 +213,7 @@ impl Writer {
                     self.touch(|touched| touched.record(reference()));
                 }
             }
-            if was.waits_for().is_some() {
+            if batch.first_outcome(*index).waits_for().is_some() {
                 if let Record::Indicator(Indicator { report: Some(report), .. }) = &record {
                     self.note_naming(report, &batch.head);
                 }

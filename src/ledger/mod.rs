@@ -45,7 +45,7 @@ pub use words::*;
 
 use crate::{
     charter::{Card, Roster, SignedCharter, card_member},
-    envelope::{Class, FederationId, Hash, Head, Slot, stored_slots},
+    envelope::{BATCH_RECORDS_MAX, Class, FederationId, Hash, Head, Slot, stored_slots},
     intake::{Admitted, Defaults, Known, Outcome, Spans, value_of},
     policy::Verdict,
     record::{Decoded, FeedId, Indicator, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp, Tlp, WireRef},
@@ -213,6 +213,8 @@ impl Ledger {
         let (mut journal, cut_bytes) = Journal::open(&directory.join("journal"), new_store_id)?;
         let store_id = journal.store_id().to_owned();
         let mut recovery = Recovery { cut_bytes, ..Recovery::default() };
+        // What a verification that was cut off has left holds what is erased since.
+        start_anew(&directory.join(verify::SHADOW))?;
         if journal.format() < LEDGER_FORMAT {
             recovery.upgraded_from = Some(journal.format());
             upgrade(&mut journal, directory)?;
@@ -365,10 +367,14 @@ impl Ledger {
     /// Visits every durable entry that is no batch, from a position on: where it stands, where it ends, and what it says. Answers where the
     /// last of all ends.
     pub fn each_decision(&self, from: Position, mut visit: impl FnMut(Position, Position, Entry)) -> Result<Position, LedgerError> {
-        let end = self.state(State::position)?;
+        let (end, erased) = (self.state(State::position)?, self.state(State::pending_decisions)?);
         self.shared.journal.scan(from, end, |position, payload| {
             if !Entry::is_batch(payload) {
-                visit(position, position + (8 + payload.len()) as Position, Entry::decode(payload)?);
+                let entry = match Entry::decode(payload)? {
+                    Entry::Decision(decision) if erased.contains(&position) => Entry::Decision(decision.without_words()),
+                    other => other,
+                };
+                visit(position, position + (8 + payload.len()) as Position, entry);
             }
             Ok(())
         })?;
@@ -608,7 +614,10 @@ impl Writer {
         self.commit()?;
         let head = admitted.batch().head().head();
         let Some(before) = self.ledger.batch_at(&head.feed(), head.seq)? else { return Ok(()) };
-        let lines = |index: u16| (!new.contains(&index)).then(|| before.first_outcome(index));
+        let lines = |index: u16| match brought.gone.contains(&index) {
+            true => Some(OutcomeLine::Gone),
+            false => (!new.contains(&index)).then(|| before.first_outcome(index)),
+        };
         let entry = BatchEntry::of(admitted, received, brought).with_lines(lines);
         let position = self.journal.append(&Entry::Filled(entry.clone()).encode())?;
         self.note_filled(position, head, &entry, &before)
@@ -880,7 +889,8 @@ impl Writer {
                     let reason = withdrawal.reason as u8;
                     self.changes.withdraw(&target, &Withdrawn { reason, by: by.to_string(), at: head.time, note });
                     self.changes.undispute(&target);
-                    if withdrawal.reason.erases() {
+                    // What no batch can hold was never said, and would wait for ever.
+                    if withdrawal.reason.erases() && usize::from(target.index) < BATCH_RECORDS_MAX {
                         self.changes.to_erase(&target, true);
                     }
                     self.touch(|touched| touched.record(target));
@@ -930,7 +940,7 @@ impl Writer {
             let entry = Entry::decode(payload)?;
             // The state knows what was erased since; it does not have to be found again.
             let entry = if into_state { entry } else { self.as_of_now(entry)? };
-            self.replay_entry(position, entry)?;
+            self.replay_entry(position, entry, into_state)?;
             if position < index_from {
                 self.rows.clear();
                 self.gone.clear();
@@ -970,7 +980,11 @@ impl Writer {
         })
     }
 
-    fn is_here(&self, entry: &BatchEntry) -> Result<bool, LedgerError> {
+    /// Whether a copy of a batch is a further one: it may be the first that is left.
+    fn is_here(&self, entry: &BatchEntry, position: Position) -> Result<bool, LedgerError> {
+        if self.ledger.state(|state| state.batch(self.next_batch))?.is_some_and(|info| info.position == position) {
+            return Ok(false);
+        }
         let head = stored_head(&entry.head)?;
         Ok(self.ledger.batch_number(&head.feed(), head.seq)?.is_some())
     }
@@ -1002,7 +1016,7 @@ impl Writer {
         Ok(low)
     }
 
-    fn replay_entry(&mut self, position: Position, entry: Entry) -> Result<(), LedgerError> {
+    fn replay_entry(&mut self, position: Position, entry: Entry, into_state: bool) -> Result<(), LedgerError> {
         match entry {
             Entry::Charter(bytes) => {
                 // Version numbers stand in the payload; the signatures are checked when the roster is built.
@@ -1030,14 +1044,19 @@ impl Writer {
             Entry::Follow(_) => self.note_follow(position)?,
             Entry::Share(entry) => self.changes.share(&entry),
             Entry::Review(entry) => self.changes.reviewed(&entry.rule, (entry.received_until, entry.until)),
-            Entry::Erasure(entry) => drop(self.note_erasure(&entry)?),
+            Entry::Erasure(entry) => {
+                if !into_state {
+                    self.gone_rows(&entry)?;
+                }
+                self.note_erasure(&entry)?;
+            }
             // A further copy of a batch that was rewritten out changes nothing; the first one keeps its number.
             Entry::Erased(entry) if self.is_copy(&entry, position)? => (),
             Entry::Erased(entry) => {
                 let records = std::iter::repeat_n(None, usize::from(entry.records));
                 self.note_batch(position, &stored_head(&entry.head)?, &entry.as_batch(), records);
             }
-            Entry::Filled(batch) if self.is_here(&batch)? => {
+            Entry::Filled(batch) if self.is_here(&batch, position)? => {
                 let head = stored_head(&batch.head)?;
                 // As it was before this copy: what the copies up to here show.
                 if let Some(before) = self.before_fill(&head, position)? {

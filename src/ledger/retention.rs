@@ -22,6 +22,11 @@ use std::{
 /// Beside what has to go, so much more of the room is made free, in hundredths: so that it is not needed again tomorrow.
 const SPARE_PERCENT: u64 = 10;
 
+/// Reports whose indicators are looked for in one round: each may be named all over a long feed.
+const REPORTS_AT_ONCE: usize = 64;
+/// Indicators that wait for one report.
+const WAITING_MAX: usize = 1_000_000;
+
 /// One rule: which records, and how long.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetentionRule {
@@ -146,7 +151,7 @@ impl Ledger {
         for number in 0..all {
             progress(number, all);
             let Some(batch) = self.batch(number)? else { continue };
-            if batch.head.class == Class::Removal || !retention.may_concern(&batch, now) {
+            if batch.head.class == Class::Removal || batch.aside.is_some() || !retention.may_concern(&batch, now) {
                 continue;
             }
             let (feed, seq) = (batch.head.feed(), batch.head.seq);
@@ -225,15 +230,33 @@ impl Ledger {
 
     /// What authors took back as `legal` or `over-shared`, and what stands under it: the indicators of a report go with it.
     pub fn taken_back(&self) -> Result<Vec<ErasedPlaces>, LedgerError> {
-        let mut places: BTreeMap<RecordRef, ()> = BTreeMap::new();
+        let (mut places, mut reports) = (BTreeSet::new(), 0);
         for record in self.to_erase()? {
-            self.each_indicator_of(&record, |batch, index| {
-                places.insert(batch.reference(index), ());
-                true
-            })?;
-            places.insert(record, ());
+            // A feed that does not count, such as one behind its pin, erases nothing.
+            if !self.withdrawn_by(&record)?.iter().any(|by| self.counts(by)) {
+                continue;
+            }
+            if self.naming(&record)?.is_some() {
+                reports += 1;
+                if reports > REPORTS_AT_ONCE {
+                    continue;
+                }
+                self.each_indicator_of(&record, |batch, index| {
+                    places.insert(batch.reference(index));
+                    true
+                })?;
+            }
+            for waiting in self.waiting_for(&record, WAITING_MAX)? {
+                places.extend(self.batch(waiting.batch)?.map(|batch| batch.reference(waiting.index)));
+            }
+            places.insert(record);
         }
-        Ok(grouped(places.into_keys()))
+        Ok(grouped(places))
+    }
+
+    /// Whether the batch of a record is here and counts.
+    fn counts(&self, record: &RecordRef) -> bool {
+        self.batch_at(&record.feed, record.seq).ok().flatten().is_some_and(|batch| batch.aside.is_none())
     }
 
     /// Bytes of journal, state and index on the disk.
@@ -250,7 +273,7 @@ impl Ledger {
         let (mut records, mut order): (u64, [Vec<(ErasedPlaces, u64)>; 3]) = (0, Default::default());
         for number in 0..self.batches() {
             let Some(batch) = self.batch(number)? else { continue };
-            if batch.head.class == Class::Removal || batch.head.member == *own {
+            if batch.head.class == Class::Removal || batch.aside.is_some() || batch.head.member == *own {
                 continue;
             }
             let mut places: [Vec<u16>; 3] = Default::default();

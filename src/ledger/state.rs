@@ -44,6 +44,7 @@ mod table {
     pub const ERASED: u8 = b'E';
     pub const TO_ERASE: u8 = b'X';
     pub const REVIEWED: u8 = b'Y';
+    pub const RELEASED: u8 = b'U';
     pub const NAMED: u8 = b'N';
     pub const PENDING: u8 = b'G';
     pub const PENDING_DECISION: u8 = b'g';
@@ -466,6 +467,17 @@ impl State {
         Ok(found)
     }
 
+    /// Batches at a place of a feed that are or were set aside.
+    pub fn were_aside(&self, feed: &FeedId, seq: u64) -> Result<Vec<u64>, LedgerError> {
+        let mut found = Vec::new();
+        for table in [table::ASIDE, table::RELEASED] {
+            for (key, _) in self.tree.prefix(&keyed(table, &[&feed_key(feed), &seq.to_be_bytes()]), usize::MAX)? {
+                found.extend(key.last_chunk::<8>().map(|number| u64::from_be_bytes(*number)));
+            }
+        }
+        Ok(found)
+    }
+
     /// Where the newest decisions stand, the newest first.
     pub fn decisions(&self, limit: usize) -> Result<Vec<Position>, LedgerError> {
         let mut found = Vec::new();
@@ -796,7 +808,9 @@ impl Changes {
     pub fn set_aside(&mut self, number: u64, info: &BatchInfo, feed: &FeedId) {
         self.info(number, info);
         if info.aside.is_none() {
-            self.batch.remove(keyed(table::ASIDE, &[&feed_key(feed), &info.seq.to_be_bytes(), &number.to_be_bytes()]));
+            let name = [&feed_key(feed)[..], &info.seq.to_be_bytes(), &number.to_be_bytes()].concat();
+            self.batch.remove(keyed(table::ASIDE, &[&name]));
+            self.batch.insert(keyed(table::RELEASED, &[&name]), []);
         }
     }
 

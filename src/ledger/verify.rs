@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use std::{path::Path, sync::PoisonError};
 
 /// Where the second ledger is built, within the first one's directory: hard links need the same file system.
-const SHADOW: &str = "verify.tmp";
+pub(super) const SHADOW: &str = "verify.tmp";
 
 /// What was looked at, and what is wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -23,8 +23,8 @@ use crate::{
     envelope::{Audience, Class, Hash, Head, KeyId, ProvedBatch, ProvedHead, PublicKey, SecretKey, SignedHead, Signer, Slot},
     intake::{Admitted, Blame, Intake, Known as _, Outcome, Placed, ReadBatch, Refusal},
     ledger::{
-        Aside, Brought, Compacted, Counts, DecisionEntry, Entry, Erased, ErasureEntry, FollowEntry, Ledger, LedgerError, OutcomeLine,
-        Place, QuarantineStep, ReviewEntry, ShareEntry, Touched, Writer,
+        Aside, Brought, Compacted, Counts, DecisionEntry, Entry, Erased, ErasureEntry, FollowEntry, JudgedEntry, Ledger, LedgerError,
+        OutcomeLine, Place, QuarantineStep, ReviewEntry, ShareEntry, Touched, Writer,
     },
     policy::{Judgement, Verdict, Way, may_send},
     publish::{Draft, Lane, PublishError, Publisher},
@@ -111,6 +111,8 @@ pub enum DoorError {
     Clock { now: Timestamp, floor: Timestamp },
     #[error("what was erased is dead, but its bytes could not be rewritten yet: {0}")]
     Compaction(String),
+    #[error("that is no decision that can be taken over; what two people force they force at each node")]
+    NoDecision,
     #[error("{0}")]
     NoRoom(String),
     #[error("the node is stopping")]
@@ -565,8 +567,11 @@ impl Door {
         let (now, intake) = (self.clock.now(), self.current.get());
         let Some(held) = self.ledger().batch_at(feed, seq)?.filter(|held| !held.entry.body.is_empty()) else { return Ok(false) };
         let head = intake.prove(&held.entry.head, now)?;
-        let erased: BTreeSet<u16> =
-            (0..).zip(held.entry.outcomes()).filter(|(_, line)| **line == OutcomeLine::Gone).map(|(at, _)| at).collect();
+        let gone = (0..).zip(held.entry.outcomes()).filter(|(_, line)| **line == OutcomeLine::Gone).map(|(at, _)| at);
+        let mut erased: BTreeSet<u16> = gone.collect();
+        if self.ledger().any_erased()? {
+            erased.extend(self.erased_in(&ReadBatch::open(head.clone(), body.clone())?)?);
+        }
         // Proved as it came, and only then taken apart.
         let body = match erased.is_empty() {
             true => body,
@@ -579,9 +584,10 @@ impl Door {
             self.writer.note_withheld(feed, seq, Some(lacking))?;
             return Ok(false);
         };
-        let absent = absent_of(admitted.batch().slots()).saturating_sub(u16::try_from(erased.len()).unwrap_or(u16::MAX));
+        let gone: Vec<u16> = erased.into_iter().collect();
+        let absent = absent_of(admitted.batch().slots()).saturating_sub(u16::try_from(gone.len()).unwrap_or(u16::MAX));
         let withheld = self.lacking(feed, absent, withheld);
-        self.writer.fill(&admitted, &new, now, &Brought { from: &from, path: &path, withheld, gone: &[] })?;
+        self.writer.fill(&admitted, &new, now, &Brought { from: &from, path: &path, withheld, gone: &gone })?;
         self.note_reports(&admitted, feed, seq);
         Ok(true)
     }
@@ -970,17 +976,22 @@ impl Door {
     pub fn adopt(&mut self, entry: Entry, events: &mut Vec<Event>) -> Result<bool, DoorError> {
         match entry {
             Entry::Judged(entry) => {
-                let mut news = false;
+                let mut news = Vec::new();
                 for place in &entry.places {
-                    let Ok(record) = place.record.parse::<RecordRef>() else { return Ok(true) };
+                    let record = place.record.parse::<RecordRef>().map_err(|_| DoorError::NoDecision)?;
+                    entry.table.get(usize::from(place.line)).ok_or(DoorError::NoDecision)?;
                     let Some(batch) = self.ledger().batch_at(&record.feed, record.seq)? else { return Ok(false) };
-                    let last = batch.later.get(&record.index).and_then(|later| later.last());
-                    news |= last.is_none_or(|last| (last.at, &last.by) != (entry.at, &entry.by));
+                    // What was decided later stands.
+                    if batch.later.get(&record.index).and_then(|later| later.last()).is_none_or(|last| last.at < entry.at) {
+                        news.push(place.clone());
+                    }
                 }
-                if news {
-                    self.writer.keep_judged(entry)?;
+                if !news.is_empty() {
+                    self.writer.keep_judged(JudgedEntry { places: news, ..entry })?;
                 }
             }
+            // Two people force, with their keys, at each node.
+            Entry::Order(OrderEntry { order: Order::Force { .. }, .. }) => return Err(DoorError::NoDecision),
             Entry::Order(entry) => self.writer.keep_order(entry)?,
             Entry::Share(entry) => self.writer.keep_shares(entry)?,
             Entry::Review(entry) => self.writer.keep_review(entry)?,
@@ -991,6 +1002,9 @@ impl Door {
                 events.push(Event::Followed);
             }
             // Where the other one's decisions stand is nothing here.
+            Entry::Erasure(entry) if entry.places.iter().any(|places| places.feed.parse::<FeedId>().is_err()) => {
+                return Err(DoorError::NoDecision);
+            }
             Entry::Erasure(entry) => {
                 self.writer.erase(&ErasureEntry { decisions: Vec::new(), ..entry })?;
                 self.writer.begin_compaction()?;

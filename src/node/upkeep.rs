@@ -29,6 +29,8 @@ use std::{
 
 /// How often it looks whether anything is to be done.
 const TICK: Duration = Duration::from_secs(5);
+/// Between two compactions that nobody ordered; the first one is at once.
+const COMPACTION_INTERVAL_MS: u64 = 10 * crate::record::MINUTE_MS;
 /// After a start other things come first.
 const FIRST_SURVEY_MS: u64 = 5 * crate::record::MINUTE_MS;
 /// Directories of backups that are remembered: more than anybody keeps up to date.
@@ -117,9 +119,10 @@ impl Upkeep {
         let contents = self.read(move |here| here.contents_at(&asked)).await?;
         let entry = ErasureEntry { at: self.clock.now(), by, because, text: text.to_owned(), places, decisions };
         let erased = door::ask(&self.door, |reply| Request::Erase { entry: Box::new(entry), reply }).await?;
+        // What must not wait for a compaction that may fail.
+        let contents = self.read(move |here| here.note_erased().and_then(|()| here.drop_contents(contents))).await?;
         let compacted = door::ask(&self.door, Request::Compact).await?;
-        let outcome = self.read(move |here| Ok((here.drop_contents(contents)?, here.refresh_backups(), here.note_erased()?))).await?;
-        let (contents, backups, ()) = outcome;
+        let backups = self.read(|here| Ok(here.refresh_backups())).await?;
         Ok(Outcome { erased, compacted, contents, backups })
     }
 
@@ -263,10 +266,16 @@ impl Upkeep {
         Ok(self.erase(ErasedBy::Author, None, text, places).await?.erased)
     }
 
+    /// Whether anything waits to be erased, in word or in deed.
+    async fn any_due(&self) -> bool {
+        let look = |here: &Self| Ok(!here.ledger.to_erase()?.is_empty() || here.ledger.pending_erasures()? > 0);
+        self.read(look).await.unwrap_or(false)
+    }
+
     /// Goes on until the node stops.
     pub async fn run(self) {
         let started = self.clock.now();
-        let (mut surveyed, mut measured): (Option<Timestamp>, Option<Timestamp>) = (None, None);
+        let (mut surveyed, mut measured, mut compacted): (Option<Timestamp>, Option<Timestamp>, Option<Timestamp>) = (None, None, None);
         loop {
             tokio::time::sleep(TICK).await;
             let now = self.clock.now();
@@ -275,30 +284,50 @@ impl Upkeep {
                 None => now.ms_since(started) >= FIRST_SURVEY_MS,
             };
             let room_due = measured.is_none_or(|at| now.ms_since(at) >= HOUR_MS);
-            if let Err(error) = self.tick(survey_due, room_due).await {
+            // One for every member's withdrawal would be a way to keep a node busy with nothing else.
+            let compaction_due = compacted.is_none_or(|at| now.ms_since(at) >= COMPACTION_INTERVAL_MS) && self.any_due().await;
+            if let Err(error) = self.tick(survey_due, room_due, compaction_due).await {
                 if matches!(error, DoorError::Stopping) {
                     return;
                 }
                 tracing::error!(%error, "the ledger's upkeep failed; it is tried again");
             }
+            compacted = if compaction_due { Some(now) } else { compacted };
             surveyed = if survey_due { Some(now) } else { surveyed };
             measured = if room_due { Some(now) } else { measured };
         }
     }
 
-    async fn tick(&self, survey_due: bool, room_due: bool) -> Result<(), DoorError> {
-        self.erase_taken_back().await?;
-        if self.read(|here| here.ledger.pending_erasures()).await? > 0 {
-            self.compact().await?;
-        }
+    /// One round. What fails is told, and the rest goes on.
+    async fn tick(&self, survey_due: bool, room_due: bool, compaction_due: bool) -> Result<(), DoorError> {
+        let mut outcome = Ok(());
+        let mut note = |done: Result<(), DoorError>| {
+            if outcome.is_ok() {
+                outcome = done;
+            }
+        };
         if room_due {
-            self.make_room().await?;
+            note(self.make_room().await.map(drop));
+        }
+        if compaction_due {
+            note(self.erase_taken_back().await.map(drop));
+            note(self.finish().await);
         }
         if survey_due {
-            self.survey().await?;
-            self.read(|here| here.ledger.settle_index()).await?;
+            note(self.survey().await.map(drop));
+            note(self.read(|here| here.ledger.settle_index()).await);
         }
-        Ok(())
+        outcome
+    }
+
+    /// Carries through what was cut off: bytes of what is erased, and copies that hold it.
+    async fn finish(&self) -> Result<(), DoorError> {
+        if self.read(|here| here.ledger.pending_erasures()).await? == 0 {
+            return Ok(());
+        }
+        self.read(Self::note_erased).await?;
+        self.compact().await?;
+        self.read(|here| Ok(here.refresh_backups())).await.map(drop)
     }
 }
 

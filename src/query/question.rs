@@ -283,6 +283,8 @@ impl Asking<'_> {
             Some(report) => self.reading.named(report)?,
             None => None,
         };
+        // What a report above the marking says is not told by what stands under it.
+        let report = report.filter(|report| question.tlp_max.is_none_or(|tlp| report.batch.head.tlp <= tlp));
         let said_here = |(what, word): &(Said, String)| {
             says(&found.record, *what, word) || report.as_ref().is_some_and(|report| says(&report.record, *what, word))
         };

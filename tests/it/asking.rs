@@ -229,7 +229,7 @@ fn slowly(ledger: &Ledger, question: &Question, now: Timestamp) -> BTreeSet<(Str
             let Some(one) = reading.found(Place { batch: number, index }).unwrap() else { continue };
             let report = one.report.as_ref().and_then(|report| reading.named(report).unwrap());
             let (mut text, mut tags, mut actors) = prose(&one.record);
-            if let Some(report) = &report {
+            if let Some(report) = report.as_ref().filter(|report| question.tlp_max.is_none_or(|tlp| report.batch.head.tlp <= tlp)) {
                 let (more_text, more_tags, more_actors) = prose(&report.record);
                 text.extend(more_text);
                 tags.extend(more_tags);

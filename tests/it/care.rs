@@ -199,7 +199,8 @@ fn g_15_r_04_wherever_a_bit_flips_or_a_file_is_cut_it_is_found_nothing_wrong_is_
         }
         let _derived = ["state", "index"].map(|name| std::fs::remove_dir_all(hurt.join(name)));
         std::fs::write(hurt.join("journal/0000000001.seg"), &now).unwrap();
-        let (repaired, _) = Ledger::repair(&hurt, &[]).unwrap_or_else(|error| panic!("round {round}, byte {at}: {error}"));
+        let (repaired, _) =
+            Ledger::repair(&hurt, &[], &[], partnership::day(1)).unwrap_or_else(|error| panic!("round {round}, byte {at}: {error}"));
         let after = answers(&hurt, &values).unwrap_or_else(|error| panic!("round {round}, byte {at}: {error}"));
         let missing = after.iter().filter(|found| !**found).count();
         lost += missing;
@@ -212,7 +213,7 @@ fn g_15_r_04_wherever_a_bit_flips_or_a_file_is_cut_it_is_found_nothing_wrong_is_
         std::fs::create_dir_all(hurt.join("journal")).unwrap();
         std::fs::copy(whole.join("journal/manifest"), hurt.join("journal/manifest")).unwrap();
         std::fs::write(hurt.join("journal/0000000001.seg"), &now).unwrap();
-        let (repaired, holes) = Ledger::repair(&hurt, std::slice::from_ref(&backup)).unwrap();
+        let (repaired, holes) = Ledger::repair(&hurt, std::slice::from_ref(&backup), &[], partnership::day(1)).unwrap();
         if repaired.segments > 0 {
             assert_eq!((repaired.lost.len(), holes.len()), (0, 0), "round {round}, byte {at}: {repaired:?}");
             assert!(answers(&hurt, &values).unwrap().iter().all(|found| *found), "round {round}, byte {at}");
@@ -231,7 +232,7 @@ fn g_15_what_damage_took_of_a_feed_comes_again_from_whoever_has_it() {
     let segment = ledger.join("journal/0000000001.seg");
     let length = std::fs::metadata(&segment).unwrap().len() as i64;
     (0..2_000).step_by(300).for_each(|at| flip(&segment, length * 2 / 3 + at));
-    let (repaired, holes) = Ledger::repair(&ledger, &[]).unwrap();
+    let (repaired, holes) = Ledger::repair(&ledger, &[], &[], partnership::day(1)).unwrap();
     assert!(repaired.segments == 1 && !holes.is_empty(), "{repaired:?} {holes:?}");
     assert!(holes.iter().all(|hole| hole.feed == "vendor-one/c2"), "{holes:?}");
     assert!(ledger.join("journal/damaged/0000000001.seg").is_file());

@@ -65,8 +65,11 @@ fn copy_once(from: &Path, to: &Path, up_to: Option<Position>) -> Result<Copied, 
     if grows {
         let (old, new) = (from.join(&last.file), to.join(&last.file));
         let length = up_to.map_or(u64::MAX, |up_to| up_to - last.begins + segment::MAGIC_BYTES);
-        let (mut reader, mut file) = (File::open(&old).map_err(at(&old))?.take(length), File::create(&new).map_err(at(&new))?);
-        std::io::copy(&mut reader, &mut file).and_then(|_| file.sync_all()).map_err(at(&new))?;
+        // Aside first: a copy that is cut off leaves the one before.
+        let aside = new.with_extension("new");
+        let (mut reader, mut file) = (File::open(&old).map_err(at(&old))?.take(length), File::create(&aside).map_err(at(&aside))?);
+        std::io::copy(&mut reader, &mut file).and_then(|_| file.sync_all()).map_err(at(&aside))?;
+        std::fs::rename(&aside, &new).map_err(at(&new))?;
         copied.files.push(new);
     } else if let Some(up_to) = up_to {
         // The segment that held this position was closed and rewritten since; a ledger needs one that can grow.
