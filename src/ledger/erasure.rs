@@ -269,7 +269,12 @@ impl Writer {
         for (number, runs) in &batches {
             let places = Arc::new(places_of(runs));
             if let Some(info) = self.ledger.state(|state| state.batch(*number))? {
-                gone.extend(info.positions().map(|position| (position, Arc::clone(&places))));
+                for position in info.positions() {
+                    // Of several copies some may have been rewritten in a round before.
+                    if info.fills.is_empty() || self.still_holds(position, &places)? {
+                        gone.insert(position, Arc::clone(&places));
+                    }
+                }
             }
         }
         self.journal.close_segment()?;
@@ -277,6 +282,17 @@ impl Writer {
         let positions: Vec<Position> = positions.into_iter().collect();
         let rewriting = self.journal.rewriting(&positions);
         let (ledger, begun) = (self.ledger.clone(), self.journal.end());
+        // What this round does not reach stays pending for the next.
+        let mut reached = Vec::new();
+        for (number, runs) in batches {
+            let info = self.ledger.state(|state| state.batch(number))?;
+            let done = |position: Position| !gone.contains_key(&position) || rewriting.covers(position);
+            if info.is_none_or(|info| info.positions().all(done)) {
+                reached.push((number, runs));
+            }
+        }
+        let batches = reached;
+        let decisions: HashSet<Position> = decisions.into_iter().filter(|position| rewriting.covers(*position)).collect();
         let nothing = Arc::new(BTreeSet::new());
         let wordless = decisions.clone();
         let change = move |position, payload: &[u8]| match gone.get(&position) {
@@ -284,13 +300,22 @@ impl Writer {
             None if wordless.contains(&position) => changed(payload, &nothing).map(Some),
             None => Ok(None),
         };
+        // The files last: an index that fails leaves none behind.
         let thread = std::thread::spawn(move || {
-            let rewritten = rewriting.run(change)?;
             ledger.shared.index.compact()?;
-            Ok(rewritten)
+            rewriting.run(change)
         });
         self.compaction = Some(Compaction { thread, batches, decisions, begun });
         Ok(true)
+    }
+
+    /// Whether the copy of a batch at a position holds any of these places.
+    fn still_holds(&self, position: Position, places: &BTreeSet<u16>) -> Result<bool, LedgerError> {
+        let (Entry::Batch(batch) | Entry::Filled(batch)) = Entry::decode(&self.ledger.shared.journal.read(position)?)? else {
+            return Ok(false);
+        };
+        let lines = (0..).zip(batch.outcomes());
+        Ok(lines.into_iter().any(|(index, line)| places.contains(&index) && *line != OutcomeLine::Gone))
     }
 
     /// Whether a compaction runs, or waits to be ended.
@@ -319,7 +344,6 @@ impl Writer {
         self.commit()?;
         // A restore point, and what was damaged, hold what they hold, also what is erased since.
         super::start_anew(&self.ledger.shared.directory.join("journal").join(super::DAMAGED))?;
-        super::start_anew(&self.ledger.shared.directory.join(super::verify::SHADOW))?;
         for format in 0..super::LEDGER_FORMAT {
             super::start_anew(&super::restore_point(&self.ledger.shared.directory, format))?;
         }

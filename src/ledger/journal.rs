@@ -23,7 +23,7 @@ pub use repair::{DAMAGED, Repaired, repair_journal};
 pub use rewrite::{Rewriting, Rewritten};
 
 use super::{Disk, LedgerError};
-use segment::{DENSE, FRAME_HEAD_BYTES, MAGIC_BYTES, Segment, frame_head};
+use segment::{DENSE, FRAME_HEAD_BYTES, MAGIC_BYTES, Seal, Segment, frame_head};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::OpenOptions,
@@ -150,7 +150,7 @@ impl Journal {
         for line in &manifest.segments {
             let path = directory.join(&line.file);
             let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at(&path))?;
-            segments.push(Segment::of(file, line.begins, &path)?);
+            segments.push(Segment::of(file, line.begins, &path, &manifest.store)?);
         }
         let last = segments.last().cloned().filter(Segment::is_dense);
         let last = last.ok_or_else(|| LedgerError::Damaged("the manifest lists no segment that can grow".to_owned()))?;
@@ -189,10 +189,10 @@ impl Journal {
         self.manifest.format
     }
 
-    /// Says that they are in ours from now on; what older ones hold reads the same.
+    /// Says that they are in ours from now on. What older segments hold reads the same; a new one is begun.
     pub fn upgrade(&mut self) -> Result<(), LedgerError> {
         self.manifest.format = LEDGER_FORMAT;
-        self.manifest.write(&self.disk, &self.directory)
+        self.roll()
     }
 
     /// Which store this is; the derived stores carry the same id.
@@ -219,9 +219,10 @@ impl Journal {
             return Err(LedgerError::Damaged(format!("a frame of {} bytes is too long for the journal", payload.len())));
         }
         let position = self.end;
+        let seal = self.reader.last().ok_or(LedgerError::Stopped)?.seal;
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         self.pending.extend_from_slice(&length.to_le_bytes());
-        self.pending.extend_from_slice(&crc32c::crc32c(payload).to_le_bytes());
+        self.pending.extend_from_slice(&seal.checksum(position, payload).to_le_bytes());
         self.pending.extend_from_slice(payload);
         self.end += u64::try_from(FRAME_HEAD_BYTES + payload.len()).unwrap_or(u64::MAX);
         Ok(position)
@@ -263,7 +264,7 @@ impl Journal {
         )?;
         let path = self.directory.join(&line.file);
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at(&path))?;
-        let segment = Segment::of(file, self.committed, &path)?;
+        let segment = Segment::of(file, self.committed, &path, &self.manifest.store)?;
         self.manifest.segments.push(line);
         self.manifest.write(&self.disk, &self.directory)?;
         self.reader.push(segment);
@@ -290,11 +291,9 @@ impl JournalReader {
         self.segments.read().map(|segments| segments.clone()).unwrap_or_default()
     }
 
-    fn replace(&self, index: usize, segment: Segment) {
-        if let Ok(mut segments) = self.segments.write()
-            && let Some(old) = segments.get_mut(index)
-        {
-            *old = segment;
+    fn replace(&self, new: Vec<Segment>) {
+        if let Ok(mut segments) = self.segments.write() {
+            *segments = new;
         }
     }
 
@@ -358,16 +357,19 @@ impl JournalReader {
         let mut tail = vec![0; length];
         let io = |error: std::io::Error| LedgerError::Damaged(format!("the last segment cannot be read: {error}"));
         segment.file.read_exact_at(&mut tail, segment.offset(position)).map_err(io)?;
-        Ok((1..length).any(|start| tail.get(start..).is_some_and(is_good_frame)))
+        let is_good =
+            |start: usize| tail.get(start..).is_some_and(|bytes| is_good_frame(bytes, position + start as Position, segment.seal));
+        Ok((1..length).any(is_good))
     }
 }
 
 /// Whether `bytes` begin with a whole frame. The kind byte is looked at first: it spares nearly all checksums.
-fn is_good_frame(bytes: &[u8]) -> bool {
+fn is_good_frame(bytes: &[u8], position: Position, seal: Seal) -> bool {
     let Some((head, rest)) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>() else { return false };
     let (length, crc) = frame_head(head);
     let kind = rest.first().is_some_and(|kind| (1..=KIND_MAX).contains(kind));
-    kind && length <= FRAME_BYTES_MAX && rest.get(..length).is_some_and(|payload| !payload.is_empty() && crc32c::crc32c(payload) == crc)
+    kind && length <= FRAME_BYTES_MAX
+        && rest.get(..length).is_some_and(|payload| !payload.is_empty() && seal.checksum(position, payload) == crc)
 }
 
 #[cfg(test)]
@@ -440,6 +442,56 @@ mod tests {
                 assert!(matches!(opened, Err(LedgerError::Damaged(_))), "byte {at}, bit {bit}");
             }
         }
+    }
+
+    #[test]
+    fn a_frame_that_a_stranger_wrote_into_a_record_is_never_taken_for_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(directory.path());
+        journal.append(b"\x05one").unwrap();
+        journal.commit().unwrap();
+        // What somebody outside can make: a length, the checksum of a payload, an order of an operator.
+        let inner = b"\x0can order";
+        let forged = [&(inner.len() as u32).to_le_bytes()[..], &crc32c::crc32c(inner).to_le_bytes(), inner].concat();
+        journal.append(&[b"\x05", &forged[..], b"more"].concat()).unwrap();
+        journal.commit().unwrap();
+        let path = directory.path().join("0000000001.seg");
+        let whole = std::fs::read(&path).unwrap();
+        // Torn behind the inner one: a tail, and cut; nothing is made of what stood in it.
+        std::fs::write(&path, &whole[..whole.len() - 2]).unwrap();
+        let (journal, cut) = open(directory.path());
+        assert_eq!((frames(&journal), cut > 0), (vec![b"\x05one".to_vec()], true));
+        drop(journal);
+        let mut damaged = whole.clone();
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        std::fs::write(&path, [&damaged[..], &whole[8..20]].concat()).unwrap();
+        let repaired = repair_journal(directory.path(), &[]).unwrap();
+        let kept = frames(&open(directory.path()).0);
+        assert!(kept.iter().all(|frame| frame != inner), "{repaired:?}: {kept:?}");
+    }
+
+    #[test]
+    fn small_neighbours_are_joined_when_something_of_them_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(directory.path());
+        let mut positions = Vec::new();
+        for number in 0..20u8 {
+            positions.push(journal.append(&[5, number, number]).unwrap());
+            journal.commit().unwrap();
+            journal.close_segment().unwrap();
+        }
+        let files =
+            || std::fs::read_dir(directory.path()).unwrap().filter(|entry| entry.as_ref().unwrap().path().extension().is_some()).count();
+        assert_eq!(files(), 21);
+        let written = journal.rewriting(&positions[3..4]).run(|at, _| Ok((at == positions[3]).then(|| b"\x05gone".to_vec()))).unwrap();
+        let end = journal.end();
+        journal.install(&written, end).unwrap();
+        let expected: Vec<Vec<u8>> =
+            (0..20u8).map(|number| if number == 3 { b"\x05gone".to_vec() } else { vec![5, number, number] }).collect();
+        assert_eq!((files(), frames(&journal)), (2, expected.clone()));
+        drop(journal);
+        assert_eq!(frames(&open(directory.path()).0), expected);
     }
 
     #[test]

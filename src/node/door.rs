@@ -1050,7 +1050,12 @@ impl Door {
             Ok(Compacted { segments, before, after, .. }) => tracing::info!(segments, before, after, "the journal is compacted"),
             Err(error) => tracing::error!(%error, "the journal could not be compacted; what was erased is dead, its bytes are still there"),
         }
-        for reply in std::mem::take(&mut self.compacting) {
+        let mut waiting = std::mem::take(&mut self.compacting);
+        let has_more = done.as_ref().is_ok_and(|done| done.batches > 0) && self.ledger().pending_erasures().is_ok_and(|left| left > 0);
+        if has_more {
+            self.compacting_next.append(&mut waiting);
+        }
+        for reply in waiting {
             let outcome = done.as_ref().map(|done| *done).map_err(|error| DoorError::Compaction(error.to_string()));
             let _asker_gone = reply.send(outcome);
         }

@@ -10,7 +10,7 @@
 use super::{
     FRAME_BYTES_MAX, Journal, JournalReader, KIND_MAX, LedgerError, Manifest, Position, Segment, at,
     rewrite::rewritten_name,
-    segment::{self, DENSE, FRAME_HEAD_BYTES, MAGIC_BYTES, POSITION_BYTES, SPARSE, SparseWriter, frame_head},
+    segment::{self, DENSE, DENSE_1, FRAME_HEAD_BYTES, MAGIC_BYTES, POSITION_BYTES, SPARSE, Seal, SparseWriter, frame_head},
 };
 use crate::ledger::Disk;
 use std::{
@@ -50,12 +50,13 @@ pub fn repair_journal(directory: &Path, copies: &[PathBuf]) -> Result<Repaired, 
     let mut manifest = Manifest::read(directory)?.ok_or_else(|| LedgerError::NoBackup(directory.to_owned()))?;
     let copies: Vec<JournalReader> = copies.iter().filter_map(|copy| copy_of(copy, &manifest.store)).collect();
     let (mut repaired, mut damaged, last) = (Repaired::default(), Vec::new(), manifest.segments.len().saturating_sub(1));
+    let (store, seal) = (manifest.store.clone(), Seal::of(&manifest.store));
     let begins: Vec<Position> = manifest.segments.iter().map(|line| line.begins).collect();
     let mut end = None;
     for (number, line) in manifest.segments.iter_mut().enumerate() {
         let path = directory.join(&line.file);
         let next = begins.get(number + 1).copied();
-        let mut salvaged = salvage(&path, line.begins, next)?;
+        let mut salvaged = salvage(&path, &store, line.begins, next)?;
         end = Some(salvaged.end);
         if salvaged.lost.is_empty() && !salvaged.damaged && (number < last || segment::is_dense(&path).unwrap_or(false)) {
             continue;
@@ -70,7 +71,7 @@ pub fn repair_journal(directory: &Path, copies: &[PathBuf]) -> Result<Repaired, 
         repaired.lost.extend(salvaged.lost);
         let name = rewritten_name(&line.file);
         let new = directory.join(&name);
-        let mut writer = SparseWriter::create(&disk, new.clone()).map_err(at(&new))?;
+        let mut writer = SparseWriter::create(&disk, new.clone(), seal).map_err(at(&new))?;
         for (position, payload) in &salvaged.frames {
             writer.add(*position, payload).map_err(at(&new))?;
         }
@@ -109,16 +110,25 @@ fn behind_all(frames: &BTreeMap<Position, Vec<u8>>, end: Position) -> Position {
 }
 
 /// Every frame of a segment that is whole, wherever it stands.
-fn salvage(path: &Path, begins: Position, next: Option<Position>) -> Result<Salvaged, LedgerError> {
+fn salvage(path: &Path, store: &str, begins: Position, next: Option<Position>) -> Result<Salvaged, LedgerError> {
     let bytes = match std::fs::read(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(LedgerError::io(path, error)),
         read => read.unwrap_or_default(),
     };
     let body = bytes.get(MAGIC_BYTES as usize..).unwrap_or_default();
     // A first byte that flipped does not make a dense segment a sparse one: whichever gives more is it.
-    let (dense, sparse) = (dense_frames(body, begins), sparse_frames(body));
+    // Without the store's seal only where the file says that it is of format 1: what a stranger wrote into a record is no frame.
+    let seal = Seal::of(store);
+    let is_old = bytes.starts_with(DENSE_1);
+    let (dense, sparse) = (dense_frames(body, begins, if is_old { Seal::Plain } else { seal }), sparse_frames(body, seal));
     let is_dense = dense.len() > sparse.len() || (dense.is_empty() && bytes.starts_with(DENSE));
-    let damaged = !bytes.starts_with(if is_dense { DENSE } else { SPARSE });
+    let damaged = !bytes.starts_with(if is_old {
+        DENSE_1
+    } else if is_dense {
+        DENSE
+    } else {
+        SPARSE
+    });
     let mut salvaged = Salvaged { frames: BTreeMap::new(), lost: Vec::new(), damaged, end: begins };
     if is_dense {
         for (position, payload) in dense {
@@ -135,7 +145,7 @@ fn salvage(path: &Path, begins: Position, next: Option<Position>) -> Result<Salv
         return Ok(salvaged);
     }
     salvaged.frames = sparse.into_iter().map(|(position, payload)| (position, payload.to_vec())).collect();
-    match std::fs::File::open(path).ok().and_then(|file| Segment::of(file, begins, path).ok()).map(|segment| segment.positions()) {
+    match std::fs::File::open(path).ok().and_then(|file| Segment::of(file, begins, path, store).ok()).map(|segment| segment.positions()) {
         Some(Ok(positions)) if !positions.is_empty() => {
             let missing = positions.iter().filter(|position| !salvaged.frames.contains_key(position));
             salvaged.lost.extend(missing.map(|position| (*position, position + 1)));
@@ -146,12 +156,13 @@ fn salvage(path: &Path, begins: Position, next: Option<Position>) -> Result<Salv
 }
 
 /// Frames of a dense segment: where one is damaged, every offset behind it is tried.
-fn dense_frames(body: &[u8], begins: Position) -> Vec<(Position, &[u8])> {
+fn dense_frames(body: &[u8], begins: Position, seal: Seal) -> Vec<(Position, &[u8])> {
     let (mut found, mut offset) = (Vec::new(), 0);
     while let Some(rest) = body.get(offset..).filter(|rest| rest.len() > FRAME_HEAD_BYTES) {
-        match whole_frame(rest, 0) {
+        let position = begins + offset as Position;
+        match whole_frame(rest, 0, position, seal) {
             Some(payload) => {
-                found.push((begins + offset as Position, payload));
+                found.push((position, payload));
                 offset += FRAME_HEAD_BYTES + payload.len();
             }
             None => offset += 1,
@@ -161,16 +172,17 @@ fn dense_frames(body: &[u8], begins: Position) -> Vec<(Position, &[u8])> {
 }
 
 /// The same of a sparse one, whose frames say their positions.
-fn sparse_frames(body: &[u8]) -> Vec<(Position, &[u8])> {
+fn sparse_frames(body: &[u8], seal: Seal) -> Vec<(Position, &[u8])> {
     let (mut found, mut offset) = (Vec::new(), 0);
     while let Some(rest) = body.get(offset..).filter(|rest| rest.len() > FRAME_HEAD_BYTES + POSITION_BYTES) {
         let named = rest.get(FRAME_HEAD_BYTES..).and_then(|rest| rest.first_chunk::<POSITION_BYTES>());
-        match (whole_frame(rest, POSITION_BYTES), named) {
-            (Some(payload), Some(position)) => {
-                found.push((Position::from_le_bytes(*position), payload));
+        let position = named.map_or(0, |named| Position::from_le_bytes(*named));
+        match whole_frame(rest, POSITION_BYTES, position, seal) {
+            Some(payload) => {
+                found.push((position, payload));
                 offset += FRAME_HEAD_BYTES + POSITION_BYTES + payload.len();
             }
-            _ => offset += 1,
+            None => offset += 1,
         }
     }
     found
@@ -178,13 +190,13 @@ fn sparse_frames(body: &[u8]) -> Vec<(Position, &[u8])> {
 
 /// The payload of a frame that begins here and is whole; `named` bytes of it say its position. The kind is looked at before the checksum,
 /// which spares nearly all of them.
-fn whole_frame(bytes: &[u8], named: usize) -> Option<&[u8]> {
+fn whole_frame(bytes: &[u8], named: usize, position: Position, seal: Seal) -> Option<&[u8]> {
     let (head, rest) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>()?;
     let (length, crc) = frame_head(head);
     let covered = rest.get(..named + length).filter(|_| (1..=FRAME_BYTES_MAX).contains(&length))?;
     let payload = covered.get(named..)?;
     let known = payload.first().is_some_and(|kind| (1..=KIND_MAX).contains(kind));
-    (known && crc32c::crc32c(covered) == crc).then_some(payload)
+    (known && seal.checksum(position, payload) == crc).then_some(payload)
 }
 
 /// What copies have of a stretch, and whether that is all of it.
@@ -215,7 +227,7 @@ fn copy_of(directory: &Path, store: &str) -> Option<JournalReader> {
     }
     let open = |line: &super::SegmentLine| {
         let path = directory.join(&line.file);
-        Segment::of(std::fs::File::open(&path).ok()?, line.begins, &path).ok()
+        Segment::of(std::fs::File::open(&path).ok()?, line.begins, &path, store).ok()
     };
     let segments = manifest.segments.iter().map(open).collect::<Option<Vec<Segment>>>()?;
     Some(JournalReader { segments: Arc::new(RwLock::new(segments)) })

@@ -1,12 +1,14 @@
 //! Segments: the files of the journal, of two forms.
 //!
 //! ```text
-//! dense    huecryJ1, then frames: length u32, CRC32C u32, payload                 as it is written; a position is an offset
+//! dense    huecryJ3, then frames: length u32, CRC32C u32, payload                 as it is written; a position is an offset
 //! sparse   huecryJ2, then frames: length u32, CRC32C u32, position u64, payload   as it is rewritten when something has to go;
 //!          then (position u64, offset u32) of each, their count u32, CRC32C u32   frames have become shorter, or are gone
 //! ```
 //!
-//! All numbers are little-endian. Of a sparse frame the checksum covers its position too, so that a frame never answers for another one.
+//! All numbers are little-endian. The checksum covers the store's id, the position and the payload: a frame never answers for another one, and
+//! what a stranger has written into a record is never taken for a frame, because nobody outside knows the id. Dense segments of format 1
+//! (huecryJ1) have one over the payload alone; nothing is appended to them any more.
 
 use super::{FRAME_BYTES_MAX, LedgerError, Position};
 use crate::ledger::Disk;
@@ -17,7 +19,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-pub(super) const DENSE: &[u8; 8] = b"huecryJ1";
+pub(super) const DENSE: &[u8; 8] = b"huecryJ3";
+pub(super) const DENSE_1: &[u8; 8] = b"huecryJ1";
 pub(super) const SPARSE: &[u8; 8] = b"huecryJ2";
 pub(super) const MAGIC_BYTES: u64 = 8;
 pub(super) const FRAME_HEAD_BYTES: usize = 8;
@@ -45,13 +48,38 @@ pub(super) struct Segment {
     pub begins: Position,
     pub file: Arc<File>,
     form: Form,
+    pub seal: Seal,
+}
+
+/// What checksums of a segment begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seal {
+    /// Over the payload alone, as in format 1.
+    Plain,
+    /// Over the store's id, whose checksum this is, the position and the payload.
+    Store(u32),
+}
+
+impl Seal {
+    /// That of the segments of a store.
+    pub fn of(store: &str) -> Self {
+        Self::Store(crc32c::crc32c(store.as_bytes()))
+    }
+
+    /// The checksum of a frame.
+    pub fn checksum(self, position: Position, payload: &[u8]) -> u32 {
+        match self {
+            Self::Plain => crc32c::crc32c(payload),
+            Self::Store(seed) => crc32c::crc32c_append(crc32c::crc32c_append(seed, &position.to_le_bytes()), payload),
+        }
+    }
 }
 
 /// Whether a file is a segment that can grow.
 pub(super) fn is_dense(path: &Path) -> std::io::Result<bool> {
     let mut magic = [0; MAGIC_BYTES as usize];
     File::open(path)?.read_exact_at(&mut magic, 0)?;
-    Ok(magic == *DENSE)
+    Ok(magic == *DENSE || magic == *DENSE_1)
 }
 
 fn damaged(position: Position, what: &str) -> LedgerError {
@@ -59,16 +87,17 @@ fn damaged(position: Position, what: &str) -> LedgerError {
 }
 
 impl Segment {
-    /// A segment as its first bytes say.
-    pub fn of(file: File, begins: Position, path: &Path) -> Result<Self, LedgerError> {
+    /// A segment of a store, as its first bytes say.
+    pub fn of(file: File, begins: Position, path: &Path, store: &str) -> Result<Self, LedgerError> {
         let mut magic = [0; MAGIC_BYTES as usize];
         let read = file.read_exact_at(&mut magic, 0);
-        let form = match &magic {
-            DENSE if read.is_ok() => Form::Dense,
-            SPARSE if read.is_ok() => Form::Sparse(Arc::default()),
+        let (form, seal) = match &magic {
+            DENSE if read.is_ok() => (Form::Dense, Seal::of(store)),
+            DENSE_1 if read.is_ok() => (Form::Dense, Seal::Plain),
+            SPARSE if read.is_ok() => (Form::Sparse(Arc::default()), Seal::of(store)),
             _ => return Err(LedgerError::Damaged(format!("{} does not begin as a segment of ours", path.display()))),
         };
-        Ok(Self { begins, file: Arc::new(file), form })
+        Ok(Self { begins, file: Arc::new(file), form, seal })
     }
 
     /// Whether frames can be appended: only a dense one has room at its end.
@@ -114,10 +143,10 @@ impl Segment {
         let mut bytes = vec![0; skipped + length];
         self.file.read_exact_at(&mut bytes, offset + FRAME_HEAD_BYTES as u64).map_err(|_| damaged(position, "it ends early"))?;
         let named = bytes.first_chunk::<POSITION_BYTES>().map(|bytes| Position::from_le_bytes(*bytes));
-        if crc32c::crc32c(&bytes) != crc || (skipped > 0 && named != Some(position)) {
+        bytes.drain(..skipped);
+        if self.seal.checksum(position, &bytes) != crc || (skipped > 0 && named != Some(position)) {
             return Err(damaged(position, "its checksum is wrong"));
         }
-        bytes.drain(..skipped);
         Ok(bytes)
     }
 
@@ -179,6 +208,7 @@ pub(super) struct SparseWriter<'a> {
     disk: &'a Disk,
     path: PathBuf,
     file: File,
+    seal: Seal,
     table: Table,
     /// Bytes on the disk, and those that wait to be written.
     written: u64,
@@ -187,9 +217,9 @@ pub(super) struct SparseWriter<'a> {
 
 impl<'a> SparseWriter<'a> {
     /// Begins a segment aside, under a name that no manifest knows yet.
-    pub fn create(disk: &'a Disk, path: PathBuf) -> std::io::Result<Self> {
+    pub fn create(disk: &'a Disk, path: PathBuf, seal: Seal) -> std::io::Result<Self> {
         let file = disk.create(&path)?;
-        Ok(Self { disk, path, file, table: Table::new(), written: 0, pending: SPARSE.to_vec() })
+        Ok(Self { disk, path, file, seal, table: Table::new(), written: 0, pending: SPARSE.to_vec() })
     }
 
     /// Adds the frame of a position behind all that were added.
@@ -197,7 +227,7 @@ impl<'a> SparseWriter<'a> {
         let offset = self.written + self.pending.len() as u64;
         self.table.push((position, u32::try_from(offset).map_err(|_| std::io::ErrorKind::FileTooLarge)?));
         let named = position.to_le_bytes();
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&named), payload);
+        let crc = self.seal.checksum(position, payload);
         self.pending.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
         self.pending.extend_from_slice(&crc.to_le_bytes());
         self.pending.extend_from_slice(&named);
@@ -236,14 +266,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sparse.seg");
         let disk = Disk::default();
-        let mut writer = SparseWriter::create(&disk, path.clone()).unwrap();
+        let mut writer = SparseWriter::create(&disk, path.clone(), Seal::of("store")).unwrap();
         frames.iter().for_each(|(position, payload)| writer.add(*position, payload).unwrap());
         writer.finish().unwrap();
         (directory, path)
     }
 
     fn open(path: &Path) -> Segment {
-        Segment::of(File::open(path).unwrap(), 100, path).unwrap()
+        Segment::of(File::open(path).unwrap(), 100, path, "store").unwrap()
     }
 
     #[test]
@@ -266,7 +296,7 @@ mod tests {
                 let mut bytes = whole.clone();
                 bytes[at] ^= 1 << bit;
                 std::fs::write(&path, &bytes).unwrap();
-                let Ok(segment) = Segment::of(File::open(&path).unwrap(), 100, &path) else { continue };
+                let Ok(segment) = Segment::of(File::open(&path).unwrap(), 100, &path, "store") else { continue };
                 // A damaged frame leaves the other one alone; none ever reads as something else.
                 let read = [segment.read(100), segment.read(5_000)];
                 assert!(read.iter().any(Result::is_err), "byte {at}, bit {bit}");
