@@ -19,7 +19,11 @@ use fjall::{
     config::{FilterPolicy, PartitioningPolicy, PinningPolicy, RestartIntervalPolicy},
 };
 use ipnet::IpNet;
-use std::{net::IpAddr, path::Path};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 /// What rows hold, as a number: an index that was written by another version is built anew from the journal.
 const INDEX_FORMAT: u32 = 3;
@@ -33,6 +37,8 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// What fjall's journal has to hold before it begins another, and what it is given at once for that.
 const JOURNAL_BYTES: usize = 65_000_000;
 const NOISE_BYTES: usize = 1024 * 1024;
+/// How often it is given that at most; mostly once.
+const ROUNDS_MAX: usize = 6;
 
 /// Bytes of a place at the end of a key.
 const PLACE_BYTES: usize = 10;
@@ -150,6 +156,7 @@ pub fn key_hash(key: &[u8]) -> u64 {
 
 /// The index on disk.
 pub struct Index {
+    path: PathBuf,
     database: Database,
     values: Keyspace,
     meta: Keyspace,
@@ -173,7 +180,7 @@ impl Index {
         let values = database.keyspace("values", options).map_err(broken)?;
         let meta = database.keyspace("meta", KeyspaceCreateOptions::default).map_err(broken)?;
         let same = meta.get("store").map_err(broken)?.is_some_and(|store| *store == *mark(store_id).as_bytes());
-        let index = Self { database, values, meta, known: Known::default() };
+        let index = Self { path: path.to_owned(), database, values, meta, known: Known::default() };
         let position = if same { index.position()? } else { None };
         Ok((index, position))
     }
@@ -224,16 +231,15 @@ impl Index {
 
     /// Writes what is left into new files, so that of rows that were taken out nothing stays on the disk.
     pub fn compact(&self) -> Result<(), LedgerError> {
-        // fjall drops its own journal when it is longer than 64 MB, and there is no other way to ask for it (fjall 3.1,
-        // `worker_pool.rs`): so it gets that much of what cannot be compressed.
-        let mut noise = vec![0; NOISE_BYTES];
-        getrandom::fill(&mut noise).map_err(|error| LedgerError::Random(error.to_string()))?;
-        for _ in 0..JOURNAL_BYTES.div_ceil(NOISE_BYTES) {
-            self.meta.insert("noise", &*noise).map_err(broken)?;
+        let before = self.journals();
+        for _ in 0..ROUNDS_MAX {
+            self.flush_journal()?;
+            if self.journals().is_disjoint(&before) {
+                break;
+            }
         }
-        self.meta.remove("noise").map_err(broken)?;
-        for keyspace in [&self.values, &self.meta] {
-            keyspace.rotate_memtable_and_wait().map_err(broken)?;
+        if !self.journals().is_disjoint(&before) {
+            return Err(LedgerError::Index("fjall keeps a journal that holds what was taken out".to_owned()));
         }
         self.values.major_compact().map_err(broken)?;
         self.meta.major_compact().map_err(broken)?;
@@ -241,6 +247,31 @@ impl Index {
         self.meta.remove("noise").map_err(broken)?;
         self.meta.rotate_memtable_and_wait().map_err(broken)?;
         self.sync()
+    }
+
+    /// fjall drops its own journal when it is longer than 64 MB and everything in it has been flushed, and there is no other way to ask for it
+    /// (fjall 3.1, `worker_pool.rs`): so it gets that much of what cannot be compressed. A flush of its own may come between, and then it takes
+    /// another round.
+    fn flush_journal(&self) -> Result<(), LedgerError> {
+        let mut noise = vec![0; NOISE_BYTES];
+        getrandom::fill(&mut noise).map_err(|error| LedgerError::Random(error.to_string()))?;
+        for _ in 0..JOURNAL_BYTES.div_ceil(NOISE_BYTES) {
+            self.meta.insert("noise", &*noise).map_err(broken)?;
+        }
+        for _ in 0..2 {
+            for keyspace in [&self.values, &self.meta] {
+                // Something to flush, so that the flush is waited for.
+                keyspace.remove("noise").map_err(broken)?;
+                keyspace.rotate_memtable_and_wait().map_err(broken)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The files of fjall's own journal.
+    fn journals(&self) -> BTreeSet<PathBuf> {
+        let entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "jnl")).collect()
     }
 
     /// Writes the rows into as few runs as can be: a look costs a look into each.

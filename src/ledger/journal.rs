@@ -256,18 +256,20 @@ impl Journal {
     }
 
     fn roll(&mut self) -> Result<(), LedgerError> {
-        let line = Self::create_segment(
-            &self.disk,
-            &self.directory,
-            self.manifest.segments.last().map_or(0, |line| segment_number(&line.file)) + 1,
-            self.committed,
-        )?;
+        let number = self.manifest.segments.last().map_or(0, |line| segment_number(&line.file)) + 1;
+        let line = Self::create_segment(&self.disk, &self.directory, number, self.committed)?;
         let path = self.directory.join(&line.file);
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at(&path))?;
-        let segment = Segment::of(file, self.committed, &path, &self.manifest.store)?;
+        let mut segments = self.reader.segments();
+        // An empty one is replaced: two segments never begin at one place.
+        if segments.last().is_some_and(|last| last.begins == self.committed) {
+            segments.pop();
+            self.manifest.segments.pop();
+        }
+        segments.push(Segment::of(file, self.committed, &path, &self.manifest.store)?);
         self.manifest.segments.push(line);
         self.manifest.write(&self.disk, &self.directory)?;
-        self.reader.push(segment);
+        self.reader.replace(segments);
         Ok(())
     }
 }
@@ -294,12 +296,6 @@ impl JournalReader {
     fn replace(&self, new: Vec<Segment>) {
         if let Ok(mut segments) = self.segments.write() {
             *segments = new;
-        }
-    }
-
-    fn push(&self, segment: Segment) {
-        if let Ok(mut segments) = self.segments.write() {
-            segments.push(segment);
         }
     }
 

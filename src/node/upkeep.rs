@@ -115,15 +115,21 @@ impl Upkeep {
         places: Vec<ErasedPlaces>,
         decisions: Vec<Position>,
     ) -> Result<Outcome, DoorError> {
-        let asked = places.clone();
-        let contents = self.read(move |here| here.contents_at(&asked)).await?;
         let entry = ErasureEntry { at: self.clock.now(), by, because, text: text.to_owned(), places, decisions };
-        let erased = door::ask(&self.door, |reply| Request::Erase { entry: Box::new(entry), reply }).await?;
-        // What must not wait for a compaction that may fail.
-        let contents = self.read(move |here| here.note_erased().and_then(|()| here.drop_contents(contents))).await?;
+        let (erased, contents) = self.erase_in_word(entry).await?;
         let compacted = door::ask(&self.door, Request::Compact).await?;
         let backups = self.read(|here| Ok(here.refresh_backups())).await?;
         Ok(Outcome { erased, compacted, contents, backups })
+    }
+
+    /// Erases, but for the bytes in the journal's files: what must not wait for a compaction, which may fail. Answers how much it was, and how
+    /// many contents of documents.
+    async fn erase_in_word(&self, entry: ErasureEntry) -> Result<(Erased, usize), DoorError> {
+        let asked = entry.places.clone();
+        let contents = self.read(move |here| here.contents_at(&asked)).await?;
+        let erased = door::ask(&self.door, |reply| Request::Erase { entry: Box::new(entry), reply }).await?;
+        let dropped = self.read(move |here| here.note_erased().and_then(|()| here.drop_contents(contents))).await?;
+        Ok((erased, dropped))
     }
 
     /// Rewrites what is erased and still there.
@@ -256,14 +262,15 @@ impl Upkeep {
         Ok(erased)
     }
 
-    /// What authors have taken back so that it is erased, goes.
-    pub async fn erase_taken_back(&self) -> Result<Erased, DoorError> {
+    /// What authors have taken back so that it is erased, goes, in word.
+    async fn erase_taken_back(&self) -> Result<Erased, DoorError> {
         let places = self.read(|here| here.ledger.taken_back()).await?;
         if places.is_empty() {
             return Ok(Erased::default());
         }
-        let text = "its author took it back as `legal` or `over-shared`";
-        Ok(self.erase(ErasedBy::Author, None, text, places).await?.erased)
+        let text = "its author took it back as `legal` or `over-shared`".to_owned();
+        let entry = ErasureEntry { at: self.clock.now(), by: None, because: ErasedBy::Author, text, places, decisions: Vec::new() };
+        Ok(self.erase_in_word(entry).await?.0)
     }
 
     /// Whether anything waits to be erased, in word or in deed.
@@ -309,8 +316,8 @@ impl Upkeep {
         if room_due {
             note(self.make_room().await.map(drop));
         }
+        note(self.erase_taken_back().await.map(drop));
         if compaction_due {
-            note(self.erase_taken_back().await.map(drop));
             note(self.finish().await);
         }
         if survey_due {
