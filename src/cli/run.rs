@@ -55,6 +55,12 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     installed.map_err(Failure::environment)?;
     // A core file would hold the keys.
     let no_core = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
+    // Each segment of the journal and each table of the index is an open file; a shell's 1,024 are soon too few.
+    let files = nix::sys::resource::Resource::RLIMIT_NOFILE;
+    let raised = nix::sys::resource::getrlimit(files).and_then(|(_, hard)| nix::sys::resource::setrlimit(files, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the number of open files could not be raised");
+    }
     if let Err(error) = no_core {
         tracing::warn!(%error, "core files could not be turned off");
     }

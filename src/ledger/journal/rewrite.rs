@@ -21,7 +21,7 @@ use std::{
 /// Bytes that are rewritten in one round: as much has to be free beside them.
 const ROUND_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Segments smaller than this part of a whole one are joined with their neighbours: each costs an open file.
-const SMALL: u64 = 16;
+const SMALL: u64 = 4;
 /// So many small neighbours are joined although nothing of them goes.
 const JOINED_MIN: usize = 16;
 
