@@ -10,7 +10,6 @@ use crate::{
         Watch,
         door::{self, Request},
         setup::{self, SetupError},
-        upkeep::Upkeep,
     },
 };
 use axum::{Router, body::Body, http::StatusCode};
@@ -104,15 +103,7 @@ impl Client {
         let (requests, queue) = mpsc::sync_channel(door::QUEUE_MAX);
         let (events, mut ignored) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
         tokio::spawn(async move { while ignored.recv().await.is_some() {} });
-        let upkeep = Upkeep::new(
-            opened.ledger.clone(),
-            requests.clone(),
-            opened.current.clone(),
-            Clock::System,
-            opened.documents.clone(),
-            opened.identity.member.clone(),
-            data.to_owned(),
-        );
+        let upkeep = opened.upkeep(&requests, data);
         let local = Local {
             upkeep,
             reach: crate::node::reach::Reach::default(),

@@ -10,7 +10,6 @@ use crate::{
         door::{self, Request},
         reach::Reach,
         setup,
-        upkeep::Upkeep,
     },
     replica::Order,
 };
@@ -121,19 +120,11 @@ fn open(data: &std::path::Path) -> Result<setup::Opened, Failure> {
 async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiver<bool>) -> Result<Life, Failure> {
     let (requests, queue) = mpsc::sync_channel(door::QUEUE_MAX);
     let (events, door_events) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
+    let upkeep = opened.upkeep(&requests, &context.data);
     let keeper = opened.door;
     std::thread::spawn(move || door::run(keeper, door::read_ahead(queue), events));
     let _on_its_own = opened.ledger.remember_known();
     let (watch, reach) = (Watch::default(), Reach::default());
-    let upkeep = Upkeep::new(
-        opened.ledger.clone(),
-        requests.clone(),
-        opened.current.clone(),
-        Clock::System,
-        opened.documents.clone(),
-        opened.identity.member.clone(),
-        context.data.clone(),
-    );
     let local = Local {
         upkeep: upkeep.clone(),
         identity: opened.identity.clone(),

@@ -26,7 +26,7 @@ pub enum Line<T> {
 pub(super) fn lines<T: Serialize + Send + 'static, E: std::fmt::Display>(
     work: impl FnOnce(&(dyn Fn(u64, u64) + Sync)) -> Result<T, E> + Send + 'static,
 ) -> Body {
-    let (lines, mut waiting) = tokio::sync::mpsc::channel::<Line<T>>(PROGRESS_MAX);
+    let (lines, waiting) = tokio::sync::mpsc::channel::<Line<T>>(PROGRESS_MAX);
     tokio::task::spawn_blocking(move || {
         let told = AtomicU64::new(0);
         let progress = |done: u64, all: u64| {
@@ -41,7 +41,12 @@ pub(super) fn lines<T: Serialize + Send + 'static, E: std::fmt::Display>(
         };
         let _reader_gone = lines.blocking_send(last);
     });
-    let line = |line: Line<T>| {
+    json_lines(waiting)
+}
+
+/// A body of what comes through a channel, a line of JSON each.
+pub(super) fn json_lines<T: Serialize + Send + 'static>(mut waiting: tokio::sync::mpsc::Receiver<T>) -> Body {
+    let line = |line: T| {
         let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
         bytes.push(b'\n');
         Ok::<_, Infallible>(Bytes::from(bytes))

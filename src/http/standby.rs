@@ -1,20 +1,18 @@
 //! A second node of the same member that stands by. Feeds it has from peers like every node; what people decided here reaches it as lines of
 //! JSON, over whatever carries lines: ssh, mostly.
 
-use super::{ApiError, Deed, Local, NoDeed, at_door, blocking};
+use super::{ApiError, Deed, Local, NoDeed, at_door, blocking, progress::json_lines};
 use crate::{
     ledger::{Entry, Ledger, LedgerError, Position},
     node::door::Request,
 };
 use axum::{
     Extension, Json,
-    body::{Body, Bytes},
     extract::{Query, State},
     response::IntoResponse,
 };
-use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
-use std::{convert::Infallible, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 /// How often a stream that follows looks for more.
 const POLL: Duration = Duration::from_millis(200);
@@ -71,7 +69,7 @@ fn is_decision(entry: &Entry) -> bool {
 
 /// Streams what people decided, in the order of the journal.
 pub(super) async fn stream(State(local): State<Local>, Query(parameters): Query<StreamParameters>) -> impl IntoResponse {
-    let (lines, mut waiting) = tokio::sync::mpsc::channel::<DecisionOut>(LINES_MAX);
+    let (lines, waiting) = tokio::sync::mpsc::channel::<DecisionOut>(LINES_MAX);
     tokio::task::spawn_blocking(move || {
         let mut from = parameters.from;
         loop {
@@ -87,12 +85,7 @@ pub(super) async fn stream(State(local): State<Local>, Query(parameters): Query<
             std::thread::sleep(POLL);
         }
     });
-    let line = |line: DecisionOut| {
-        let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
-        bytes.push(b'\n');
-        Ok::<_, Infallible>(Bytes::from(bytes))
-    };
-    Body::from_stream(futures::stream::poll_fn(move |context| waiting.poll_recv(context)).map(line))
+    json_lines(waiting)
 }
 
 /// Sends what there is from a position on; answers where it ends, or `None` if nobody listens.

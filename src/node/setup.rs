@@ -9,12 +9,13 @@
 use super::{
     Current, Identity,
     documents::{Documents, DocumentsError},
-    door::{Door, shared_channel},
+    door::{Door, Request, shared_channel},
     enforcer::Enforcer,
     keys::{KeyFileError, KeyStore, Purpose},
     own_heads::OwnHeads,
     room::Room,
     rules::{self, Rules, RulesError},
+    upkeep::Upkeep,
 };
 use crate::{
     cbor::{self, CborError},
@@ -33,7 +34,7 @@ use std::{
     io::Read as _,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, mpsc},
 };
 
 /// Longest request or invitation, in bytes: a chain of charters and everyone's card.
@@ -191,6 +192,22 @@ pub struct Opened {
     pub documents: Documents,
     /// What a person should know: lists with odd entries and the like.
     pub notes: Vec<String>,
+}
+
+impl Opened {
+    /// The care of its ledger, through the door that `requests` lead to.
+    pub fn upkeep(&self, requests: &mpsc::SyncSender<Request>, data: &Path) -> Upkeep {
+        let Self { ledger, current, documents, identity, .. } = self;
+        Upkeep::new(
+            ledger.clone(),
+            requests.clone(),
+            current.clone(),
+            Clock::System,
+            documents.clone(),
+            identity.member.clone(),
+            data.to_owned(),
+        )
+    }
 }
 
 /// Opens a data directory alone: configuration, keys, ledger, roster, policy, lists.
