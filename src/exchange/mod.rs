@@ -1,8 +1,28 @@
 //! Exchange: others' formats.
 //!
-//! In: lines of files that other people's tools wrote. Out: values, each with its line, or a complaint that names it.
-//! Not here: opening files (`cli`, `http`), what becomes of the values (`publish`, `intake`).
+//! ```text
+//! lists, tables, prose -TextReader, line by line------\
+//! STIX  -Walker-> elements -StixReader, pass by pass----> Reader -> what is said, in our words; complaints; notes
+//! MISP  -Walker-> elements -MispReader, pass by pass---/
+//! ```
+//!
+//! In: bytes of files that other people's tools wrote. Out: values and statements in our words, each with its place, or a
+//! complaint that names it. Not here: opening files (`cli`, `http`), what becomes of the values (`publish`, `intake`).
 
+mod misp;
+mod pattern;
+mod reader;
+mod said;
+mod stix;
+mod terms;
 mod text;
+mod walk;
 
+pub use misp::*;
+pub use pattern::*;
+pub use reader::*;
+pub use said::*;
+pub use stix::*;
+pub use terms::*;
 pub use text::*;
+pub use walk::*;

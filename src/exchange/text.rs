@@ -8,7 +8,10 @@
 //! hosts files, filter lists (`||name^`), counts behind addresses, defanged spellings, CRLF, a byte order mark, ISO-8859-1.
 //! A `*.` in front of a name means the name and all below it; any other pattern is refused.
 
-use crate::record::{Observable, ObservableError, ObservableType, Scope, TypeName};
+use super::{add_word, one_line};
+use crate::record::{
+    Indicator, Observable, ObservableError, ObservableType, Role, Scope, Source, Timestamp, Tlp, TypeName, UnknownName, Use,
+};
 use std::borrow::Cow;
 
 /// Longest line that is read, in bytes; longer ones are complained about and skipped. A CSV row of a sandbox has 30 KiB.
@@ -53,20 +56,38 @@ impl Layout {
     }
 }
 
-/// A value and where it stood.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Item {
-    /// From 1.
-    pub line: u64,
-    pub value: Observable,
-    /// `Subdomains` where the list says `*.`.
-    pub scope: Option<Scope>,
+/// What a row of a table says of its values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    pub confidence: Option<u8>,
+    pub valid_from: Option<Timestamp>,
+    pub valid_until: Option<Timestamp>,
+    pub role: Option<Role>,
+    pub usage: Option<Use>,
+    pub tags: Vec<String>,
+    /// The row's id at its author.
+    pub external_id: Option<String>,
+    pub tlp: Option<Tlp>,
 }
 
-/// A line that gave no value, and why.
+impl Details {
+    /// Says them of an indicator.
+    pub fn apply(&self, indicator: &mut Indicator) {
+        let Self { confidence, valid_from, valid_until, role, usage, tags, external_id, tlp: _ } = self;
+        (indicator.confidence, indicator.role, indicator.usage) = (*confidence, *role, *usage);
+        (indicator.valid_from, indicator.valid_until) = (*valid_from, *valid_until);
+        indicator.tags.clone_from(tags);
+        indicator.source = external_id.clone().map(|id| Source { organisation: None, url: None, external_id: Some(id) });
+    }
+}
+
+/// Something that gave nothing, and why.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Complaint {
+    /// From 1.
     pub line: u64,
+    /// Where in a file of objects, such as `objects[17]`; empty for a line of text.
+    pub path: String,
     pub why: String,
 }
 
@@ -87,6 +108,9 @@ pub fn sniff(start: &[u8]) -> Result<(), FileError> {
     if start.iter().take(SNIFF_BYTES).any(|byte| *byte == 0) { Err(FileError::Binary) } else { Ok(()) }
 }
 
+/// A value, and `Subdomains` where the list says `*.`.
+type Found = (Observable, Option<Scope>);
+
 /// What a CSV column holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Column {
@@ -96,15 +120,58 @@ enum Column {
     Value,
     /// The type of the row's value.
     Type,
+    Detail(Detail),
     Other,
 }
 
+/// What a column says of a row's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    Confidence,
+    ValidFrom,
+    ValidUntil,
+    Role,
+    Use,
+    Tags,
+    Id,
+    Tlp,
+}
+
+impl Detail {
+    const ALL: [(&str, Self); 8] = [
+        ("confidence", Self::Confidence),
+        ("valid_from", Self::ValidFrom),
+        ("valid_until", Self::ValidUntil),
+        ("role", Self::Role),
+        ("use", Self::Use),
+        ("tags", Self::Tags),
+        ("id", Self::Id),
+        ("tlp", Self::Tlp),
+    ];
+}
+
+/// A column of a mapping that means nothing here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "column {number}: {what}; a column is `-`, `value`, `type`, a type such as `domain`, or one of confidence, valid_from, valid_until, role, use, tags, id, tlp"
+)]
+pub struct ColumnError {
+    number: usize,
+    what: UnknownName,
+}
+
 /// Reads one file, line by line.
+#[derive(Clone, Debug)]
 pub struct TextReader {
     layout: Layout,
     given: Option<TypeName>,
     columns: Option<Vec<Column>>,
+    /// The columns were said; a header in the file says nothing more.
+    mapped: bool,
+    rows: u64,
     line: u64,
+    /// Kept between lines for its room.
+    found: Vec<Found>,
     /// Lines that were not UTF-8 and were read as ISO-8859-1.
     pub latin1_lines: u64,
 }
@@ -112,14 +179,41 @@ pub struct TextReader {
 impl TextReader {
     /// For a file laid out so, whose values are all of type `given` if that is said.
     pub fn new(layout: Layout, given: Option<TypeName>) -> Self {
-        Self { layout, given, columns: None, line: 0, latin1_lines: 0 }
+        Self { layout, given, columns: None, mapped: false, rows: 0, line: 0, found: Vec::new(), latin1_lines: 0 }
     }
 
-    /// Takes the next line, without its line feed, and adds what it gives to `items` and `complaints`.
-    pub fn line(&mut self, raw: &[u8], items: &mut Vec<Item>, complaints: &mut Vec<Complaint>) {
+    /// Says what the columns of a table are, in order, separated by commas; for tables whose header does not.
+    pub fn with_columns(mut self, mapping: &str) -> Result<Self, ColumnError> {
+        let column = |(index, name): (usize, &str)| match name.trim() {
+            "-" | "" => Ok(Column::Other),
+            "value" => Ok(Column::Value),
+            "type" => Ok(Column::Type),
+            name => match Detail::ALL.iter().find(|(known, _)| *known == name) {
+                Some((_, detail)) => Ok(Column::Detail(*detail)),
+                None => name.parse().map(Column::Typed).map_err(|what| ColumnError { number: index + 1, what }),
+            },
+        };
+        self.columns = Some(mapping.split(',').enumerate().map(column).collect::<Result<_, _>>()?);
+        self.mapped = true;
+        Ok(self)
+    }
+
+    /// Takes the next line, without its line feed, and gives what it says to `take` and `complaints`.
+    pub fn line(&mut self, raw: &[u8], complaints: &mut Vec<Complaint>, mut take: impl FnMut(Observable, Option<Scope>, &Details)) {
+        let (mut found, mut details) = (std::mem::take(&mut self.found), Details::default());
+        self.read_line(raw, &mut found, &mut details, complaints);
+        found.drain(..).for_each(|(value, scope)| take(value, scope, &details));
+        self.found = found;
+    }
+
+    fn read_line(&mut self, raw: &[u8], items: &mut Vec<Found>, details: &mut Details, complaints: &mut Vec<Complaint>) {
         self.line += 1;
         if raw.len() > LINE_BYTES_MAX {
-            complaints.push(Complaint { line: self.line, why: format!("the line has {} bytes, more than 65,536", raw.len()) });
+            complaints.push(Complaint {
+                line: self.line,
+                path: String::new(),
+                why: format!("the line has {} bytes, more than 65,536", raw.len()),
+            });
             return;
         }
         let decoded = match std::str::from_utf8(raw) {
@@ -135,22 +229,18 @@ impl TextReader {
         }
         let outcome = match self.layout {
             Layout::Plain => self.plain(text, items),
-            Layout::Csv => self.csv(text, items),
+            Layout::Csv => self.csv(text, items, details),
             Layout::Prose => {
                 self.prose(text, items);
                 Ok(())
             }
         };
         if let Err(error) = outcome {
-            complaints.push(Complaint { line: self.line, why: error.to_string() });
+            complaints.push(Complaint { line: self.line, path: String::new(), why: error.to_string() });
         }
     }
 
-    fn push(&self, items: &mut Vec<Item>, (value, scope): (Observable, Option<Scope>)) {
-        items.push(Item { line: self.line, value, scope });
-    }
-
-    fn plain(&self, text: &str, items: &mut Vec<Item>) -> Result<(), ObservableError> {
+    fn plain(&self, text: &str, items: &mut Vec<Found>) -> Result<(), ObservableError> {
         let text = undecorated(text);
         let found = match self.read(text) {
             Ok(found) => found,
@@ -166,7 +256,7 @@ impl TextReader {
                 }
             }
         };
-        self.push(items, found);
+        items.push(found);
         Ok(())
     }
 
@@ -185,11 +275,16 @@ impl TextReader {
         value.map(|value| (value, None))
     }
 
-    fn csv(&mut self, text: &str, items: &mut Vec<Item>) -> Result<(), ObservableError> {
+    fn csv(&mut self, text: &str, items: &mut Vec<Found>, details: &mut Details) -> Result<(), ObservableError> {
         let mut rows = csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
         let mut row = csv::StringRecord::new();
         if !rows.read_record(&mut row).unwrap_or(false) {
             return Err(ObservableError::Unrecognised { text: crate::record::excerpt(text) });
+        }
+        self.rows += 1;
+        if self.mapped && self.rows == 1 && !row.iter().any(|cell| self.certain(cell).is_some()) {
+            // A header that the mapping stands in for.
+            return Ok(());
         }
         let Some(columns) = self.columns.take() else {
             let columns: Vec<Column> = row.iter().map(column_of).collect();
@@ -199,12 +294,18 @@ impl TextReader {
             self.columns = Some(if is_header && useful { columns } else { Vec::new() });
             return if is_header { Ok(()) } else { self.cells(&row, items) };
         };
-        let outcome = if columns.is_empty() { self.cells(&row, items) } else { self.row(&columns, &row, items) };
+        let outcome = if columns.is_empty() { self.cells(&row, items) } else { self.row(&columns, &row, items, details) };
         self.columns = Some(columns);
         outcome
     }
 
-    fn row(&self, columns: &[Column], row: &csv::StringRecord, items: &mut Vec<Item>) -> Result<(), ObservableError> {
+    fn row(
+        &self,
+        columns: &[Column],
+        row: &csv::StringRecord,
+        items: &mut Vec<Found>,
+        details: &mut Details,
+    ) -> Result<(), ObservableError> {
         let named = columns.iter().zip(row).find(|(column, _)| **column == Column::Type).map(|(_, cell)| cell);
         let mut first_error = None;
         for (column, cell) in columns.iter().zip(row).filter(|(_, cell)| !cell.is_empty()) {
@@ -216,20 +317,31 @@ impl TextReader {
                     Err(unknown) => self.read(cell).map_err(|_| ObservableError::Type(unknown)),
                 },
                 (Column::Value, _) => self.read(cell),
+                (Column::Detail(detail), _) => {
+                    // A header may mean something else by the word; what would widen or lengthen is not guessed at.
+                    let strict = self.mapped || matches!(detail, Detail::Tlp | Detail::ValidUntil);
+                    if let (Err(why), true) = (details.take(*detail, cell), strict) {
+                        first_error = first_error.or(Some(why));
+                    }
+                    continue;
+                }
                 (Column::Type | Column::Other, _) => continue,
             };
             match read {
-                Ok(found) => self.push(items, found),
+                Ok(found) => items.push(found),
                 Err(error) => first_error = first_error.or(Some(error)),
             }
+        }
+        if matches!(first_error, Some(ObservableError::Cell { .. })) {
+            items.clear();
         }
         first_error.map_or(Ok(()), Err)
     }
 
-    fn cells(&self, row: &csv::StringRecord, items: &mut Vec<Item>) -> Result<(), ObservableError> {
+    fn cells(&self, row: &csv::StringRecord, items: &mut Vec<Found>) -> Result<(), ObservableError> {
         let before = items.len();
         for found in row.iter().filter_map(|cell| self.certain(undecorated(cell))) {
-            self.push(items, found);
+            items.push(found);
         }
         if items.len() > before {
             return Ok(());
@@ -249,16 +361,35 @@ impl TextReader {
         (address || listed || host.ends_with(".onion") || host.ends_with(".example")).then_some(found)
     }
 
-    fn prose(&self, text: &str, items: &mut Vec<Item>) {
+    fn prose(&self, text: &str, items: &mut Vec<Found>) {
         let breaks = |char: char| char.is_whitespace() || "|,\"'`<>;".contains(char);
         for word in text.split(breaks) {
             let word = word.trim_matches(|char| "*_+()[]{}.:!".contains(char));
             if word.len() >= 4
                 && let Some(found) = self.certain(word)
             {
-                self.push(items, found);
+                items.push(found);
             }
         }
+    }
+}
+
+impl Details {
+    /// What a cell says.
+    fn take(&mut self, detail: Detail, cell: &str) -> Result<(), ObservableError> {
+        let wrong = || ObservableError::Cell { text: crate::record::excerpt(cell) };
+        let time = || Timestamp::parse(cell).map(Some).ok_or_else(wrong);
+        match detail {
+            Detail::Confidence => self.confidence = Some(cell.parse().ok().filter(|value| *value <= 100).ok_or_else(wrong)?),
+            Detail::ValidFrom => self.valid_from = time()?,
+            Detail::ValidUntil => self.valid_until = time()?,
+            Detail::Role => self.role = Some(cell.parse().map_err(|_| wrong())?),
+            Detail::Use => self.usage = Some(cell.parse().map_err(|_| wrong())?),
+            Detail::Tags => cell.split([';', '|']).for_each(|tag| add_word(&mut self.tags, tag)),
+            Detail::Id => self.external_id = Some(one_line(cell, crate::record::WORD_BYTES_MAX).0).filter(|id| !id.is_empty()),
+            Detail::Tlp => self.tlp = Some(Tlp::parse(cell).map_err(|_| wrong())?),
+        }
+        Ok(())
     }
 }
 
@@ -286,6 +417,14 @@ fn column_of(header: &str) -> Column {
         "type" | "indicator type" | "indicator_type" | "ioc type" | "ioc_type" => Column::Type,
         "value" | "indicator" | "indicators" | "ioc" | "iocs" | "observable" | "hash" | "hashes" | "c2" | "address" => Column::Value,
         "other" => Column::Other,
+        "confidence" => Column::Detail(Detail::Confidence),
+        "valid_until" | "valid until" | "expires" | "expiration" => Column::Detail(Detail::ValidUntil),
+        "valid_from" | "valid from" => Column::Detail(Detail::ValidFrom),
+        "tags" => Column::Detail(Detail::Tags),
+        "id" | "uuid" | "external_id" => Column::Detail(Detail::Id),
+        "tlp" => Column::Detail(Detail::Tlp),
+        "role" => Column::Detail(Detail::Role),
+        "use" => Column::Detail(Detail::Use),
         _ => name.parse().map_or(Column::Other, Column::Typed),
     }
 }
@@ -297,9 +436,12 @@ mod tests {
     fn read(layout: Layout, text: &str) -> (Vec<String>, Vec<u64>) {
         let mut reader = TextReader::new(layout, None);
         let (mut items, mut complaints) = (Vec::new(), Vec::new());
-        text.split('\n').for_each(|line| reader.line(line.as_bytes(), &mut items, &mut complaints));
-        let shown = |item: &Item| format!("{} {}{}", item.value.kind(), if item.scope.is_some() { "*." } else { "" }, item.value);
-        (items.iter().map(shown).collect(), complaints.iter().map(|one| one.line).collect())
+        let shown =
+            |value: Observable, scope: Option<Scope>| format!("{} {}{value}", value.kind(), if scope.is_some() { "*." } else { "" });
+        text.split('\n').for_each(|line| {
+            reader.line(line.as_bytes(), &mut complaints, |value, scope, _| items.push(shown(value, scope)));
+        });
+        (items, complaints.iter().map(|one| one.line).collect())
     }
 
     #[test]
@@ -347,12 +489,34 @@ mod tests {
     }
 
     #[test]
+    fn columns_say_more_of_a_value_and_a_mapping_stands_in_for_a_header() {
+        let rows = |reader: TextReader, text: &str| {
+            let (mut reader, mut items, mut complaints) = (reader, Vec::new(), Vec::new());
+            for line in text.lines() {
+                reader.line(line.as_bytes(), &mut complaints, |value, _, details| {
+                    items.push(format!("{value} {:?} {:?} {:?} {:?}", details.confidence, details.tlp, details.tags, details.external_id));
+                });
+            }
+            (items, complaints.into_iter().map(|one| one.why).collect::<Vec<_>>())
+        };
+        let header = "indicator,confidence,tlp,tags,id\na.example,80,amber,x;y,7\nb.example,high,,,\nc.example,1,purple,,\n";
+        let (items, complaints) = rows(TextReader::new(Layout::Csv, None), header);
+        assert_eq!(items, ["a.example Some(80) Some(Amber) [\"x\", \"y\"] Some(\"7\")", "b.example None None [] None"]);
+        assert_eq!(complaints, ["`purple` is not what its column says it is"]);
+        let mapped = TextReader::new(Layout::Csv, None).with_columns("-, confidence ,value,other:mutex").unwrap();
+        let (items, complaints) = rows(mapped, "nr,sure,host,m\n1,70,a.example,Global\\x\n2,often,b.example,\n");
+        assert_eq!(items, ["a.example Some(70) None [] None", "Global\\x Some(70) None [] None"]);
+        assert_eq!(complaints.len(), 1);
+        assert!(TextReader::new(Layout::Csv, None).with_columns("value,confidense").unwrap_err().to_string().starts_with("column 2:"));
+    }
+
+    #[test]
     fn odd_encodings_are_read_or_refused_in_words() {
         let mut reader = TextReader::new(Layout::Plain, None);
         let (mut items, mut complaints) = (Vec::new(), Vec::new());
-        reader.line(b"b\xfccher.example", &mut items, &mut complaints);
-        assert_eq!((items[0].value.to_string().as_str(), reader.latin1_lines), ("xn--bcher-kva.example", 1));
-        reader.line(&vec![b'a'; LINE_BYTES_MAX + 1], &mut items, &mut complaints);
+        reader.line(b"b\xfccher.example", &mut complaints, |value, _, _| items.push(value.to_string()));
+        assert_eq!((items[0].as_str(), reader.latin1_lines), ("xn--bcher-kva.example", 1));
+        reader.line(&vec![b'a'; LINE_BYTES_MAX + 1], &mut complaints, |_, _, _| ());
         assert!(complaints[0].why.contains("65,536"));
         assert_eq!(sniff(b"MZ\x90\0\x03"), Err(FileError::Binary));
         assert_eq!(sniff(&[0xff, 0xfe, b'a', 0]), Err(FileError::Utf16));

@@ -74,6 +74,31 @@ int_map! {
     }
 }
 
+impl Report {
+    /// A report that says nothing but its title.
+    pub fn titled(title: String) -> Self {
+        Self {
+            kind: Kind::Report,
+            role: None,
+            usage: None,
+            confidence: None,
+            valid_from: None,
+            valid_until: None,
+            tags: Vec::new(),
+            title,
+            description: None,
+            language: None,
+            actors: Vec::new(),
+            malware: Vec::new(),
+            techniques: Vec::new(),
+            references: Vec::new(),
+            source: None,
+            caveat: None,
+            replaces: None,
+        }
+    }
+}
+
 int_map! {
     /// An indicator as it travels; [`Indicator`] is what we work with.
     struct WireIndicator {

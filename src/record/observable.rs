@@ -68,7 +68,7 @@ impl ObservableType {
 pub enum ObservableError {
     #[error("`{text}` is no indicator that huecry recognises; name its type with --type")]
     Unrecognised { text: String },
-    #[error("`{text}` is more than one word; if the file is prose or a table, say --layout text or --layout csv")]
+    #[error("`{text}` is more than one word; if the file is prose or a table, say --format text or --format csv")]
     Words { text: String },
     #[error("`{text}` looks like a file name, not a domain; give --type other:filename to keep it as one")]
     FileName { text: String },
@@ -76,6 +76,8 @@ pub enum ObservableError {
     Malformed { kind: ObservableType, text: String, why: &'static str },
     #[error("`{given}` is not the canonical spelling of `{canonical}`")]
     Spelling { given: String, canonical: String },
+    #[error("`{text}` is not what its column says it is")]
+    Cell { text: String },
     #[error(transparent)]
     Type(#[from] UnknownName),
 }

@@ -21,19 +21,19 @@ fn decide(case: &serde_json::Value, corpus: &Path) -> (String, String) {
     if kind.starts_with("file with") {
         // The oddity is the file's: its line ends or its first bytes must disturb nothing.
         let bytes = read(&corpus.join(file));
-        bytes.split(|byte| *byte == b'\n').for_each(|line| reader.line(line, &mut items, &mut complaints));
-        assert!(items.iter().all(|item| !item.value.to_string().contains(['\r', '\u{feff}'])));
+        bytes.split(|byte| *byte == b'\n').for_each(|line| reader.line(line, &mut complaints, |value, _, _| items.push(value)));
+        assert!(items.iter().all(|item| !item.to_string().contains(['\r', '\u{feff}'])));
     } else {
         // One cell or word, as it stands; a row of a table is a row without its header.
-        reader.line(case["raw"].as_str().unwrap().as_bytes(), &mut items, &mut complaints);
+        reader.line(case["raw"].as_str().unwrap().as_bytes(), &mut complaints, |value, _, _| items.push(value));
     }
-    let types: Vec<&str> = items.iter().map(|item| item.value.kind().name()).collect();
+    let types: Vec<&str> = items.iter().map(|item| item.kind().name()).collect();
     let types = match types.len() {
         0 => "nothing".to_owned(),
         1..=3 => types.join(","),
         many => format!("{many} values"),
     };
-    let values: Vec<String> = items.iter().map(|item| item.value.to_string()).collect();
+    let values: Vec<String> = items.iter().map(|item| item.to_string()).collect();
     (types, values.join("\n"))
 }
 

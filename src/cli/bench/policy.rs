@@ -152,10 +152,9 @@ fn read(path: &Path, seen: &mut HashSet<Observable>) -> std::io::Result<()> {
         return Ok(());
     }
     let mut reader = TextReader::new(Layout::of_name(&path.to_string_lossy()), None);
-    let (mut items, mut complaints) = (Vec::new(), Vec::new());
+    let mut complaints = Vec::new();
     for line in bytes.split(|byte| *byte == b'\n') {
-        reader.line(line, &mut items, &mut complaints);
-        seen.extend(items.drain(..).map(|item| item.value));
+        reader.line(line, &mut complaints, |value, _, _| seen.extend([value]));
         complaints.clear();
     }
     Ok(())
