@@ -4,11 +4,12 @@ use crate::{
     cbor::uint_enum,
     enforce::Outlet,
     envelope::{KeyError, PublicKey},
+    exchange::{Format, Layout, TextReader},
     intake::Limits,
     ledger::RetentionRule,
     node::room::ROOM_BYTES,
     policy::{ListRole, OutletKind},
-    record::{ChannelName, MemberId, ObservableType, Tlp, UnknownName, Use, from_toml},
+    record::{ChannelName, MemberId, ObservableType, Tlp, TypeName, UnknownName, Use, from_toml},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -40,6 +41,8 @@ pub struct Config {
     pub lists: Vec<ListConfig>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outlets: Vec<OutletConfig>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceConfig>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub operators: Vec<OperatorConfig>,
 }
@@ -276,6 +279,59 @@ impl OutletConfig {
     }
 }
 
+/// `[[sources]]`: what files from outside do not say of themselves, said once for each source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    pub name: String,
+    /// `list`, `csv`, `text`, `stix` or `misp`; told by the file itself unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// What the columns of a table are, separated by commas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<String>,
+    /// The type of every value of a list.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tlp: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_days: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    #[serde(default, rename = "use", skip_serializing_if = "Option::is_none")]
+    pub usage: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Whose finding it is, or `own`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<String>,
+    /// Every domain means also what is below it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub subdomains: bool,
+}
+
+impl SourceConfig {
+    fn check(&self) -> Result<(), String> {
+        let said = |error: UnknownName| error.to_string();
+        self.name.parse::<ChannelName>().map_err(|_| format!("`{}` is no name: 1 to 64 of a-z, 0-9 and `-`", self.name))?;
+        self.format.as_deref().map(str::parse::<Format>).transpose().map_err(said)?;
+        self.kind.as_deref().map(str::parse::<TypeName>).transpose().map_err(said)?;
+        self.role.as_deref().map(str::parse::<crate::record::Role>).transpose().map_err(said)?;
+        self.usage.as_deref().map(str::parse::<Use>).transpose().map_err(said)?;
+        self.tlp.as_deref().map(Tlp::parse).transpose().map_err(said)?;
+        if let Some(columns) = &self.columns {
+            TextReader::new(Layout::Csv, None).with_columns(columns).map_err(|error| error.to_string())?;
+        }
+        match self.confidence {
+            Some(confidence) if confidence > 100 => Err("`confidence` is 0 to 100".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
 uint_enum! {
     /// What an operator may do.
     pub enum Role("role") {
@@ -401,6 +457,7 @@ impl Config {
             retention: Vec::new(),
             lists: Vec::new(),
             outlets: Vec::new(),
+            sources: Vec::new(),
             operators: Vec::new(),
         }
     }
@@ -438,6 +495,13 @@ impl Config {
         }
         for list in &config.lists {
             list.source().map_err(refuse)?;
+        }
+        let mut names = BTreeSet::new();
+        for source in &config.sources {
+            source.check().map_err(|error| refuse(format!("source `{}`: {error}", source.name)))?;
+            if !names.insert(&source.name) {
+                return Err(refuse(format!("source `{}` is there twice", source.name)));
+            }
         }
         let mut names = BTreeSet::new();
         for outlet in &config.outlets {

@@ -14,7 +14,7 @@ use crate::{
         Audience, BATCH_RECORDS_MAX, BODY_BYTES_MAX, Class, CoseError, FederationId, HEAD_FORMAT, Hash, Head, ProvedHead, SignedHead,
         Signer, encode_full, merkle::Seed, root_of,
     },
-    record::{FeedId, Record, RecordError, RecordRef, Timestamp, Tlp, WireRef},
+    record::{FeedId, Indicator, Record, RecordError, RecordRef, Timestamp, Tlp, WireRef},
 };
 
 /// What a batch's body spends beside its records: the outer array, the seed, and the longest array head.
@@ -78,11 +78,15 @@ impl<'a> Publisher<'a> {
         RecordRef { feed: self.lane.feed.clone(), seq: self.seq(), index }
     }
 
-    /// Adds a record, as part of `report` if it is an indicator of one. Answers its place, and the batch before it if that
+    /// Adds a record, as part of `report`, or of the one that it names, if it is an indicator. Answers its place, and the batch before it if that
     /// became full.
     pub fn push(&mut self, mut record: Record, report: Option<&RecordRef>) -> Result<(RecordRef, Option<Draft>), PublishError> {
         // What it is about is named in the shortest form that its place allows, and the place is only known here.
         let named: Vec<WireRef> = record.targets_mut().map(|targets| targets.clone()).unwrap_or_default();
+        let own = match &record {
+            Record::Indicator(Indicator { report: Some(WireRef::Whole(report)), .. }) => Some(report.clone()),
+            _ => None,
+        };
         let shortest = |one: &WireRef, seq: u64| match one {
             WireRef::Whole(target) => WireRef::shortest(target, &self.lane.feed, seq),
             other => other.clone(),
@@ -91,8 +95,9 @@ impl<'a> Publisher<'a> {
             if let Some(targets) = record.targets_mut() {
                 *targets = named.iter().map(|one| shortest(one, seq)).collect();
             }
-            if let (Record::Indicator(indicator), Some(report)) = (&mut record, report) {
-                indicator.report = Some(WireRef::shortest(report, &self.lane.feed, seq));
+            if let Record::Indicator(indicator) = &mut record {
+                let of = report.or(own.as_ref());
+                indicator.report = of.map(|report| WireRef::shortest(report, &self.lane.feed, seq)).or(indicator.report.take());
             }
             record.encode()
         };

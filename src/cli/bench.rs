@@ -154,7 +154,7 @@ fn publish(context: &Context, lines: u64, keep: Option<PathBuf>) -> Result<(), F
     let bytes = std::fs::read(&list).map_err(Failure::environment)?;
     let parameters = PublishParameters {
         channel: INDICATORS.to_owned(),
-        tlp: "green".to_owned(),
+        tlp: Some("green".to_owned()),
         title: "bench".to_owned(),
         ..PublishParameters::default()
     };

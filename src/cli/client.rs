@@ -119,6 +119,7 @@ impl Client {
             data: data.to_owned(),
             own: opened.own,
             operators: http::Operators::of(&opened.config.operators),
+            sources: opened.config.sources.clone().into(),
             enforcer: opened.enforcer,
             documents: opened.documents,
         };

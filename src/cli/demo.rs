@@ -269,9 +269,9 @@ impl Demo<'_> {
     async fn send_list(&self, index: usize, name: &str, bytes: Vec<u8>, layout: &str) -> Result<PublishReply, Failure> {
         let parameters = PublishParameters {
             channel: INDICATORS.to_owned(),
-            tlp: "green".to_owned(),
+            tlp: Some("green".to_owned()),
             title: name.to_owned(),
-            layout: Some(layout.to_owned()),
+            format: Some(layout.to_owned()),
             confidence: Some(80),
             valid_days: Some(90),
             role: Some("attacker".to_owned()),

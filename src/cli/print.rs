@@ -69,11 +69,18 @@ pub fn confirm(question: &str, unattended: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage(unattended));
     }
+    Ok(matches!(ask(&format!("{question} [y/N] "))?.to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Asks whoever sits at the terminal for a line.
+pub fn ask(question: &str) -> Result<String, Failure> {
     let mut screen = std::io::stderr();
-    let _no_screen = write!(screen, "{question} [y/N] ").and_then(|()| screen.flush());
+    let _no_screen = write!(screen, "{}", visible(question)).and_then(|()| screen.flush());
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(Failure::environment)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    match std::io::stdin().read_line(&mut answer).map_err(Failure::environment)? {
+        0 => Err(Failure::usage("no answer was given")),
+        _ => Ok(answer.trim().to_owned()),
+    }
 }
 
 fn bar_of(template: &str, total: u64, what: &str) -> ProgressBar {

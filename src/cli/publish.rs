@@ -2,14 +2,13 @@
 
 use super::{Context, Failure, client::Client, print::grouped};
 use crate::{
-    exchange::Layout,
-    http::{PublishParameters, PublishReply},
+    http::{AssumedLine, PublishParameters, PublishReply},
     node::membership::{IMPORTED, INDICATORS},
 };
 use axum::body::{Body, Bytes};
 use std::{
     fs::File,
-    io::Read,
+    io::{IsTerminal as _, Read},
     path::{Path, PathBuf},
 };
 
@@ -26,9 +25,15 @@ struct About {
     title: Option<String>,
     #[arg(long)]
     description: Option<String>,
-    /// How the files are laid out: plain (a value a line), csv, or text (prose). By their names unless said.
-    #[arg(long)]
-    layout: Option<String>,
+    /// list (a value a line), csv, text (prose), stix or misp. By the file itself and its name unless said.
+    #[arg(long, alias = "layout")]
+    format: Option<String>,
+    /// What the columns of a table are, as in -,value,confidence,tags; `-` means nothing. By its header unless said.
+    #[arg(long, value_name = "COLUMNS")]
+    columns: Option<String>,
+    /// What an entry of [[sources]] in node.toml says of the files.
+    #[arg(long = "as", value_name = "NAME")]
+    as_source: Option<String>,
     /// The type of every value, such as domain or other:filename. Recognised unless said.
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
@@ -57,12 +62,22 @@ struct About {
     subdomains: bool,
 }
 
-/// Read indicator files into this node alone. Nothing of it leaves; `publish` does that.
+/// Read indicator files into this node alone. Nothing of it leaves; `publish` does that. What a file does not say of who may
+/// read it, how sure it is and how long it holds has to be said with --tlp, --confidence and --valid-days, or is asked for.
 #[derive(clap::Args)]
 pub struct ImportArguments {
-    /// Files (plain, csv, prose; gzip too), or - for standard input.
+    /// Files (STIX, MISP, lists, csv, prose; gzip too), or - for standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// How it is marked where the file does not say: clear, green, amber, amber+strict or red.
+    #[arg(long)]
+    tlp: Option<String>,
+    /// Take what a file does not say as unsaid: TLP:RED, no confidence, the longest life that is allowed here.
+    #[arg(long)]
+    as_is: bool,
+    /// Keep nothing; say what would be taken.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     about: About,
 }
@@ -70,7 +85,7 @@ pub struct ImportArguments {
 /// Sign indicators and send them to a channel's readers.
 #[derive(clap::Args)]
 pub struct PublishArguments {
-    /// Files (plain, csv, prose; gzip too), or - for standard input.
+    /// Files (STIX, MISP, lists, csv, prose; gzip too), or - for standard input.
     #[arg(value_name = "FILE", required_unless_present = "value")]
     files: Vec<PathBuf>,
     /// A value to publish, beside or instead of files.
@@ -79,9 +94,10 @@ pub struct PublishArguments {
     /// The channel.
     #[arg(long, default_value = INDICATORS)]
     channel: String,
-    /// clear, green, amber, amber+strict or red.
-    #[arg(long, default_value = "green")]
-    tlp: String,
+    /// How it is marked where the file does not say: clear, green, amber, amber+strict or red. Lists are green unless said;
+    /// a STIX or MISP file that leaves it open is refused.
+    #[arg(long)]
+    tlp: Option<String>,
     /// Sign nothing; say whom it would reach and which lists its values are on.
     #[arg(long)]
     dry_run: bool,
@@ -97,7 +113,9 @@ pub struct PublishArguments {
 #[derive(Clone, Copy)]
 struct Way<'a> {
     channel: &'a str,
-    tlp: &'a str,
+    tlp: Option<&'a str>,
+    /// The file or its reader has to say everything.
+    must_say: bool,
     dry_run: bool,
     alone: bool,
 }
@@ -109,8 +127,10 @@ enum Input {
 }
 
 pub(super) fn import(context: &Context, arguments: ImportArguments) -> Result<(), Failure> {
-    let inputs = arguments.files.into_iter().map(Input::File).collect();
-    send_all(context, inputs, &arguments.about, Way { channel: IMPORTED, tlp: "red", dry_run: false, alone: false })
+    let ImportArguments { files, tlp, as_is, dry_run, about } = arguments;
+    let inputs = files.into_iter().map(Input::File).collect();
+    let tlp = tlp.as_deref().or(as_is.then_some("red"));
+    send_all(context, inputs, &about, Way { channel: IMPORTED, tlp, must_say: !as_is, dry_run, alone: false })
 }
 
 pub(super) fn publish(context: &Context, arguments: PublishArguments) -> Result<(), Failure> {
@@ -119,7 +139,7 @@ pub(super) fn publish(context: &Context, arguments: PublishArguments) -> Result<
         inputs.push(Input::Values(arguments.value));
     }
     let PublishArguments { channel, tlp, dry_run, alone, about, .. } = arguments;
-    send_all(context, inputs, &about, Way { channel: &channel, tlp: &tlp, dry_run, alone })
+    send_all(context, inputs, &about, Way { channel: &channel, tlp: tlp.as_deref(), must_say: false, dry_run, alone })
 }
 
 fn send_all(context: &Context, inputs: Vec<Input>, about: &About, way: Way<'_>) -> Result<(), Failure> {
@@ -128,9 +148,18 @@ fn send_all(context: &Context, inputs: Vec<Input>, about: &About, way: Way<'_>) 
     Client::with(&context.data, async |client| {
         let mut failure = None;
         for (input, (reader, length)) in inputs.iter().zip(opened) {
-            let parameters = parameters(about, input, way);
             let name = name_of(input);
-            match send(context, client, &parameters, reader, length, &name).await {
+            let sent = async {
+                let mut parameters = parameters(about, input, way);
+                if way.must_say && !way.dry_run && may_ask(input) {
+                    let tried = PublishParameters { dry_run: true, ..parameters.clone() };
+                    let (again, length) = open(input)?;
+                    let unsaid = send(context, client, &tried, again, length, &name).await?.unsaid;
+                    ask(&name, &unsaid, &mut parameters)?;
+                }
+                send(context, client, &parameters, reader, length, &name).await
+            };
+            match sent.await {
                 Ok(reply) => show(context, &name, &reply),
                 Err(error) => {
                     failure = Some(Failure { text: format!("{name}: {}", error.text), ..error });
@@ -140,6 +169,39 @@ fn send_all(context: &Context, inputs: Vec<Input>, about: &About, way: Way<'_>) 
         }
         failure.map_or(Ok(()), Err)
     })
+}
+
+/// Whether somebody is there to be asked, and the file can be read twice.
+fn may_ask(input: &Input) -> bool {
+    let can_read_twice = matches!(input, Input::File(path) if path.as_os_str() != "-");
+    can_read_twice && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks for what the file does not say, until each answer can be used.
+fn ask(name: &str, unsaid: &[AssumedLine], parameters: &mut PublishParameters) -> Result<(), Failure> {
+    for AssumedLine { what, .. } in unsaid {
+        let taken = |answer: &str, parameters: &mut PublishParameters| match what.as_str() {
+            "tlp" => crate::record::Tlp::parse(answer).map(|_| parameters.tlp = Some(answer.to_owned())).map_err(|error| error.to_string()),
+            "confidence" => match answer.parse::<u8>() {
+                Ok(value @ 0..=100) => {
+                    parameters.confidence = Some(value);
+                    Ok(())
+                }
+                _ => Err("a number from 0 to 100".to_owned()),
+            },
+            _ => answer.parse().map(|days| parameters.valid_days = Some(days)).map_err(|_| "a number of days".to_owned()),
+        };
+        let question = match what.as_str() {
+            "tlp" => "who may read it (clear, green, amber, amber+strict, red)?",
+            "confidence" => "how sure is it (0 to 100)?",
+            _ => "how many days does it hold?",
+        };
+        let mut question = format!("{name} does not say: {question} ");
+        while let Err(why) = taken(&super::print::ask(&question)?, parameters) {
+            question = format!("{why}: ");
+        }
+    }
+    Ok(())
 }
 
 fn name_of(input: &Input) -> String {
@@ -156,21 +218,22 @@ fn parameters(about: &About, input: &Input, way: Way<'_>) -> PublishParameters {
         Input::File(path) => file_name(path).filter(|name| name != "-").unwrap_or_else(|| "imported list".to_owned()),
         Input::Values(values) => format!("{} values", values.len()),
     };
-    let by_name = match input {
-        Input::File(path) => match Layout::of_name(&path.to_string_lossy()) {
-            Layout::Plain => "plain",
-            Layout::Csv => "csv",
-            Layout::Prose => "text",
-        },
-        Input::Values(_) => "plain",
+    let name = match input {
+        Input::File(path) => file_name(path),
+        Input::Values(_) => None,
     };
-    let About { title, description, layout, kind, confidence, valid_days, valid_until, role, usage, tags, source, subdomains } =
-        about.clone();
+    let About {
+        title, description, format, columns, as_source, kind, confidence, valid_days, valid_until, role, usage, tags, source, ..
+    } = about.clone();
     PublishParameters {
         channel: way.channel.to_owned(),
-        tlp: way.tlp.to_owned(),
+        tlp: way.tlp.map(str::to_owned),
         title: title.unwrap_or(default_title),
-        layout: Some(layout.unwrap_or_else(|| by_name.to_owned())),
+        name,
+        // A value on the command line is a value, whatever it looks like.
+        format: format.or(matches!(input, Input::Values(_)).then(|| "list".to_owned())),
+        columns,
+        as_source,
         kind,
         description,
         confidence,
@@ -180,7 +243,8 @@ fn parameters(about: &About, input: &Input, way: Way<'_>) -> PublishParameters {
         usage,
         tags,
         source,
-        subdomains,
+        subdomains: about.subdomains,
+        must_say: way.must_say,
         dry_run: way.dry_run,
         alone: way.alone,
     }
@@ -283,8 +347,9 @@ fn show(context: &Context, name: &str, reply: &PublishReply) {
     }
     let types = reply.by_type.iter().map(|(kind, count)| format!("{} {kind}", grouped(*count)));
     let types = types.collect::<Vec<_>>().join(", ");
+    let types = if types.is_empty() { String::new() } else { format!(" ({types})") };
     if reply.dry_run {
-        screen.line(&format!("{name}: {} indicators ({types}) would go to {}, {}", grouped(reply.records), reply.channel, reply.tlp));
+        screen.line(&format!("{name}: {} indicators{types} would go to {}, {}", grouped(reply.records), reply.channel, reply.tlp));
         for list in &reply.lists {
             screen.line(&format!("  on list `{}`: {} values, the first is {}", list.list, grouped(list.values), list.first));
         }
@@ -296,18 +361,42 @@ fn show(context: &Context, name: &str, reply: &PublishReply) {
         }
     } else {
         screen.line(&format!(
-            "{name}: {} indicators ({types}) in {} to {}, {}",
+            "{name}: {} indicators{types} in {} to {}, {}",
             grouped(reply.records),
             if reply.batches == 1 { "one batch".to_owned() } else { format!("{} batches", grouped(reply.batches)) },
             reply.channel,
             reply.tlp
         ));
-        if let (Some(report), Some(first), Some(last)) = (&reply.report, &reply.first, &reply.last) {
+        if let (1, Some(report), Some(first), Some(last)) = (reply.reports, &reply.report, &reply.first, &reply.last) {
             screen.line(&format!("  report {report}, indicators {first} to {last}"));
         }
         if reply.held + reply.refused > 0 {
             screen.line(&format!("  our own policy holds {} and refuses {} of them", grouped(reply.held), grouped(reply.refused)));
         }
+    }
+    let counted = [("reports", reply.reports), ("documents", reply.documents), ("sightings", reply.sightings)];
+    let beside = counted.iter().filter(|(what, count)| *count > 1 || (*count == 1 && *what != "reports"));
+    let beside = beside.map(|(what, count)| format!("{} {what}", grouped(*count))).collect::<Vec<_>>().join(", ");
+    if !beside.is_empty() {
+        screen.line(&format!("  {beside}"));
+    }
+    if reply.withdrawn > 0 {
+        screen.line(&format!("  {} of our records were taken back, as their source has", grouped(reply.withdrawn)));
+    }
+    for AssumedLine { what, value, records } in &reply.assumed {
+        screen.line(&format!("  assumed {what} {value}: {} records do not say", grouped(*records)));
+    }
+    for AssumedLine { what, records, .. } in &reply.unsaid {
+        screen.line(&format!("  unsaid  {what}: {} records, and nothing says it for them", grouped(*records)));
+    }
+    for changed in &reply.changed {
+        let path = if changed.path.is_empty() { String::new() } else { format!(", {}", changed.path) };
+        let place = if changed.line == 0 { String::new() } else { format!(" (first: line {}{path})", changed.line) };
+        screen.line(&format!("  changed {:>7}: {}{place}", grouped(changed.count), changed.how));
+    }
+    if !reply.without_record.is_empty() {
+        let kinds = reply.without_record.iter().map(|(kind, count)| format!("{} {kind}", grouped(*count)));
+        screen.line(&format!("  left    no record is made of {}", kinds.collect::<Vec<_>>().join(", ")));
     }
     if reply.quota_ms > 0 {
         screen.note(&format!(
@@ -323,10 +412,13 @@ fn show(context: &Context, name: &str, reply: &PublishReply) {
         screen.note(&format!("{name}: {} lines were not UTF-8 and were read as ISO-8859-1", grouped(reply.latin1_lines)));
     }
     for complaint in reply.first_complaints.iter().take(COMPLAINTS_SHOWN) {
-        screen.note(&format!("{name}:{}: {}", complaint.line, complaint.why));
+        let path = if complaint.path.is_empty() { String::new() } else { format!(" {}:", complaint.path) };
+        let line = if complaint.line == 0 { String::new() } else { format!("{}:", complaint.line) };
+        screen.note(&format!("{name}:{line}{path} {}", complaint.why));
     }
     if reply.complaints > 0 {
         let more = if reply.complaints as usize > COMPLAINTS_SHOWN { "; --json shows the first fifty" } else { "" };
-        screen.note(&format!("{name}: {} of {} lines gave nothing{more}", grouped(reply.complaints), grouped(reply.lines)));
+        let what = if matches!(reply.format.as_str(), "stix" | "misp") { "objects" } else { "lines" };
+        screen.note(&format!("{name}: {} of {} {what} gave nothing{more}", grouped(reply.complaints), grouped(reply.lines)));
     }
 }

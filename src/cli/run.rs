@@ -139,6 +139,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         data: context.data.clone(),
         own: opened.own.clone(),
         operators: http::Operators::of(&opened.config.operators),
+        sources: opened.config.sources.clone().into(),
         enforcer: opened.enforcer.clone(),
         reach: reach.clone(),
         documents: opened.documents.clone(),

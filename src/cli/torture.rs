@@ -191,7 +191,7 @@ impl Torture {
             let values: String = (0..LIST_VALUES).map(|number| listed(list, number) + "\n").collect();
             std::fs::write(&path, values).map_err(Failure::environment)?;
             let (path, bundle) = (path.display().to_string(), self.bundle(list).display().to_string());
-            self.done(vendor, &["publish", &path, "--alone", "--title", "list", "--layout", "plain", "--valid-days", "90"])?;
+            self.done(vendor, &["publish", &path, "--alone", "--title", "list", "--format", "list", "--valid-days", "90"])?;
             self.done(vendor, &["bundle", "export", &bundle, "--to", "xx-torture"])?;
         }
         let path = data.join("ledger/journal/manifest");
@@ -274,9 +274,9 @@ impl Torture {
         self.values.resize(from + count, Said::MaybePublished);
         let parameters = PublishParameters {
             channel: INDICATORS.to_owned(),
-            tlp: "green".to_owned(),
+            tlp: Some("green".to_owned()),
             title: format!("list {from}"),
-            layout: Some("plain".to_owned()),
+            format: Some("list".to_owned()),
             valid_days: Some(90),
             alone: true,
             ..PublishParameters::default()

@@ -35,6 +35,7 @@ mod held;
 mod matching;
 mod metrics;
 mod operators;
+mod outgoing;
 mod policy;
 mod progress;
 mod publish;
@@ -48,7 +49,7 @@ mod travel;
 use crate::{
     charter::{AgreementLine, Freshness, Stage},
     clock::Clock,
-    config::Role,
+    config::{Role, SourceConfig},
     ledger::{Counts, DueLine, Ledger, LedgerError, Recovery},
     node::{
         Current, Identity, NetworkStatus, Watch,
@@ -72,6 +73,7 @@ use axum::{
 };
 use operators::{Caller, Deed, NoDeed, Operator};
 
+use futures::FutureExt as _;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -97,7 +99,7 @@ pub use matching::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply
 pub use operators::{Operators, sign_decision};
 pub use policy::{ListLine, PolicyReply, RejudgeParameters, TryParameters};
 pub use progress::Line;
-pub use publish::{ListHit, PublishParameters, PublishReply, ReachLine};
+pub use publish::{AssumedLine, ChangedLine, ListHit, PublishParameters, PublishReply, ReachLine};
 pub use queue::{drain, queued};
 pub use roster::{DocumentParameters, RosterReply, decision_text};
 pub use share::{ShareLine, ShareParameters, ShareReply};
@@ -136,6 +138,8 @@ pub struct Local {
     /// Whether our lane may publish yet.
     pub own: OwnHeads,
     pub operators: Operators,
+    /// What is said once of files from outside.
+    pub sources: Arc<[SourceConfig]>,
     /// What our outlets may act on.
     pub enforcer: Enforcer,
     /// How far others have applied what is ours.
@@ -622,6 +626,25 @@ pub fn listen(data: &Path) -> Result<UnixListener, SocketError> {
     Ok(listener)
 }
 
+/// Answers what is asked on one connection, if there is a place for it.
+fn answer_on(stream: tokio::net::UnixStream, router: &Router, places: &Arc<tokio::sync::Semaphore>) {
+    let Ok(place) = Arc::clone(places).try_acquire_owned() else { return };
+    // Without credentials there is nobody to answer to.
+    let Ok(credentials) = stream.peer_cred() else { return };
+    let service = TowerToHyperService::new(router.clone().layer(Extension(Caller(credentials.uid()))));
+    tokio::spawn(async move {
+        // `axum::serve` has no header timeout; hyper's needs a timer to be one.
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "local connection ended");
+        }
+        drop(place);
+    });
+}
+
 /// Answers on the socket until `closing` says so; then what has been asked is still answered, for a moment.
 pub async fn serve(listener: UnixListener, router: Router, mut closing: tokio::sync::watch::Receiver<bool>) {
     let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
@@ -630,29 +653,20 @@ pub async fn serve(listener: UnixListener, router: Router, mut closing: tokio::s
             accepted = listener.accept() => accepted,
             _closed = closing.wait_for(|closing| *closing) => break,
         };
-        let (stream, _) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok((stream, _)) => answer_on(stream, &router, &places),
             Err(error) => {
                 tracing::warn!(%error, "a local connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
             }
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        // Without credentials there is nobody to answer to.
-        let Ok(credentials) = stream.peer_cred() else { continue };
-        let service = TowerToHyperService::new(router.clone().layer(Extension(Caller(credentials.uid()))));
-        tokio::spawn(async move {
-            // `axum::serve` has no header timeout; hyper's needs a timer to be one.
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "local connection ended");
-            }
-            drop(place);
-        });
+        }
+    }
+    // Whoever comes from now on finds no socket and waits for the next node; whoever has connected already is answered.
+    if let Some(path) = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned)) {
+        let _gone = std::fs::remove_file(path);
+    }
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        answer_on(stream, &router, &places);
     }
     // Every place free again means that everyone has been answered.
     let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);

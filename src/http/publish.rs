@@ -1,19 +1,29 @@
 //! Publishing a file: its bytes come as the request's body and leave as signed batches, a chunk at a time.
 //!
 //! ```text
-//! body -lines-> TextReader -items-> chunks of 4,096 -door-> batches           (parsing and signing overlap)
+//! body -Reader-> what it says -completed by what was said once-> Outgoing -door-> batches
+//!      (lists: as they come; STIX, MISP: through a file without a name, because they are read more than once)
 //! ```
 //!
-//! A dry run reads everything, signs nothing, and says whom it would reach and which lists its values are on.
+//! Most files do not say who may read them, how sure their author is, or how long it holds: the importing member says it
+//! once, in the request or under `[[sources]]`, and the answer says for how many records that was assumed. A dry run reads
+//! everything, signs nothing, and says whom it would reach and which lists its values are on.
 
-use super::{ApiError, Local, operators::Deed, queue};
+use super::{
+    ApiError, Local,
+    operators::Deed,
+    outgoing::Outgoing,
+    queue::{self, Pieces},
+};
 use crate::{
+    config::SourceConfig,
     envelope::Class,
-    exchange::{Complaint, Item, LINE_BYTES_MAX, Layout, SNIFF_BYTES, TextReader, sniff},
-    node::door::{DoorError, Publication, Published, ReportOf, Request, reach, shared_channel},
+    exchange::{About, Attached, Complaint, DETECT_BYTES, Format, Given, Group, Reader, Said, TextReader, detect},
+    node::door::{DoorError, Request, TakeBack, reach, shared_channel},
+    query::Reading,
     record::{
-        ChannelName, DAY_MS, Indicator, Kind, MemberId, Observable, Record, RecordRef, Report, Role, Scope, Source, Timestamp, Tlp,
-        TypeName, Use,
+        ChannelName, Content, DAY_MS, DOCUMENT_BYTES_MAX, Document, Indicator, MemberId, Reason, Record, RecordRef, Report, Role, Sighting,
+        SightingKind, Source, Timestamp, Tlp, TypeName, Use,
     },
 };
 use axum::{
@@ -25,29 +35,44 @@ use axum::{
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fs::File,
     hash::BuildHasher as _,
+    io::{Read as _, Seek as _, Write as _},
 };
-use tokio::sync::oneshot;
 
-/// Records handed to the door at once: sixteen full batches, some 10 ms of its time.
-const CHUNK_RECORDS: usize = 4_096;
 /// Most records of one publication; a longer list is several.
 pub const PUBLICATION_RECORDS_MAX: usize = 5_000_000;
 /// Complaints that are given back in full; the rest is a number.
 const COMPLAINTS_MAX: usize = 50;
+/// Bytes that are read of a file which is refused already, so that its sender comes to the answer: seconds of a local socket.
+const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
 /// Pieces of the body that wait to be read.
 const PIECES_MAX: usize = 32;
+/// Longest file that is read more than once, in bytes: unpacked, a bomb of a megabyte ends here.
+const SPOOL_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+/// Bytes read back from such a file at once.
+const SPOOL_PIECE_BYTES: usize = 256 * 1024;
+/// Most outside ids that one file takes back.
+const WITHDRAWN_MAX: usize = 1_000_000;
 
-/// What the importing member says once about the whole list.
+/// What the importing member says once about the whole file. What is left out is unsaid.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishParameters {
     pub channel: String,
-    pub tlp: String,
-    pub title: String,
+    /// How it is marked, where the file does not say. Unsaid, a list is GREEN and a file that could have said it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub layout: Option<String>,
+    pub tlp: Option<String>,
+    pub title: String,
+    /// The file's name, by whose ending its format is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, alias = "layout", skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// What the columns of a table are, separated by commas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<String>,
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,6 +95,12 @@ pub struct PublishParameters {
     /// Every domain means also what is below it.
     #[serde(default)]
     pub subdomains: bool,
+    /// An entry of `[[sources]]` that says whatever is not said here.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub as_source: Option<String>,
+    /// Refuse the file if a record of it has no marking, confidence or end, in itself or by what is said here.
+    #[serde(default)]
+    pub must_say: bool,
     #[serde(default)]
     pub dry_run: bool,
     /// Do not wait for others to tell this node its own last head.
@@ -126,24 +157,92 @@ pub struct PublishReply {
     #[serde(default)]
     pub quota_ms: u64,
     pub lists: Vec<ListHit>,
+    pub format: String,
+    /// Reports published, where the file has some of its own.
+    pub reports: u64,
+    pub documents: u64,
+    pub sightings: u64,
+    /// Records of ours that were taken back because the file has taken back what they quote.
+    pub withdrawn: u64,
+    /// What the file did not say, and was said once for all of it.
+    pub assumed: Vec<AssumedLine>,
+    /// What nobody said; a dry run of a file that has to be complete says so here.
+    pub unsaid: Vec<AssumedLine>,
+    /// Taken, but not with all that it meant.
+    pub changed: Vec<ChangedLine>,
+    /// Objects for which there is no record, by kind.
+    pub without_record: BTreeMap<String, u64>,
 }
 
-/// A line that gave nothing.
+/// Something that gave nothing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ComplaintLine {
     pub line: u64,
+    /// Where in a file of objects.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
     pub why: String,
+}
+
+/// What the file does not say.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AssumedLine {
+    /// `tlp`, `confidence` or `validity`.
+    pub what: String,
+    /// What was assumed.
+    pub value: String,
+    pub records: u64,
+}
+
+/// How a meaning changed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChangedLine {
+    pub how: String,
+    pub count: u64,
+    pub line: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
 }
 
 /// Parameters that were understood.
 struct Plan {
     channel: ChannelName,
-    tlp: Tlp,
+    /// Said once, for what does not say it itself.
+    tlp: Option<Tlp>,
+    /// What every report lacks is taken from here; lists have no other.
     report: Report,
-    layout: Layout,
+    format: Option<Format>,
+    name: String,
+    columns: Option<String>,
     kind: Option<TypeName>,
     subdomains: bool,
+    must_say: bool,
     dry_run: bool,
+}
+
+impl PublishParameters {
+    /// With what an entry of the configuration says where these say nothing.
+    fn completed(mut self, sources: &[SourceConfig]) -> Result<Self, ApiError> {
+        let Some(name) = self.as_source.take() else { return Ok(self) };
+        let names = || sources.iter().map(|source| source.name.as_str());
+        let found = sources.iter().find(|source| source.name == name);
+        let found = found.ok_or_else(|| ApiError::bad(crate::record::UnknownName::new("source", &name, names())))?.clone();
+        if self.valid_until.is_none() {
+            self.valid_days = self.valid_days.or(found.valid_days);
+        }
+        self.subdomains |= found.subdomains;
+        let said = |here: &mut Option<String>, there: Option<String>| *here = here.take().or(there);
+        said(&mut self.tlp, found.tlp);
+        said(&mut self.format, found.format);
+        said(&mut self.columns, found.columns);
+        said(&mut self.kind, found.kind);
+        said(&mut self.role, found.role);
+        said(&mut self.usage, found.usage);
+        said(&mut self.source, found.organisation);
+        said(&mut self.tags, Some(found.tags.join(",")).filter(|tags| !tags.is_empty()));
+        self.confidence = self.confidence.or(found.confidence);
+        Ok(self)
+    }
 }
 
 fn plan(parameters: &PublishParameters, me: &MemberId, now: Timestamp) -> Result<Plan, ApiError> {
@@ -159,39 +258,76 @@ fn plan(parameters: &PublishParameters, me: &MemberId, now: Timestamp) -> Result
         (None, Some(days)) => Some(now.plus_ms(u64::from(days) * DAY_MS)),
         (None, None) => None,
     };
-    let report = Report {
-        kind: Kind::Report,
-        role: word::<Role>(parameters.role.as_ref())?,
-        usage: word::<Use>(parameters.usage.as_ref())?,
-        confidence: parameters.confidence,
-        valid_from: None,
-        valid_until,
-        tags: parameters.tags.iter().flat_map(|tags| tags.split(',')).filter_map(tag).collect(),
-        title: parameters.title.clone(),
-        description: parameters.description.clone(),
-        language: None,
-        actors: Vec::new(),
-        malware: Vec::new(),
-        techniques: Vec::new(),
-        references: Vec::new(),
-        source: parameters.source.as_ref().map(|name| {
-            let name = if name == "own" { me.to_string() } else { name.clone() };
-            Source { organisation: Some(name), url: None, external_id: None }
-        }),
-        caveat: None,
-        replaces: None,
-    };
+    let mut report = Report::titled(parameters.title.clone());
+    report.role = word::<Role>(parameters.role.as_ref())?;
+    report.usage = word::<Use>(parameters.usage.as_ref())?;
+    (report.confidence, report.valid_until) = (parameters.confidence, valid_until);
+    report.tags = parameters.tags.iter().flat_map(|tags| tags.split(',')).filter_map(tag).collect();
+    report.description = parameters.description.clone();
+    report.source = parameters.source.as_ref().map(|name| {
+        let name = if name == "own" { me.to_string() } else { name.clone() };
+        Source { organisation: Some(name), url: None, external_id: None }
+    });
     // A report that readers would refuse is refused here, before anything is signed.
     Record::Report(report.clone()).encode().map_err(ApiError::bad)?;
     Ok(Plan {
         channel: parameters.channel.parse().map_err(ApiError::bad)?,
-        tlp: Tlp::parse(&parameters.tlp).map_err(ApiError::bad)?,
+        tlp: parameters.tlp.as_deref().map(Tlp::parse).transpose().map_err(ApiError::bad)?,
         report,
-        layout: word::<Layout>(parameters.layout.as_ref())?.unwrap_or(Layout::Plain),
+        format: word::<Format>(parameters.format.as_ref())?,
+        name: parameters.name.clone().unwrap_or_default(),
+        columns: parameters.columns.clone(),
         kind: word::<TypeName>(parameters.kind.as_ref())?,
         subdomains: parameters.subdomains,
+        must_say: parameters.must_say,
         dry_run: parameters.dry_run,
     })
+}
+
+impl Plan {
+    /// How a file that begins with `start` is read.
+    fn about(&self, start: &[u8]) -> Result<About, ApiError> {
+        let format = match self.format {
+            Some(format) => {
+                crate::exchange::sniff(start).map_err(ApiError::bad)?;
+                format
+            }
+            None => detect(start, &self.name).map_err(ApiError::bad)?,
+        };
+        let layout = match format {
+            Format::Text(layout) => layout,
+            Format::Stix | Format::Misp => crate::exchange::Layout::Plain,
+        };
+        let mut text = TextReader::new(layout, self.kind.clone());
+        if let Some(columns) = &self.columns {
+            text = text.with_columns(columns).map_err(ApiError::bad)?;
+        }
+        Ok(About { format, title: self.report.title.clone(), text, subdomains: self.subdomains })
+    }
+
+    /// A report as it goes out: with what was said once where it says nothing.
+    fn complete(&self, mut report: Report) -> Report {
+        let said = &self.report;
+        report.role = report.role.or(said.role);
+        report.usage = report.usage.or(said.usage);
+        report.confidence = report.confidence.or(said.confidence);
+        report.valid_until = report.valid_until.or(said.valid_until).filter(|until| report.valid_from.is_none_or(|from| from <= *until));
+        report.description = report.description.or_else(|| said.description.clone());
+        said.tags
+            .iter()
+            .filter(|tag| !report.tags.contains(tag))
+            .cloned()
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|tag| report.tags.push(tag));
+        match (&mut report.source, &said.source) {
+            (Some(source), Some(said)) => source.organisation = source.organisation.take().or_else(|| said.organisation.clone()),
+            (source @ None, said) => source.clone_from(said),
+            (Some(_), None) => (),
+        }
+        crate::exchange::fit(&mut report);
+        report
+    }
 }
 
 /// `POST /v1/publish`, with a line for the journal.
@@ -201,32 +337,48 @@ pub(super) async fn publish_deed(
     body: Body,
 ) -> Result<impl IntoResponse, ApiError> {
     let (title, channel, dry_run) = (parameters.title.clone(), parameters.channel.clone(), parameters.dry_run);
-    let reply = publish(state, Query(parameters), body).await?;
+    let mut body = body.into_data_stream().fuse();
+    let reply = publish(state, parameters, &mut body).await;
+    if reply.is_err() {
+        drain(&mut body).await;
+    }
+    let reply = reply?;
     let where_to = reply.first.clone().unwrap_or(channel);
     let word = if dry_run { "tries" } else { "publishes" };
     Ok((Extension(Deed(format!("{word} `{}`, {} records, {where_to}", title, reply.records))), reply))
 }
 
+/// Reads on in a file that is refused already: whoever is still sending reads no answer.
+async fn drain(body: &mut Pieces) {
+    let mut room = DRAIN_BYTES_MAX;
+    while let Some(Ok(piece)) = body.next().await {
+        room = room.saturating_sub(piece.len());
+        if room == 0 {
+            return;
+        }
+    }
+}
+
 /// Reads a body and publishes what it holds.
 pub(super) async fn publish(
     State(local): State<Local>,
-    Query(parameters): Query<PublishParameters>,
-    body: Body,
+    parameters: PublishParameters,
+    body: &mut Pieces,
 ) -> Result<Json<PublishReply>, ApiError> {
+    let parameters = parameters.completed(&local.sources)?;
     let plan = plan(&parameters, &local.identity.member, local.clock.now())?;
     if parameters.alone {
         local.own.alone();
     }
     let shared = shared_channel(&local.current.get(), &local.identity.member, &plan.channel)?;
     if shared && !plan.dry_run && !queue::lane_is_free(&local).await {
-        let reply = PublishReply { channel: plan.channel.to_string(), tlp: plan.tlp.label(), ..PublishReply::default() };
+        let reply = PublishReply { channel: plan.channel.to_string(), tlp: label(plan.tlp), ..PublishReply::default() };
         let queued = Some(queue::keep_publication(&local, parameters, body).await?);
         return Ok(Json(PublishReply { queued, ..reply }));
     }
     let (pieces, queue) = tokio::sync::mpsc::channel::<Bytes>(PIECES_MAX);
     let working = tokio::task::spawn_blocking(move || Work::new(local, plan)?.run(queue));
-    let mut stream = body.into_data_stream();
-    while let Some(piece) = stream.next().await {
+    while let Some(piece) = body.next().await {
         let piece = piece.map_err(ApiError::bad)?;
         if pieces.send(piece).await.is_err() {
             break;
@@ -236,19 +388,43 @@ pub(super) async fn publish(
     working.await.map_err(ApiError::internal)?.map(Json)
 }
 
+/// A marking as the answer has it.
+fn label(tlp: Option<Tlp>) -> String {
+    tlp.map_or_else(|| "as marked".to_owned(), Tlp::label)
+}
+
+/// What of a report its indicators lean on.
+#[derive(Clone, Copy)]
+struct Lent {
+    tlp: Option<Tlp>,
+    confidence: bool,
+    until: bool,
+}
+
+/// How many records do not say something themselves.
+#[derive(Clone, Copy, Default)]
+struct Unsaid {
+    tlp: u64,
+    confidence: u64,
+    validity: u64,
+}
+
 /// One publication under way.
 struct Work {
     local: Local,
     plan: Plan,
-    reader: TextReader,
+    permits: Vec<Tlp>,
+    audience: String,
     reply: PublishReply,
     /// Values seen, by 64-bit hash under two random keys: a list may name one twice.
     seen: HashSet<(u64, u64)>,
     hashers: (std::hash::RandomState, std::hash::RandomState),
-    chunk: Vec<Record>,
-    report: Option<RecordRef>,
-    /// The chunk that the door is working on while the next is read.
-    at_door: Option<oneshot::Receiver<Result<Published, DoorError>>>,
+    lent: HashMap<usize, Lent>,
+    unsaid: Unsaid,
+    /// Only counts what is unsaid.
+    counting: bool,
+    withdrawn: BTreeSet<String>,
+    outgoing: Outgoing,
     hits: BTreeMap<String, (u64, String)>,
 }
 
@@ -256,11 +432,11 @@ impl Work {
     fn new(local: Local, plan: Plan) -> Result<Self, ApiError> {
         let intake = local.current.get();
         let audience = crate::node::door::own_audience(&intake, &local.identity.member, &plan.channel)?;
-        if !audience.permits(plan.tlp) {
-            let (tlp, channel) = (plan.tlp, plan.channel.clone());
-            return Err(DoorError::Marking { tlp, channel, audience: audience.name() }.into());
+        if let Some(tlp) = plan.tlp.filter(|tlp| !audience.permits(*tlp)) {
+            return Err(DoorError::Marking { tlp, channel: plan.channel.clone(), audience: audience.name() }.into());
         }
-        let members = reach(&intake, &local.identity.member, &plan.channel, plan.tlp, local.clock.now())?;
+        let tlp = plan.tlp.unwrap_or(Tlp::Green);
+        let members = reach(&intake, &local.identity.member, &plan.channel, tlp, local.clock.now())?;
         let line = |(member, why_not): (crate::record::MemberId, Option<String>)| ReachLine {
             member: member.to_string(),
             reached: why_not.is_none(),
@@ -269,149 +445,367 @@ impl Work {
         let reply = PublishReply {
             dry_run: plan.dry_run,
             channel: format!("{}/{}", local.identity.member, plan.channel),
-            tlp: plan.tlp.label(),
             audience: audience.name(),
             reach: members.into_iter().map(line).collect(),
             ..PublishReply::default()
         };
-        let reader = TextReader::new(plan.layout, plan.kind.clone());
-        let hashers = Default::default();
-        let (chunk, report, at_door, hits) = (Vec::new(), None, None, BTreeMap::new());
-        Ok(Self { local, plan, reader, reply, seen: HashSet::new(), hashers, chunk, report, at_door, hits })
+        let permits = Tlp::ALL.iter().copied().filter(|tlp| audience.permits(*tlp)).collect();
+        let outgoing = Outgoing::new(local.clone(), plan.channel.clone());
+        let (hashers, audience) = (Default::default(), audience.name());
+        let (seen, lent, withdrawn, hits) = (HashSet::new(), HashMap::new(), BTreeSet::new(), BTreeMap::new());
+        let (unsaid, counting) = (Unsaid::default(), false);
+        Ok(Self { local, plan, permits, audience, reply, seen, hashers, lent, unsaid, counting, withdrawn, outgoing, hits })
     }
 
     fn run(mut self, mut queue: tokio::sync::mpsc::Receiver<Bytes>) -> Result<PublishReply, ApiError> {
-        let mut line = Vec::new();
-        let mut sniffed = 0;
-        let (mut items, mut complaints) = (Vec::new(), Vec::new());
-        while let Some(piece) = queue.blocking_recv() {
-            if sniffed < SNIFF_BYTES {
-                sniff(&piece).map_err(ApiError::bad)?;
-                sniffed += piece.len();
+        let mut start = Vec::new();
+        while start.len() < DETECT_BYTES {
+            let Some(piece) = queue.blocking_recv() else { break };
+            start.extend_from_slice(&piece);
+        }
+        if start.is_empty() {
+            return Err(ApiError::bad("the file is empty"));
+        }
+        let about = self.plan.about(&start)?;
+        self.reply.format = about.format.name().to_owned();
+        let begin = start.get(..start.len().min(DETECT_BYTES)).unwrap_or_default().to_vec();
+        let mut reader = Reader::new(&about, &begin);
+        let is_text = matches!(about.format, Format::Text(_));
+        if is_text {
+            // A list cannot say it; what is published as a list is for the federation unless it is said otherwise.
+            if self.plan.tlp.is_none() && !self.plan.must_say {
+                self.plan.tlp = Some(Tlp::Green);
             }
-            let mut rest = piece.as_ref();
-            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                let (head, tail) = rest.split_at(end);
-                rest = tail.get(1..).unwrap_or_default();
-                if line.is_empty() {
-                    self.line(head, &mut items, &mut complaints)?;
-                } else {
-                    push_bounded(&mut line, head);
-                    self.line(&line, &mut items, &mut complaints)?;
-                    line.clear();
+            self.check_said(Unsaid { tlp: 1, confidence: 1, validity: 1 }, true)?;
+        }
+        let mut spool = if is_text { None } else { Some(self.spool()?) };
+        let mut length = 0;
+        let mut next = Some(Bytes::from(start));
+        while let Some(piece) = next {
+            length += piece.len() as u64;
+            if let Some(file) = &mut spool {
+                if length > SPOOL_BYTES_MAX {
+                    return Err(ApiError::bad("the file has more than 8 GiB; import it in parts"));
                 }
+                file.write_all(&piece).map_err(ApiError::internal)?;
             }
-            push_bounded(&mut line, rest);
+            reader.feed(&piece).map_err(ApiError::bad)?;
+            self.given(&mut reader)?;
+            next = queue.blocking_recv();
         }
-        if !line.is_empty() {
-            self.line(&line, &mut items, &mut complaints)?;
+        let mut again = reader.end_pass().map_err(ApiError::bad)?;
+        if let Some(file) = &mut spool {
+            // Whoever has not said everything is told what is missing before anything is signed.
+            let complete = self.plan.tlp.is_some() && (!self.plan.must_say || self.says_all());
+            if !complete {
+                self.counting = true;
+                self.passes(&mut reader, file)?;
+                self.check_said(self.unsaid, false)?;
+                (self.counting, self.unsaid) = (false, Unsaid::default());
+                self.lent.clear();
+                self.reply.complaints = 0;
+                self.reply.first_complaints.clear();
+                reader = Reader::new(&about, &begin);
+                again = true;
+            }
+            if again {
+                self.passes(&mut reader, file)?;
+            }
+        } else {
+            self.given(&mut reader)?;
         }
-        self.finish()
+        self.finish(reader)
     }
 
-    fn line(&mut self, raw: &[u8], items: &mut Vec<Item>, complaints: &mut Vec<Complaint>) -> Result<(), ApiError> {
-        self.reply.lines += 1;
-        self.reader.line(raw, items, complaints);
-        for complaint in complaints.drain(..) {
-            self.reply.complaints += 1;
-            if self.reply.first_complaints.len() < COMPLAINTS_MAX {
-                self.reply.first_complaints.push(ComplaintLine { line: complaint.line, why: complaint.why });
+    /// A file without a name, gone with its handle.
+    fn spool(&self) -> Result<File, ApiError> {
+        let directory = self.local.data.join("imports");
+        std::fs::create_dir_all(&directory).map_err(ApiError::internal)?;
+        tempfile::tempfile_in(&directory).map_err(ApiError::internal)
+    }
+
+    /// Reads the file as often as its reader wants it.
+    fn passes(&mut self, reader: &mut Reader, file: &mut File) -> Result<(), ApiError> {
+        let mut buffer = vec![0; SPOOL_PIECE_BYTES];
+        loop {
+            file.rewind().map_err(ApiError::internal)?;
+            loop {
+                let count = file.read(&mut buffer).map_err(ApiError::internal)?;
+                if count == 0 {
+                    break;
+                }
+                reader.feed(buffer.get(..count).unwrap_or_default()).map_err(ApiError::bad)?;
+                self.given(reader)?;
+            }
+            let again = reader.end_pass().map_err(ApiError::bad)?;
+            self.given(reader)?;
+            if !again {
+                return Ok(());
             }
         }
-        for item in items.drain(..) {
-            let marks = (self.hashers.0.hash_one(&item.value), self.hashers.1.hash_one(&item.value));
-            if !self.seen.insert(marks) {
-                self.reply.duplicates += 1;
-                continue;
+    }
+
+    fn says_all(&self) -> bool {
+        self.plan.report.confidence.is_some() && self.plan.report.valid_until.is_some()
+    }
+
+    /// Refuses what has to be complete and is not. A dry run goes on and says what is missing.
+    fn check_said(&mut self, unsaid: Unsaid, all: bool) -> Result<(), ApiError> {
+        let Plan { tlp, report, must_say, dry_run, .. } = &self.plan;
+        let count = |records: u64| if all { "the file does".to_owned() } else { format!("{records} records do") };
+        let mut missing = Vec::new();
+        let mut miss = |what: &str, records: u64, known: bool, sentence: String| {
+            if records > 0 && !known {
+                self.reply.unsaid.push(AssumedLine { what: what.to_owned(), value: String::new(), records });
+                missing.push(sentence);
             }
-            if self.seen.len() > PUBLICATION_RECORDS_MAX {
-                return Err(ApiError::bad("more than 5,000,000 values; publish them as several lists"));
+        };
+        miss("tlp", unsaid.tlp, tlp.is_some(), format!("{} not say who may read them (--tlp)", count(unsaid.tlp)));
+        if *must_say {
+            let (confidence, validity) = (report.confidence.is_some(), report.valid_until.is_some());
+            miss(
+                "confidence",
+                unsaid.confidence,
+                confidence,
+                format!("{} not say how sure it is (--confidence)", count(unsaid.confidence)),
+            );
+            miss("validity", unsaid.validity, validity, format!("{} not say how long it holds (--valid-days)", count(unsaid.validity)));
+        }
+        if missing.is_empty() || *dry_run {
+            return Ok(());
+        }
+        let ways =
+            "say it once with these options, or under [[sources]] in node.toml and --as NAME; --as-is takes it as TLP:RED and unsure";
+        Err(ApiError::bad(format!("{}; {ways}. Nothing was taken", missing.join("; "))))
+    }
+
+    /// Takes what the reader gave since the last time.
+    fn given(&mut self, reader: &mut Reader) -> Result<(), ApiError> {
+        let Given { said, complaints } = reader.take();
+        complaints.into_iter().for_each(|complaint| self.complain(complaint));
+        for one in said {
+            match one {
+                Said::Indicator { indicator, group, tlp } => self.indicator(*indicator, group, tlp, reader)?,
+                Said::Sighting { sighting, tlp } => self.sighting(*sighting, tlp)?,
+                Said::Document(document) => self.document(document, reader)?,
+                Said::Withdrawn { external_id } => {
+                    if self.withdrawn.len() < WITHDRAWN_MAX {
+                        self.withdrawn.insert(external_id);
+                    }
+                }
             }
-            self.take(item.value, item.scope)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, value: Observable, scope: Option<Scope>) -> Result<(), ApiError> {
+    fn complain(&mut self, Complaint { line, path, why }: Complaint) {
+        self.reply.complaints += 1;
+        if self.reply.first_complaints.len() < COMPLAINTS_MAX {
+            self.reply.first_complaints.push(ComplaintLine { line, path, why });
+        }
+    }
+
+    /// What the report with a number lends, and that it goes out before what belongs to it.
+    fn lent(&mut self, number: usize, reader: &mut Reader) -> Lent {
+        if let Some(lent) = self.lent.get(&number) {
+            return *lent;
+        }
+        let Group { report, tlp } = reader.group(number);
+        let lent = Lent { tlp, confidence: report.confidence.is_some(), until: report.valid_until.is_some() };
+        self.lent.insert(number, lent);
+        let marking = tlp.or(self.plan.tlp).unwrap_or(Tlp::Red);
+        // A report that its channel may not carry stays here; its indicators go without it.
+        if !self.plan.dry_run && !self.counting && self.permits.contains(&marking) && !self.outgoing.knows(number) {
+            self.outgoing.report(number, self.plan.complete(report), marking);
+        }
+        lent
+    }
+
+    /// The marking of something, or nothing if the channel may not carry it.
+    fn marking(&mut self, tlp: Option<Tlp>, lent: Option<Lent>) -> Option<Tlp> {
+        let said = tlp.or(lent.and_then(|lent| lent.tlp));
+        self.unsaid.tlp += u64::from(said.is_none());
+        let tlp = said.or(self.plan.tlp).unwrap_or(Tlp::Red);
+        if self.permits.contains(&tlp) {
+            return Some(tlp);
+        }
+        if !self.counting {
+            let (channel, audience) = (&self.plan.channel, &self.audience);
+            let why = format!("it is marked {}, and `{channel}` is read by {audience}; publish it to a narrower channel", tlp.label());
+            self.complain(Complaint { line: 0, path: String::new(), why });
+        }
+        None
+    }
+
+    fn indicator(&mut self, indicator: Indicator, group: usize, tlp: Option<Tlp>, reader: &mut Reader) -> Result<(), ApiError> {
+        let lent = self.lent(group, reader);
+        if !self.counting {
+            let key = (&indicator.value, indicator.scope, group);
+            let marks = (self.hashers.0.hash_one(key), self.hashers.1.hash_one(key));
+            if !self.seen.insert(marks) {
+                self.reply.duplicates += 1;
+                return Ok(());
+            }
+            if self.seen.len() > PUBLICATION_RECORDS_MAX {
+                return Err(ApiError::bad("more than 5,000,000 values; publish them as several lists"));
+            }
+        }
+        self.unsaid.confidence += u64::from(indicator.confidence.is_none() && !lent.confidence);
+        self.unsaid.validity += u64::from(indicator.valid_until.is_none() && !lent.until);
+        let Some(tlp) = self.marking(tlp, Some(lent)) else { return Ok(()) };
+        if self.counting {
+            return Ok(());
+        }
         self.reply.records += 1;
-        let name = value.kind().name();
+        let name = indicator.value.kind().name();
         match self.reply.by_type.get_mut(name) {
             Some(count) => *count += 1,
             None => drop(self.reply.by_type.insert(name.to_owned(), 1)),
         }
         if self.plan.dry_run {
-            for list in self.local.current.get().lists.of(&value).names() {
-                let hit = self.hits.entry(list.to_owned()).or_insert_with(|| (0, value.defanged()));
+            for list in self.local.current.get().lists.of(&indicator.value).names() {
+                let hit = self.hits.entry(list.to_owned()).or_insert_with(|| (0, indicator.value.defanged()));
                 hit.0 += 1;
             }
             return Ok(());
         }
-        let below = self.plan.subdomains && value.kind() == crate::record::ObservableType::Domain;
-        let mut indicator = Indicator::of(value, None);
-        indicator.scope = if below { Some(Scope::Subdomains) } else { scope };
-        self.chunk.push(Record::Indicator(indicator));
-        // The report takes the first place of the first chunk.
-        let full = if self.report.is_none() { CHUNK_RECORDS - 1 } else { CHUNK_RECORDS };
-        if self.chunk.len() >= full { self.send() } else { Ok(()) }
+        self.outgoing.take(Record::Indicator(indicator), Some(group), tlp, Class::Content)
     }
 
-    /// Gives the chunk to the door. Before the first answer nothing else is sent, because it names the report.
-    fn send(&mut self) -> Result<(), ApiError> {
-        self.settle()?;
-        let report = match &self.report {
-            Some(report) => ReportOf::Known(report.clone()),
-            None => ReportOf::New(Box::new(self.plan.report.clone())),
-        };
-        let records = std::mem::take(&mut self.chunk);
-        let publication = Publication { channel: self.plan.channel.clone(), tlp: self.plan.tlp, class: Class::Content, report, records };
-        let (reply, answer) = oneshot::channel();
-        self.local.door.send(Request::Publish(publication, reply)).map_err(|_| DoorError::Stopping)?;
-        self.at_door = Some(answer);
-        if self.report.is_none() { self.settle() } else { Ok(()) }
-    }
-
-    fn settle(&mut self) -> Result<(), ApiError> {
-        let Some(answer) = self.at_door.take() else { return Ok(()) };
-        let done = answer.blocking_recv().map_err(|_| DoorError::Stopping)??;
-        self.report = self.report.take().or(done.report);
-        let reply = &mut self.reply;
-        reply.first = reply.first.take().or(done.first.map(|first| first.to_string()));
-        reply.last = done.last.map(|last| last.to_string()).or(reply.last.take());
-        reply.batches += done.batches;
-        reply.accepted += done.counts.accepted;
-        reply.held += done.counts.held;
-        reply.refused += done.counts.refused;
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<PublishReply, ApiError> {
-        if self.reply.lines == 0 {
-            return Err(ApiError::bad("the file is empty"));
+    fn sighting(&mut self, sighting: Sighting, tlp: Option<Tlp>) -> Result<(), ApiError> {
+        let Some(tlp) = self.marking(tlp, None).filter(|_| !self.counting) else { return Ok(()) };
+        self.reply.sightings += 1;
+        if self.plan.dry_run {
+            return Ok(());
         }
-        if self.reply.records == 0 {
-            let first = self.reply.first_complaints.first().map(|one| format!("; line {}: {}", one.line, one.why));
-            return Err(ApiError::bad(format!("no line gave a value, so nothing was published{}", first.unwrap_or_default())));
+        let class = if sighting.sighting == SightingKind::FalsePositive { Class::Removal } else { Class::Content };
+        self.outgoing.take(Record::Sighting(sighting), None, tlp, class)
+    }
+
+    fn document(&mut self, attached: Attached, reader: &mut Reader) -> Result<(), ApiError> {
+        let lent = attached.group.map(|number| self.lent(number, reader));
+        let Some(tlp) = self.marking(attached.tlp, lent).filter(|_| !self.counting) else { return Ok(()) };
+        self.reply.documents += 1;
+        if self.plan.dry_run {
+            return Ok(());
+        }
+        let Attached { title, media_type, content, tags, group, .. } = attached;
+        let short = (content.len() <= DOCUMENT_BYTES_MAX).then(|| String::from_utf8(content.clone()).ok()).flatten();
+        let whole = |content: Content| Document {
+            title: title.clone(),
+            media_type: media_type.clone(),
+            content,
+            description: None,
+            language: None,
+            tags: tags.clone(),
+            targets: Vec::new(),
+            replaces: None,
+        };
+        // A short text travels in its record, if it is one that a record may hold as it is.
+        let inline = short.map(|text| whole(Content::Inline(text))).filter(|one| Record::Document(one.clone()).encode().is_ok());
+        let document = match inline {
+            Some(document) => document,
+            None => {
+                let mut receiving = self.local.documents.receive()?;
+                receiving.push(&content)?;
+                let (hash, length) = receiving.keep()?;
+                whole(Content::Hash { hash, length })
+            }
+        };
+        self.outgoing.take(Record::Document(document), group, tlp, Class::Content)
+    }
+
+    fn finish(mut self, mut reader: Reader) -> Result<PublishReply, ApiError> {
+        for number in 0..reader.reports() {
+            self.lent(number, &mut reader);
+        }
+        let said = self.reply.records + self.reply.documents + self.reply.sightings + self.withdrawn.len() as u64;
+        let reports = reader.reports() as u64;
+        if said + reports == 0 {
+            let first = self.reply.first_complaints.first().map(|one| match one.path.as_str() {
+                "" => format!("; line {}: {}", one.line, one.why),
+                path => format!("; line {}, {path}: {}", one.line, one.why),
+            });
+            let what = if self.reply.format == "stix" || self.reply.format == "misp" { "nothing in it" } else { "no line" };
+            return Err(ApiError::bad(format!("{what} gave a value, so nothing was published{}", first.unwrap_or_default())));
         }
         if !self.plan.dry_run {
-            if !self.chunk.is_empty() {
-                self.send()?;
-            }
-            self.settle()?;
+            self.outgoing.finish()?;
+            self.take_back()?;
         }
-        self.reply.report = self.report.map(|report| report.to_string());
-        self.reply.latin1_lines = self.reader.latin1_lines;
-        if self.reply.reach.iter().any(|line| line.reached) {
-            let Local { current, identity, clock, .. } = &self.local;
-            self.reply.quota_ms = current.get().roster.quota(&identity.member, clock.now()).ms_to_take(self.reply.records);
+        let Self { local, plan, mut reply, hits, unsaid, outgoing, .. } = self;
+        let done = outgoing.done;
+        reply.tlp = label(plan.tlp);
+        reply.report = done.report.map(|report| report.to_string());
+        (reply.first, reply.last) = (done.first.map(|one| one.to_string()), done.last.map(|one| one.to_string()));
+        (reply.batches, reply.reports) = (done.batches, if plan.dry_run { reports } else { done.reports });
+        (reply.accepted, reply.held, reply.refused) = (done.counts.accepted, done.counts.held, done.counts.refused);
+        reply.lines = reader.elements();
+        reply.latin1_lines = reader.latin1_lines();
+        let mut assume = |what: &str, records: u64, value: Option<String>| {
+            if let (true, Some(value)) = (records > 0, value) {
+                reply.assumed.push(AssumedLine { what: what.to_owned(), value, records });
+            }
+        };
+        assume("tlp", unsaid.tlp, plan.tlp.map(Tlp::label));
+        assume("confidence", unsaid.confidence, plan.report.confidence.map(|value| value.to_string()));
+        assume("validity", unsaid.validity, plan.report.valid_until.map(|until| format!("until {until}")));
+        let notes = reader.notes();
+        let changed = notes.changed.iter();
+        reply.changed = changed
+            .map(|(how, tally)| ChangedLine { how: (*how).to_owned(), count: tally.count, line: tally.line, path: tally.path.clone() })
+            .collect();
+        reply.without_record.clone_from(&notes.without_record);
+        if reply.reach.iter().any(|line| line.reached) {
+            let Local { current, identity, clock, .. } = &local;
+            reply.quota_ms = current.get().roster.quota(&identity.member, clock.now()).ms_to_take(reply.records);
         }
         let hit = |(list, (values, first)): (String, (u64, String))| ListHit { list, values, first };
-        self.reply.lists = self.hits.into_iter().map(hit).collect();
-        Ok(self.reply)
+        reply.lists = hits.into_iter().map(hit).collect();
+        Ok(reply)
+    }
+
+    /// Takes back what we said in this channel by ids that the file has taken back.
+    fn take_back(&mut self) -> Result<(), ApiError> {
+        if self.withdrawn.is_empty() {
+            return Ok(());
+        }
+        let targets = quoting(&self.local, &self.plan.channel, &self.withdrawn)?;
+        self.reply.withdrawn = targets.len() as u64;
+        let note = Some("taken back at its source".to_owned());
+        for some in targets.chunks(crate::node::door::WITHDRAW_MAX) {
+            let take_back = TakeBack { targets: some.to_vec(), reason: Reason::Superseded, note: note.clone() };
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            self.local.door.send(Request::Withdraw(take_back, reply)).map_err(|_| DoorError::Stopping)?;
+            answer.blocking_recv().map_err(|_| DoorError::Stopping)??;
+        }
+        Ok(())
     }
 }
 
-/// Keeps at most one byte more of a line than is read, so that a line of a gibibyte costs 64 KiB and is still too long.
-fn push_bounded(line: &mut Vec<u8>, more: &[u8]) {
-    let room = (LINE_BYTES_MAX + 1).saturating_sub(line.len());
-    line.extend_from_slice(more.get(..room.min(more.len())).unwrap_or_default());
+/// Records of ours in a channel that stand and quote one of these outside ids.
+fn quoting(local: &Local, channel: &ChannelName, ids: &BTreeSet<String>) -> Result<Vec<RecordRef>, ApiError> {
+    let me = &local.identity.member;
+    let feeds: Vec<_> = local.ledger.feeds().into_iter().filter(|(feed, _)| feed.member == *me && feed.channel == *channel).collect();
+    let mut reading = Reading::new(&local.ledger, local.clock.now());
+    let mut found = Vec::new();
+    for (feed, state) in feeds {
+        for seq in state.first()..=state.last() {
+            let Some(number) = local.ledger.batch_number(&feed, seq)? else { continue };
+            let Some(batch) = reading.batch(number)? else { continue };
+            for index in 0..batch.head.count {
+                let source = match batch.record(index) {
+                    Some(Record::Indicator(indicator)) => indicator.source,
+                    Some(Record::Report(report)) => report.source,
+                    _ => None,
+                };
+                let quotes = source.and_then(|source| source.external_id).is_some_and(|id| ids.contains(&id));
+                let reference = batch.reference(index);
+                if quotes && local.ledger.withdrawn(&reference)?.is_none() {
+                    found.push(reference);
+                }
+            }
+        }
+    }
+    Ok(found)
 }

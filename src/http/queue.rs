@@ -9,8 +9,8 @@ use super::{
 };
 use axum::{
     Json,
-    body::{Body, Bytes},
-    extract::{Query, State},
+    body::{Body, BodyDataStream, Bytes},
+    extract::State,
 };
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,9 @@ const BODY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How often the lane is looked at.
 const POLL: Duration = Duration::from_millis(20);
+
+/// A request's body as it comes; it may be asked again when it is over.
+pub(super) type Pieces = futures::stream::Fuse<BodyDataStream>;
 
 #[derive(Serialize, Deserialize)]
 enum Job {
@@ -52,27 +55,27 @@ pub(super) async fn lane_is_free(local: &Local) -> bool {
     true
 }
 
-pub(super) async fn keep_publication(local: &Local, parameters: PublishParameters, body: Body) -> Result<String, ApiError> {
+pub(super) async fn keep_publication(local: &Local, parameters: PublishParameters, body: &mut Pieces) -> Result<String, ApiError> {
     keep(local, &Job::Publish(parameters), body).await
 }
 
 pub(super) async fn keep_withdrawal(local: &Local, parameters: WithdrawParameters) -> Result<String, ApiError> {
-    keep(local, &Job::Withdraw(parameters), Body::empty()).await
+    keep(local, &Job::Withdraw(parameters), &mut Body::empty().into_data_stream().fuse()).await
 }
 
 pub(super) async fn keep_document(local: &Local, ready: documents::Ready) -> Result<String, ApiError> {
-    keep(local, &Job::Document(ready), Body::empty()).await
+    keep(local, &Job::Document(ready), &mut Body::empty().into_data_stream().fuse()).await
 }
 
 pub(super) async fn keep_question(local: &Local, parameters: AskParameters) -> Result<String, ApiError> {
-    keep(local, &Job::Question(parameters), Body::empty()).await
+    keep(local, &Job::Question(parameters), &mut Body::empty().into_data_stream().fuse()).await
 }
 
 pub(super) async fn keep_sighting(local: &Local, parameters: SightingParameters) -> Result<String, ApiError> {
-    keep(local, &Job::Sighting(parameters), Body::empty()).await
+    keep(local, &Job::Sighting(parameters), &mut Body::empty().into_data_stream().fuse()).await
 }
 
-async fn keep(local: &Local, job: &Job, body: Body) -> Result<String, ApiError> {
+async fn keep(local: &Local, job: &Job, body: &mut Pieces) -> Result<String, ApiError> {
     let directory = local.data.join(QUEUE);
     tokio::fs::create_dir_all(&directory).await.map_err(ApiError::internal)?;
     if waiting(&directory).len() >= FILES_MAX {
@@ -84,8 +87,8 @@ async fn keep(local: &Local, job: &Job, body: Body) -> Result<String, ApiError> 
     let mut line = serde_json::to_vec(job).map_err(ApiError::internal)?;
     line.push(b'\n');
     file.write_all(&line).await.map_err(ApiError::internal)?;
-    let (mut stream, mut length) = (body.into_data_stream(), 0u64);
-    while let Some(piece) = stream.next().await {
+    let mut length = 0u64;
+    while let Some(piece) = body.next().await {
         let piece = piece.map_err(ApiError::bad)?;
         length += piece.len() as u64;
         if length > BODY_BYTES_MAX {
@@ -146,8 +149,8 @@ async fn perform(local: &Local, path: &Path) -> Result<(), ApiError> {
     let job: Job = serde_json::from_slice(&bytes.slice(..end)).map_err(ApiError::bad)?;
     match job {
         Job::Publish(parameters) => {
-            let body = Body::from(bytes.slice(end + 1..));
-            publish::publish(State(local.clone()), Query(parameters), body).await.map(|_| ())
+            let mut body = Body::from(bytes.slice(end + 1..)).into_data_stream().fuse();
+            publish::publish(State(local.clone()), parameters, &mut body).await.map(|_| ())
         }
         Job::Withdraw(parameters) => withdraw(State(local.clone()), Json(parameters)).await.map(|_| ()),
         Job::Document(ready) => documents::send(local, ready).await.map(|_| ()),

@@ -142,6 +142,8 @@ pub enum ReportOf {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
     pub report: Option<RecordRef>,
+    /// Places of the reports among the records, in their order.
+    pub reports: Vec<RecordRef>,
     pub first: Option<RecordRef>,
     pub last: Option<RecordRef>,
     pub batches: u64,
@@ -776,7 +778,9 @@ impl Door {
             ReportOf::None => (),
         }
         for record in records {
+            let is_report = matches!(record, Record::Report(_));
             let (place, full) = publisher.push(record, report_ref.as_ref())?;
+            done.reports.extend(is_report.then(|| place.clone()));
             full.map_or(Ok(()), |draft| self.take_own(draft, &intake, &mut done, events))?;
             done.first.get_or_insert_with(|| place.clone());
             done.last = Some(place);

@@ -394,6 +394,7 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
         data: data.clone(),
         own: own.clone(),
         operators: Operators::of(&[]),
+        sources: Vec::new().into(),
         enforcer: enforcer.clone(),
         reach: reach.clone(),
         documents: documents.clone(),

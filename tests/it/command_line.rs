@@ -18,7 +18,7 @@ fn a_newcomer_founds_imports_asks_and_takes_back() {
     let list = data.path().join("list.txt");
     std::fs::write(&list, "evil[.]example\n192.0.2.66\nhxxp://drop.evil[.]example/x\nnot an indicator\n").unwrap();
     let list = list.to_str().unwrap();
-    let imported = huecry(data.path(), &["import", list, "--confidence", "70"]);
+    let imported = huecry(data.path(), &["import", list, "--tlp", "red", "--confidence", "70", "--valid-days", "90"]);
     assert_eq!(code(&imported), 0, "{}", stderr(&imported));
     assert!(stdout(&imported).contains("3 indicators") && stderr(&imported).contains(":4: "), "{}{}", stdout(&imported), stderr(&imported));
     let asked = huecry(data.path(), &["query", "EVIL.example."]);
@@ -57,13 +57,13 @@ fn bad_input_is_named_and_nothing_is_half_done() {
         std::fs::write(&path, bytes).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    fails(place, &["import", &file("binary", b"MZ\x90\0\x03")], 2, "zero bytes");
-    fails(place, &["import", &file("utf16", &[0xff, 0xfe, b'a', 0])], 2, "UTF-16");
-    fails(place, &["import", &file("empty", b"")], 2, "the file is empty");
-    fails(place, &["import", &file("prose.txt", b"nothing here\nnor here\n")], 2, "line 1");
-    fails(place, &["import", place.to_str().unwrap()], 2, "is a directory");
-    fails(place, &["import", "/nowhere/list"], 2, "there is no such file");
-    fails(place, &["import", &file("typed", b"a.example\n"), "--type", "domian"], 2, "did you mean `domain`?");
+    fails(place, &["import", &file("binary", b"MZ\x90\0\x03"), "--as-is"], 2, "zero bytes");
+    fails(place, &["import", &file("utf16", &[0xff, 0xfe, b'a', 0]), "--as-is"], 2, "UTF-16");
+    fails(place, &["import", &file("empty", b""), "--as-is"], 2, "the file is empty");
+    fails(place, &["import", &file("prose.txt", b"nothing here\nnor here\n"), "--as-is"], 2, "line 1");
+    fails(place, &["import", place.to_str().unwrap(), "--as-is"], 2, "is a directory");
+    fails(place, &["import", "/nowhere/list", "--as-is"], 2, "there is no such file");
+    fails(place, &["import", &file("typed", b"a.example\n"), "--as-is", "--type", "domian"], 2, "did you mean `domain`?");
     fails(place, &["publish", "--value", "a.example", "--tlp", "yellow"], 2, "`yellow` is no TLP marking");
     fails(place, &["publish", "--value", "a.example", "--tlp", "amber"], 2, "may not travel");
     fails(place, &["publish", "--value", "a.example", "--channel", "indicatros"], 2, "did you mean `indicators`?");
@@ -75,7 +75,7 @@ fn bad_input_is_named_and_nothing_is_half_done() {
     fails(place, &["init", "--member", "XX", "--found", "x"], 2, "is not a member id");
     fails(place, &["init", "--member", "xx-agency", "--found", "again"], 2, "belongs to a federation already");
     // ISO-8859-1, CRLF and a byte order mark are read, and said.
-    let odd = huecry(place, &["import", &file("latin1", b"\xef\xbb\xbfa.example\r\n# caf\xe9\r\nb.example\r\n")]);
+    let odd = huecry(place, &["import", &file("latin1", b"\xef\xbb\xbfa.example\r\n# caf\xe9\r\nb.example\r\n"), "--as-is"]);
     assert!(code(&odd) == 0 && stdout(&odd).contains("2 indicators") && stderr(&odd).contains("ISO-8859-1"), "{}", stderr(&odd));
     assert_eq!(huecry(place, &["query", "a.example"]).status.code(), Some(0), "only what was good is there");
 }
@@ -87,7 +87,7 @@ fn a_line_of_many_mebibytes_costs_little_and_is_named() {
     let mut text = vec![b'a'; 64 << 20];
     text.extend_from_slice(b"\nafter.example\n");
     std::fs::write(&path, text).unwrap();
-    let output = huecry(data.path(), &["import", path.to_str().unwrap()]);
+    let output = huecry(data.path(), &["import", path.to_str().unwrap(), "--as-is"]);
     assert!(stderr(&output).contains("long.txt:1: the line has") && stdout(&output).contains("1 indicators"), "{}", stderr(&output));
 }
 
@@ -151,7 +151,7 @@ fn x_01_hostile_text_reaches_no_terminal_as_itself() {
     let path = data.path().join("x\u{1b}]52;c;x\u{7}.txt");
     std::fs::write(&path, "evil.example\n\u{1b}[31mred \u{202e}drawkcab\n").unwrap();
     let title = "a \u{1b}[2J title \u{202e}";
-    let import = huecry(data.path(), &["import", path.to_str().unwrap(), "--title", title]);
+    let import = huecry(data.path(), &["import", path.to_str().unwrap(), "--as-is", "--title", title]);
     let query = huecry(data.path(), &["query", "evil.example"]);
     let json = huecry(data.path(), &["--json", "query", "evil.example"]);
     assert_eq!((code(&import), code(&query)), (0, 0), "{}", stderr(&import));

@@ -78,7 +78,7 @@ impl Pair {
     fn publish(&self, values: &[&str], more: &[&str]) {
         let list = self.place.path().join("list.txt");
         std::fs::write(&list, values.join("\n")).unwrap();
-        let words = ["publish", list.to_str().unwrap(), "--title", "t", "--use", "block", "--layout", "plain"];
+        let words = ["publish", list.to_str().unwrap(), "--title", "t", "--use", "block", "--format", "list"];
         run(&self.vendor(), &[&words[..], more].concat());
     }
 

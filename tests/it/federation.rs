@@ -137,7 +137,7 @@ fn what_is_imported_never_leaves_the_node() {
     assert_eq!(code(&huecry(other.path(), &["join", invitation.to_str().unwrap()])), 0);
     let list = hub.path().join("list");
     std::fs::write(&list, "secret-canary.example\n").unwrap();
-    assert_eq!(code(&huecry(hub.path(), &["import", list.to_str().unwrap()])), 0);
+    assert_eq!(code(&huecry(hub.path(), &["import", list.to_str().unwrap(), "--as-is"])), 0);
     let (_one, _two) = (start(hub.path()), start(other.path()));
     assert_eq!(code(&huecry(hub.path(), &["publish", "--value", "open.example"])), 0);
     until("the open value to arrive", || code(&huecry(other.path(), &["query", "open.example"])) == 0);

@@ -176,7 +176,7 @@ fn g_23_p_12_safelisted_values_that_are_published_do_not_reach_an_export() {
     let list = data.path().join("list.txt");
     let lines: Vec<String> = cleared(&corpus, count).iter().flat_map(|plain| spellings(plain)).collect();
     std::fs::write(&list, lines.join("\n")).unwrap();
-    let about = ["--title", "t", "--confidence", "100", "--use", "block", "--role", "attacker", "--layout", "plain", "--source", "own"];
+    let about = ["--title", "t", "--confidence", "100", "--use", "block", "--role", "attacker", "--format", "list", "--source", "own"];
     // Lines that are no value are named, and the command says so by its code.
     let published = huecry(data.path(), &[&["--json", "publish", list.to_str().unwrap()], &about[..]].concat());
     let records = json_of(&published)["records"].as_u64().unwrap_or_default();

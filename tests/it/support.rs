@@ -168,7 +168,7 @@ impl Three {
     pub fn publish(&self, name: &str, values: &[&str], more: &[&str]) {
         let list = self.place.path().join("list.txt");
         std::fs::write(&list, values.join("\n")).unwrap();
-        let words = ["publish", list.to_str().unwrap(), "--title", "t", "--use", "alert", "--source", "own", "--layout", "plain"];
+        let words = ["publish", list.to_str().unwrap(), "--title", "t", "--use", "alert", "--source", "own", "--format", "list"];
         let sure = if more.contains(&"--confidence") { &[][..] } else { &["--confidence", "80"] };
         run(&self.of(name), &[&words[..], sure, more].concat());
     }

@@ -42,7 +42,7 @@ pub(super) fn run(context: &Context, records: u64, keep: Option<PathBuf>) -> Res
     huecry(&empty, &["join", &full.join("invitation.huecry").display().to_string()])?;
     let parameters = PublishParameters {
         channel: INDICATORS.to_owned(),
-        tlp: "green".to_owned(),
+        tlp: Some("green".to_owned()),
         title: "bench".to_owned(),
         alone: true,
         ..PublishParameters::default()
