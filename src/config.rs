@@ -4,10 +4,13 @@ use crate::{
     cbor::uint_enum,
     enforce::Outlet,
     envelope::{KeyError, PublicKey},
-    exchange::{Format, Layout, TextReader},
+    exchange::{Format, Layout, TextReader, Tool},
     intake::Limits,
     ledger::RetentionRule,
-    node::room::ROOM_BYTES,
+    node::{
+        delivery::{Delivery, SID_FIRST},
+        room::ROOM_BYTES,
+    },
     policy::{ListRole, OutletKind},
     record::{ChannelName, MemberId, ObservableType, Tlp, TypeName, UnknownName, Use, from_toml},
 };
@@ -236,6 +239,23 @@ pub struct OutletConfig {
     pub tlp_max: String,
     #[serde(default = "lines_max")]
     pub lines_max: usize,
+    /// Of the tool: `list`, `hosts`, `rpz`, `nftables`, `suricata` or `zeek`.
+    #[serde(default = "list")]
+    pub format: String,
+    /// A program and its words that tell the tool of a new export; `{file}` and `{changes}` stand for files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reload: Vec<String>,
+    /// First signature id of Suricata rules.
+    #[serde(default = "sid_first")]
+    pub sid: u32,
+}
+
+fn list() -> String {
+    Tool::List.name().to_owned()
+}
+
+fn sid_first() -> u32 {
+    SID_FIRST
 }
 
 fn own_kind() -> String {
@@ -276,6 +296,20 @@ impl OutletConfig {
             return Err("`lines_max` is 1 to 1,000,000".to_owned());
         }
         Ok(Outlet { name: name.to_string(), kind, usage, types, tlp_max, lines_max: self.lines_max })
+    }
+
+    /// How its lines reach its tool, or what is wrong with that.
+    pub fn delivery(&self) -> Result<Delivery, String> {
+        let tool: Tool = self.format.parse().map_err(|error: UnknownName| error.to_string())?;
+        let types = self.types.iter().filter_map(|name| name.parse::<ObservableType>().ok());
+        if let Some(kind) = types.into_iter().find(|kind| !tool.takes(*kind)) {
+            let takes = ObservableType::ALL.iter().filter(|kind| tool.takes(**kind)).map(|kind| kind.name()).collect::<Vec<_>>();
+            return Err(format!("the format `{}` has no place for values of type `{kind}`; it takes {}", tool.name(), takes.join(", ")));
+        }
+        if self.reload.first().is_some_and(|program| program.trim().is_empty() || program.contains('{')) {
+            return Err("`reload` is a program and its words, as in [\"rndc\", \"reload\", \"huecry.zone\"]; no shell reads it".to_owned());
+        }
+        Ok(Delivery { tool, reload: self.reload.clone(), sid: self.sid })
     }
 }
 
@@ -438,6 +472,11 @@ impl Config {
         self.outlets.iter().filter_map(|outlet| outlet.outlet().ok()).collect()
     }
 
+    /// The outlets with the way to their tools.
+    pub fn deliveries(&self) -> Vec<(Outlet, Delivery)> {
+        self.outlets.iter().filter_map(|outlet| Some((outlet.outlet().ok()?, outlet.delivery().ok()?))).collect()
+    }
+
     /// A node of `member` with everything else as it comes.
     pub fn new(member: &MemberId) -> Self {
         let node = NodeConfig {
@@ -505,7 +544,7 @@ impl Config {
         }
         let mut names = BTreeSet::new();
         for outlet in &config.outlets {
-            outlet.outlet().map_err(|error| refuse(format!("outlet `{}`: {error}", outlet.name)))?;
+            outlet.outlet().and_then(|_| outlet.delivery()).map_err(|error| refuse(format!("outlet `{}`: {error}", outlet.name)))?;
             if !names.insert(&outlet.name) {
                 return Err(refuse(format!("outlet `{}` is there twice", outlet.name)));
             }

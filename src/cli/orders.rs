@@ -19,7 +19,7 @@ pub fn give(context: &Context, parameters: &OrderParameters, done: &str) -> Resu
     }
     context.screen.value(&reply);
     if !reply.failures.is_empty() {
-        let text = format!("the order stands, but an export could not be written: {}", reply.failures.join("; "));
+        let text = format!("the order stands, but an export did not reach its tool: {}", reply.failures.join("; "));
         return Err(Failure::environment(text));
     }
     Ok(reply)

@@ -60,9 +60,16 @@ fn list(context: &Context) -> Result<(), Failure> {
     for outlet in &outlets {
         let OutletLine { name, kind, usage, types, tlp_max, mode, lines, serial, file, .. } = outlet;
         let stopped = outlet.stopped.as_ref().map(|scope| format!(", STOPPED with {scope}")).unwrap_or_default();
-        context.screen.line(&format!("{name}  {kind}, {usage}, {mode} mode{stopped}; {}; up to {tlp_max}", types.join(" ")));
+        context.screen.line(&format!(
+            "{name}  {kind}, {usage}, {mode} mode{stopped}; {} as {}; up to {tlp_max}",
+            types.join(" "),
+            outlet.format
+        ));
         let written = outlet.written.as_deref().unwrap_or("not yet");
         context.screen.line(&format!("  export  {} lines, serial {serial}, written {written}: {file}", count(*lines)));
+        for (why, count) in &outlet.left {
+            context.screen.line(&format!("  left    {}: {why}", grouped(*count)));
+        }
         if let Some(failure) = &outlet.failure {
             context.screen.line(&format!("  ALARM   {failure}"));
         }

@@ -319,7 +319,19 @@ impl OutletSet {
 
     /// What stands in the export: the enforced lines, less what is stopped and unblocked.
     pub fn export(&self, orders: &Orders, now: Timestamp) -> Vec<(&Observable, &Line)> {
-        if orders.outlet_stopped(&self.outlet.name).is_some() || orders.outlet_mode(&self.outlet.name) == Mode::Monitor {
+        if orders.outlet_mode(&self.outlet.name) == Mode::Monitor {
+            return Vec::new();
+        }
+        self.standing(Stage::Enforced, orders, now)
+    }
+
+    /// What would be enforced and is only watched, less what is stopped and unblocked.
+    pub fn watched(&self, orders: &Orders, now: Timestamp) -> Vec<(&Observable, &Line)> {
+        self.standing(Stage::Monitored, orders, now)
+    }
+
+    fn standing(&self, stage: Stage, orders: &Orders, now: Timestamp) -> Vec<(&Observable, &Line)> {
+        if orders.outlet_stopped(&self.outlet.name).is_some() {
             return Vec::new();
         }
         let unblocked: HashSet<&Observable> = orders
@@ -330,10 +342,7 @@ impl OutletSet {
             .flat_map(|value| self.hitting(&value).into_iter().map(|(line, _)| line).collect::<Vec<_>>())
             .collect();
         let stands = |value: &Observable, line: &Line| {
-            line.stage == Stage::Enforced
-                && line.proposal.until > now
-                && !orders.origin_stopped(&line.proposal.origin)
-                && !unblocked.contains(value)
+            line.stage == stage && line.proposal.until > now && !orders.origin_stopped(&line.proposal.origin) && !unblocked.contains(value)
         };
         self.lines.iter().filter(|(value, line)| stands(value, line)).collect()
     }

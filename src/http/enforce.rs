@@ -87,7 +87,7 @@ pub struct OrderReply {
     /// Why an author was not told.
     pub not_told: Vec<String>,
     pub took_ms: u64,
-    /// Exports that could not be written: what stood in them stands there still.
+    /// Exports that did not reach their tools: one that could not be written stands as it was.
     #[serde(default)]
     pub failures: Vec<String>,
 }

@@ -5,26 +5,30 @@
 //! operator -order-> door (journal) -> Enforcer::obey -> exports written before the operator is answered
 //! ```
 //!
-//! An export is `outlets/NAME.list`, a value a line, written aside, read back, and renamed at every change. Beside it
+//! An export is one or more files `outlets/NAME.*` in the format of its tool ([`Delivery`]). Beside them
 //! `outlets/NAME.lines.jsonl` says of every line, enforced or not, by which record and policy it stands there; it is ten times
 //! as long and follows within half a minute. After a restart the lines are read back from there; lost, they begin as new
 //! ones, within the hour's room. A node that was away leaves the last export as it is until it has heard what was taken back since.
 
-use super::Current;
+use super::{
+    Current,
+    delivery::{Delivery, Shelf, empty_forgotten, replace},
+};
 use crate::{
     clock::Clock,
     enforce::{Line, Order, OrderEntry, Orders, Outlet, OutletSet, Proposal, Stage, StageCounts},
+    exchange::{Entry, Tool},
     intake::Intake,
     ledger::{Ledger, LedgerError, Place, Touched},
     policy::Permission,
     query::{Prospect, Reading, value_behind},
-    record::{HOUR_MS, MemberId, Observable, Record, RecordRef, Timestamp, Tlp},
+    record::{HOUR_MS, MemberId, Observable, Record, RecordRef, Timestamp, Tlp, Use},
 };
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::{BufRead as _, BufReader, BufWriter, Write as _},
+    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -50,6 +54,8 @@ const TICK: Duration = Duration::from_secs(1);
 const LINES_DELAY_MS: u64 = 30_000;
 /// Up to so many lines their reasons are written with every change.
 const LINES_SHORT: usize = 20_000;
+/// When a tool that could not be told is told again.
+const RETELL_MS: u64 = 10_000;
 /// How often everything is looked at anew, because policies may read the age of records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
 /// A node whose exports are older than this when it starts was away: what was taken back meanwhile is in none of its records.
@@ -83,7 +89,10 @@ struct Desk {
 /// One outlet with its export.
 struct Kept {
     set: OutletSet,
+    shelf: Shelf,
     dirty: bool,
+    /// When the tool is told again, after it could not be told.
+    again: Option<Timestamp>,
     /// The reasons have to be written: in time, or at once because a stage was decided by a person.
     reasons: Reasons,
     reasons_at: Timestamp,
@@ -147,7 +156,13 @@ pub struct OutletLine {
     pub lines: usize,
     pub serial: u64,
     pub written: Option<String>,
+    /// Of its tool.
+    #[serde(default)]
+    pub format: String,
     pub file: String,
+    /// Values that the format cannot hold, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left: BTreeMap<String, u64>,
     /// Values for which there was no room.
     pub beyond: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -196,11 +211,19 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Enforcer {
     /// Outlets as the configuration has them, with the lines that were written last, under the orders of the journal.
-    pub fn open(data: &Path, outlets: Vec<Outlet>, ledger: Ledger, current: Current, clock: Clock) -> Result<Self, LedgerError> {
+    pub fn open(
+        data: &Path,
+        outlets: Vec<(Outlet, Delivery)>,
+        ledger: Ledger,
+        current: Current,
+        clock: Clock,
+    ) -> Result<Self, LedgerError> {
         let (orders, directory, now) = (ledger.orders()?, data.join("outlets"), clock.now());
-        empty_forgotten(&directory, &outlets);
+        let named: Vec<_> = outlets.iter().map(|(outlet, delivery)| (outlet.name.clone(), delivery.tool)).collect();
+        empty_forgotten(&directory, &named);
         let mut last_written = None;
-        let kept = |outlet: Outlet| {
+        let kept = |(outlet, delivery): (Outlet, Delivery)| {
+            let shelf = Shelf::new(&directory, &outlet.name, outlet.usage == Use::Block, delivery);
             let path = directory.join(format!("{}.lines.jsonl", outlet.name));
             let mut set = OutletSet::new(outlet);
             let (serial, failure) = match restore(&path, &mut set, now) {
@@ -212,7 +235,9 @@ impl Enforcer {
             };
             Kept {
                 set,
+                shelf,
                 dirty: true,
+                again: None,
                 reasons: Reasons::Due,
                 reasons_at: now,
                 serial,
@@ -337,7 +362,7 @@ impl Enforcer {
         let mut counts = Vec::new();
         for kept in outlets {
             if let Err(error) = kept.write(&self.shared.directory, orders, now) {
-                tracing::error!(%error, outlet = kept.set.outlet.name, "an export could not be written; the last one stands");
+                tracing::error!(%error, outlet = kept.set.outlet.name, "an export did not reach its tool");
                 kept.failure = Some(error);
             }
             counts.push((kept.set.outlet.name.clone(), kept.lines));
@@ -555,7 +580,7 @@ impl Enforcer {
         for kept in outlets {
             let protects = |value: &Observable, below: bool| protects(&intake, orders, value, below, now);
             let ticked = kept.set.tick(orders, intake.lists.can_clear(), &protects, now);
-            kept.dirty |= ticked || !expired.is_empty();
+            kept.dirty |= ticked || !expired.is_empty() || kept.again.is_some_and(|at| at <= now);
             over.extend(kept.set.over(now));
             // The export leaves out what is over by itself.
             kept.dirty |= !over.is_empty();
@@ -590,7 +615,7 @@ impl Enforcer {
     pub fn outlets(&self) -> Vec<OutletLine> {
         let (desk, now) = (held(&self.shared.desk), self.shared.clock.now());
         let awaits = self.awaits();
-        let line = |kept: &Kept| OutletLine { awaits, ..outlet_line(&self.shared.directory, kept, &desk.orders, now) };
+        let line = |kept: &Kept| OutletLine { awaits, ..outlet_line(kept, &desk.orders, now) };
         desk.outlets.iter().map(line).collect()
     }
 
@@ -602,8 +627,9 @@ impl Enforcer {
             let found = kept.set.hitting(value);
             let export = if found.is_empty() { Vec::new() } else { kept.set.export(&desk.orders, now) };
             for (line, it) in found {
-                let number = export.iter().position(|(value, _)| *value == line).map(|at| at + 1);
-                let file = self.shared.directory.join(format!("{}.list", kept.set.outlet.name)).display().to_string();
+                let plain = kept.shelf.delivery.tool == Tool::List;
+                let number = export.iter().position(|(value, _)| *value == line).map(|at| at + 1).filter(|_| plain);
+                let file = kept.shelf.file().display().to_string();
                 hits.push(hit_line(&kept.set.outlet.name, file, number, line, it));
             }
         }
@@ -633,8 +659,8 @@ fn hit_line(outlet: &str, file: String, number: Option<usize>, value: &Observabl
     }
 }
 
-fn outlet_line(directory: &Path, kept: &Kept, orders: &Orders, now: Timestamp) -> OutletLine {
-    let Kept { set, serial, written, lines, failure, .. } = kept;
+fn outlet_line(kept: &Kept, orders: &Orders, now: Timestamp) -> OutletLine {
+    let Kept { set, shelf, serial, written, lines, failure, .. } = kept;
     let Outlet { name, kind, usage, types, tlp_max, .. } = &set.outlet;
     let word = |mode: crate::enforce::Mode| match mode {
         crate::enforce::Mode::Monitor => "monitor".to_owned(),
@@ -659,27 +685,13 @@ fn outlet_line(directory: &Path, kept: &Kept, orders: &Orders, now: Timestamp) -
         lines: *lines,
         serial: *serial,
         written: written.map(|at| at.to_string()),
-        file: directory.join(format!("{name}.list")).display().to_string(),
+        format: shelf.delivery.tool.name().to_owned(),
+        file: shelf.file().display().to_string(),
+        left: shelf.left.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect(),
         beyond: set.beyond,
         failure: failure.clone(),
         awaits: false,
         origins: set.counts().filter(|(_, counts)| **counts != StageCounts::default()).map(origin).collect(),
-    }
-}
-
-/// Empties exports of outlets that the configuration names no more: nobody could take anything out of them.
-fn empty_forgotten(directory: &Path, outlets: &[Outlet]) {
-    let Ok(entries) = std::fs::read_dir(directory) else { return };
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".list"));
-        if name.is_some_and(|name| outlets.iter().all(|outlet| outlet.name != name))
-            && std::fs::metadata(&path).is_ok_and(|file| file.len() > 0)
-        {
-            tracing::warn!(file = %path.display(), "the export of an outlet that is configured no more is emptied");
-            if let Err(error) = std::fs::write(&path, "") {
-                tracing::error!(%error, file = %path.display(), "an export that nobody keeps could not be emptied");
-            }
-        }
     }
 }
 
@@ -740,18 +752,27 @@ impl StoredLine {
 }
 
 impl Kept {
-    /// Writes what has changed. The export is read back and compared before it takes the last one's place.
+    /// Writes what has changed, and tells the tool.
     fn write(&mut self, directory: &Path, orders: &Orders, now: Timestamp) -> Result<(), String> {
         let name = self.set.outlet.name.clone();
+        let mut told = Ok(());
         if self.dirty {
-            let values: Vec<String> = self.set.export(orders, now).iter().map(|(value, _)| value.to_string()).collect();
-            std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-            let reads_back = |text: &str| text.lines().eq(values.iter().map(String::as_str));
-            let write = |out: &mut BufWriter<File>| values.iter().try_for_each(|value| writeln!(out, "{value}"));
-            replace_checked(&directory.join(format!("{name}.list")), write, reads_back)?;
+            let entry = |(value, line): (&Observable, &Line), watched: bool| {
+                let Proposal { below, until, .. } = line.proposal;
+                Entry { value: value.clone(), below, until, watched }
+            };
+            let mut entries: Vec<Entry> = self.set.export(orders, now).into_iter().map(|one| entry(one, false)).collect();
+            let lines = entries.len();
+            if self.shelf.can_watch() {
+                entries.extend(self.set.watched(orders, now).into_iter().map(|one| entry(one, true)));
+                entries.sort();
+            }
             // Seconds since 1970, and never the same twice: it rises over restarts without being kept anywhere.
-            self.serial = (self.serial + 1).max(now.ms() / 1_000);
-            (self.lines, self.written, self.dirty, self.failure) = (values.len(), Some(now), false, None);
+            let serial = (self.serial + 1).max(now.ms() / 1_000);
+            told = self.shelf.write(entries, serial, now)?;
+            (self.serial, self.lines, self.written, self.dirty) = (serial, lines, Some(now), false);
+            self.failure = told.clone().err();
+            self.again = told.is_err().then(|| now.plus_ms(RETELL_MS));
         }
         let due = self.set.lines().len() <= LINES_SHORT || now.ms_since(self.reasons_at) >= LINES_DELAY_MS;
         if self.reasons == Reasons::Urgent || (self.reasons == Reasons::Due && due) {
@@ -764,29 +785,6 @@ impl Kept {
             })?;
             (self.reasons, self.reasons_at) = (Reasons::Written, now);
         }
-        Ok(())
+        told
     }
-}
-
-fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<(), String> {
-    replace_checked(path, write, |_| true)
-}
-
-fn replace_checked(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
-    check: impl FnOnce(&str) -> bool,
-) -> Result<(), String> {
-    let said = |error: std::io::Error| format!("{}: {error}", path.display());
-    let aside = path.with_extension("new");
-    let mut out = BufWriter::new(File::create(&aside).map_err(said)?);
-    write(&mut out).map_err(said)?;
-    let file = out.into_inner().map_err(|error| said(error.into_error()))?;
-    file.sync_all().map_err(said)?;
-    if !check(&std::fs::read_to_string(&aside).map_err(said)?) {
-        return Err(format!("{}: what was written does not read back as it was meant", path.display()));
-    }
-    std::fs::rename(&aside, path).map_err(said)?;
-    // The rename is durable when its directory is.
-    path.parent().map_or(Ok(()), |parent| File::open(parent).and_then(|directory| directory.sync_all())).map_err(said)
 }

@@ -14,6 +14,7 @@
 
 pub mod bootstrap;
 mod contents;
+pub mod delivery;
 pub mod documents;
 pub mod door;
 pub mod egress;

@@ -248,7 +248,7 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
     let current = current.with_room(Room::of(data, config.limits.room_bytes));
     let identity = Arc::new(identity);
     let own = own_heads(&ledger, &current.get(), &identity, &keys, clock.now());
-    let enforcer = Enforcer::open(data, config.outlets(), ledger.clone(), current.clone(), clock.clone())?;
+    let enforcer = Enforcer::open(data, config.deliveries(), ledger.clone(), current.clone(), clock.clone())?;
     let documents = Documents::open(&data.join("documents"), config.limits.documents_bytes_max)?;
     let mut door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), clock);
     door.attend(enforcer.clone());

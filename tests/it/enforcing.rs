@@ -12,8 +12,8 @@ use std::{
 use tempfile::TempDir;
 
 /// Two members that trust each other: an agency that protects something, and a vendor that publishes.
-struct Pair {
-    place: TempDir,
+pub struct Pair {
+    pub place: TempDir,
     running: RefCell<Vec<Running>>,
 }
 
@@ -25,7 +25,7 @@ fn run(data: &Path, words: &[&str]) -> Output {
 
 impl Pair {
     /// `agency` is put at the end of the agency's node.toml.
-    fn new(agency: &str) -> Self {
+    pub fn new(agency: &str) -> Self {
         let place = tempfile::tempdir().unwrap();
         let pair = Self { place, running: RefCell::default() };
         let (police, vendor) = (pair.agency(), pair.vendor());
@@ -44,7 +44,7 @@ impl Pair {
         pair
     }
 
-    fn agency(&self) -> PathBuf {
+    pub fn agency(&self) -> PathBuf {
         self.place.path().join("agency")
     }
 
@@ -52,17 +52,17 @@ impl Pair {
         self.place.path().join("vendor")
     }
 
-    fn read(&self, name: &str) -> String {
+    pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.agency().join(name)).unwrap_or_default()
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         let path = self.agency().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    fn start(&self) {
+    pub fn start(&self) {
         self.stop();
         self.running.borrow_mut().extend([start(&self.agency()), start(&self.vendor())]);
     }
@@ -71,11 +71,11 @@ impl Pair {
         self.running.borrow_mut().clear();
     }
 
-    fn police(&self, words: &[&str]) -> Output {
+    pub fn police(&self, words: &[&str]) -> Output {
         run(&self.agency(), words)
     }
 
-    fn publish(&self, values: &[&str], more: &[&str]) {
+    pub fn publish(&self, values: &[&str], more: &[&str]) {
         let list = self.place.path().join("list.txt");
         std::fs::write(&list, values.join("\n")).unwrap();
         let words = ["publish", list.to_str().unwrap(), "--title", "t", "--use", "block", "--format", "list"];
@@ -91,16 +91,16 @@ impl Pair {
         until(&format!("the export to be {expected:?}, it is {:?}", self.export()), || self.export() == expected);
     }
 
-    fn promote(&self) {
+    pub fn promote(&self) {
         self.police(&["outlets", "promote", "resolver"]);
         self.police(&["outlets", "promote", "resolver", "--origin", "some-vendor"]);
     }
 
-    fn outlet(&self) -> Value {
+    pub fn outlet(&self) -> Value {
         json_of(&self.police(&["--json", "outlets"]))[0].clone()
     }
 
-    fn until_monitored(&self, count: u64) {
+    pub fn until_monitored(&self, count: u64) {
         until("the vendor's values to be watched", || self.outlet()["origins"][0]["monitored"] == count);
     }
 }

@@ -41,6 +41,7 @@ mod snapshots;
 mod source;
 mod standards;
 mod support;
+mod tools;
 mod travel;
 mod wire;
 mod withdrawals;

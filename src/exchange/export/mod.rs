@@ -175,7 +175,9 @@ impl ExportFile {
     pub fn reads_back(&self, tool: Tool, text: &str) -> Result<(), String> {
         let found = tool.read(&self.ending, text)?;
         match found.iter().zip(&self.meant).position(|(found, meant)| found != meant) {
-            _ if found.len() != self.meant.len() => Err(format!("{} values were meant and {} are read back", self.meant.len(), found.len())),
+            _ if found.len() != self.meant.len() => {
+                Err(format!("{} values were meant and {} are read back", self.meant.len(), found.len()))
+            }
             Some(at) => Err(format!("value {} reads back as another one", at + 1)),
             None => Ok(()),
         }

@@ -104,7 +104,10 @@ pub fn nftables_delta(before: &[Entry], after: &[Entry], about: &Sheet<'_>) -> S
     }
     for (watched, ending) in anew {
         let of = |entry: &&Entry| entry.watched == watched;
-        let mine = after.iter().filter(of).filter_map(|entry| element(&entry.value).filter(|(set, _)| *set == ending).map(|(_, text)| (entry, text)));
+        let mine = after
+            .iter()
+            .filter(of)
+            .filter_map(|entry| element(&entry.value).filter(|(set, _)| *set == ending).map(|(_, text)| (entry, text)));
         let set = set_name(about.name, watched, ending);
         let _infallible = writeln!(text, "flush set inet huecry {set}");
         let elements = apart(mine.collect(), &mut Written::default());
@@ -159,7 +162,8 @@ fn apart<'a>(mut elements: Vec<(&'a Entry, String)>, written: &mut Written) -> V
     elements.sort_by_key(|(entry, _)| entry.value.network().map(|net| (net.addr(), net.prefix_len())));
     let mut kept: Vec<(&Entry, String)> = Vec::new();
     for (entry, element) in elements {
-        let covers = |wider: &(&Entry, String)| wider.0.value.network().zip(entry.value.network()).is_some_and(|(wide, net)| wide.contains(&net));
+        let covers =
+            |wider: &(&Entry, String)| wider.0.value.network().zip(entry.value.network()).is_some_and(|(wide, net)| wide.contains(&net));
         if kept.last().is_some_and(covers) {
             written.left(COVERED);
         } else {

@@ -123,8 +123,12 @@ impl Row {
 
     /// One line of JSON, with its end: the same names as the table has.
     pub fn json(&self) -> String {
-        let mut object: Map<String, Value> =
-            COLUMNS.iter().zip(self.cells()).filter(|(_, cell)| !cell.is_empty()).map(|(name, cell)| ((*name).to_owned(), json!(cell))).collect();
+        let mut object: Map<String, Value> = COLUMNS
+            .iter()
+            .zip(self.cells())
+            .filter(|(_, cell)| !cell.is_empty())
+            .map(|(name, cell)| ((*name).to_owned(), json!(cell)))
+            .collect();
         object.insert("confidence".to_owned(), json!(self.confidence));
         object.insert("tags".to_owned(), json!(self.tags));
         json_line(&Value::Object(object))
@@ -150,14 +154,18 @@ impl Row {
             T::Domain => json!({ "type": "domain-name", "url": { "domain": text } }),
             T::Url => json!({ "type": "url", "url": { "full": text } }),
             T::Email => json!({ "type": "email-addr", "email": { "address": text } }),
-            T::Asn => json!({ "type": "autonomous-system", "as": { "number": text.trim_start_matches("AS").parse::<u64>().unwrap_or_default() } }),
+            T::Asn => {
+                json!({ "type": "autonomous-system", "as": { "number": text.trim_start_matches("AS").parse::<u64>().unwrap_or_default() } })
+            }
             T::Md5 | T::Sha1 | T::Sha256 | T::Sha512 => json!({ "type": "file", "file": { "hash": { self.value.kind().name(): text } } }),
             T::CertSha256 => json!({ "type": "x509-certificate", "file": { "hash": { "sha256": text } } }),
             T::Endpoint => match text.rsplit_once(':') {
                 Some((host, port)) if host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok() => {
                     json!({ "type": "network-traffic", "ip": host.trim_matches(['[', ']']), "port": port.parse::<u16>().unwrap_or_default() })
                 }
-                Some((host, port)) => json!({ "type": "network-traffic", "url": { "domain": host }, "port": port.parse::<u16>().unwrap_or_default() }),
+                Some((host, port)) => {
+                    json!({ "type": "network-traffic", "url": { "domain": host }, "port": port.parse::<u16>().unwrap_or_default() })
+                }
                 None => json!({}),
             },
             _ => json!({ "type": self.kind() }),

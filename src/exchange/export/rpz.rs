@@ -105,7 +105,8 @@ pub(super) fn read(text: &str) -> Result<Vec<(String, bool)>, String> {
             continue;
         }
         let mut words = line.split(' ');
-        let (Some(owner), Some("CNAME"), Some("." | "rpz-passthru."), None) = (words.next(), words.next(), words.next(), words.next()) else {
+        let (Some(owner), Some("CNAME"), Some("." | "rpz-passthru."), None) = (words.next(), words.next(), words.next(), words.next())
+        else {
             return Err(wrong("no record of a policy zone"));
         };
         if !owner.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.*".contains(&byte)) {

@@ -65,7 +65,8 @@ fn set_of(kind: ObservableType) -> Option<&'static str> {
 
 pub(super) fn write(entries: &[Entry], about: &Sheet<'_>) -> Written {
     let mut written = Written::default();
-    let mut rules = format!("# {} of huecry, serial {}: rules that look values up in the datasets beside this file\n", about.name, about.serial);
+    let mut rules =
+        format!("# {} of huecry, serial {}: rules that look values up in the datasets beside this file\n", about.name, about.serial);
     let mut sid = about.sid;
     for watched in [false, true] {
         for (ending, spelling, places) in SETS {
@@ -117,7 +118,9 @@ pub(super) fn read(name: &str, text: &str) -> Result<Vec<(String, bool)>, String
     let ending = name.trim_end_matches(".lst").rsplit('-').next().unwrap_or_default();
     let (_, spelling, _) = SETS.iter().find(|(set, ..)| *set == ending).ok_or_else(|| format!("`{name}` is no dataset"))?;
     let value = |(number, line): (usize, &str)| match spelling {
-        Spelling::Plain if line.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'.' || byte == b':') => Ok((line.to_owned(), false)),
+        Spelling::Plain if line.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'.' || byte == b':') => {
+            Ok((line.to_owned(), false))
+        }
         Spelling::Plain => Err(format!("line {}: neither a hash nor an address", number + 1)),
         Spelling::Base64 => {
             let bytes = STANDARD.decode(line).map_err(|_| format!("line {}: not base64", number + 1))?;
@@ -143,7 +146,8 @@ fn read_rules(text: &str) -> Result<(), String> {
         if !seen.insert(sid.ok_or_else(|| wrong("no signature id"))?) {
             return Err(wrong("a signature id stands twice"));
         }
-        let looks_up = |option: &&str| ["dataset:isset,", "filemd5:", "filesha1:", "filesha256:"].iter().any(|start| option.starts_with(start));
+        let looks_up =
+            |option: &&str| ["dataset:isset,", "filemd5:", "filesha1:", "filesha256:"].iter().any(|start| option.starts_with(start));
         if !options.iter().any(looks_up) {
             return Err(wrong("it looks nothing up"));
         }

@@ -45,7 +45,11 @@ fn each_tool_is_written_to_in_its_own_words() {
     check(Tool::Zeek, &entries[5..6], ".intel", "drop.example/x\tIntel::URL\thuecry:desk-one\tuntil 2027-01-15T08:00:00Z");
     let nft = Tool::Nftables.write(&entries, &sheet());
     nft.reads_back(Tool::Nftables).unwrap();
-    assert!(nft.files[0].text.contains("add element inet huecry desk_one_port4 {\n    192.0.2.7 . 443 timeout 1000s,\n}"), "{}", nft.files[0].text);
+    assert!(
+        nft.files[0].text.contains("add element inet huecry desk_one_port4 {\n    192.0.2.7 . 443 timeout 1000s,\n}"),
+        "{}",
+        nft.files[0].text
+    );
     let rules = Tool::Suricata.write(&entries, &sheet());
     let rules = &rules.files.iter().find(|file| file.ending == ".rules").unwrap().text;
     assert!(rules.contains("drop dns any any -> any any (msg:\"huecry desk-one: a domain in dns is known\"; dns.query;"), "{rules}");
@@ -54,7 +58,9 @@ fn each_tool_is_written_to_in_its_own_words() {
 
 #[test]
 fn the_zones_names_for_ipv6_addresses_are_read_back_whatever_their_zeros() {
-    for text in ["2001:db8::1", "::1:0:0:0:1", "2001:db8:0:1:1:1:1:1", "1::", "2001:db8:1:2:3:4:5:6", "1:0:0:2:0:0:0:3", "2001:db8:5::/48", "::2"] {
+    for text in
+        ["2001:db8::1", "::1:0:0:0:1", "2001:db8:0:1:1:1:1:1", "1::", "2001:db8:1:2:3:4:5:6", "1:0:0:2:0:0:0:3", "2001:db8:5::/48", "::2"]
+    {
         let Ok(value) = Observable::recognise(text) else { continue };
         let written = Tool::Rpz.write(&[Entry { value, ..entry("a.example") }], &sheet());
         written.reads_back(Tool::Rpz).unwrap_or_else(|error| panic!("{text}: {error}\n{}", written.files[0].text));
