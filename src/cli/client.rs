@@ -154,16 +154,18 @@ impl Client {
         Ok(limited.collect().await.map_err(Failure::environment)?.to_bytes().to_vec())
     }
 
-    /// Asks for bytes of any length, piece by piece.
+    /// Asks for bytes of any length, piece by piece. Answers the cursor that came with them, if one did.
     pub async fn pieces(
         &self,
         path: &str,
         parameters: &impl Serialize,
         mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let (status, body) = self.send("GET", &with_query(path, parameters), Body::empty(), None).await?;
+    ) -> Result<Option<String>, Failure> {
+        let answer = self.respond("GET", &with_query(path, parameters), Body::empty(), None).await?;
+        let cursor = answer.headers().get(http::CURSOR_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (status, body) = (answer.status(), answer.into_body());
         if !status.is_success() {
-            return self.answer::<serde_json::Value>(status, body).await.map(|_| ());
+            return self.answer::<serde_json::Value>(status, body).await.map(|_| None);
         }
         let mut frames = http_body_util::BodyStream::new(body);
         while let Some(frame) = frames.next().await {
@@ -171,7 +173,7 @@ impl Client {
                 each(&data)?;
             }
         }
-        Ok(())
+        Ok(cursor)
     }
 
     /// Sends JSON to something that takes a while, and hears how far it is until it is done.
@@ -211,16 +213,18 @@ impl Client {
     }
 
     async fn send(&self, method: &str, path: &str, body: Body, kind: Option<&str>) -> Result<(StatusCode, Body), Failure> {
+        let answer = self.respond(method, path, body, kind).await?;
+        Ok((answer.status(), answer.into_body()))
+    }
+
+    async fn respond(&self, method: &str, path: &str, body: Body, kind: Option<&str>) -> Result<hyper::Response<Body>, Failure> {
         let mut request = hyper::Request::builder().method(method).uri(path).header("host", "huecry");
         if let Some(kind) = kind {
             request = request.header("content-type", kind);
         }
         let request = request.body(body).map_err(Failure::usage)?;
         match &self.way {
-            Way::Here { router, .. } => {
-                let answer = router.clone().oneshot(request).await.map_err(Failure::environment)?;
-                Ok((answer.status(), answer.into_body()))
-            }
+            Way::Here { router, .. } => router.clone().oneshot(request).await.map_err(Failure::environment),
             Way::Socket(socket, patience) => {
                 let gone = |error: &dyn std::fmt::Display| Failure::environment(format!("{}: {error}", socket.display()));
                 let begun = tokio::time::Instant::now();
@@ -235,7 +239,7 @@ impl Client {
                     hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| gone(&error))?;
                 tokio::spawn(connection);
                 let answer = sender.send_request(request).await.map_err(|error| gone(&error))?;
-                Ok((answer.status(), Body::new(answer.into_body())))
+                Ok(answer.map(Body::new))
             }
         }
     }

@@ -63,7 +63,7 @@ fn show(context: &Context) -> Result<(), Failure> {
 fn stream(context: &Context, parameters: &StreamParameters) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let write = |bytes: &[u8]| out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::environment);
-    Client::with(&context.data, async |client| client.pieces("/v1/decisions/stream", parameters, write).await)
+    Client::with(&context.data, async |client| client.pieces("/v1/decisions/stream", parameters, write).await.map(|_| ()))
 }
 
 fn take(context: &Context) -> Result<(), Failure> {

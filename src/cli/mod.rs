@@ -18,6 +18,7 @@ mod doctor;
 mod document;
 mod erase;
 mod explain;
+mod export;
 mod follow;
 mod force;
 mod held;
@@ -84,6 +85,7 @@ enum Verb {
     Import(publish::ImportArguments),
     Publish(publish::PublishArguments),
     Query(query::Arguments),
+    Export(export::Arguments),
     Match(logs::Arguments),
     Explain(explain::Arguments),
     Withdraw(withdraw::Arguments),
@@ -198,6 +200,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Import(arguments) => publish::import(context, arguments),
         Verb::Publish(arguments) => publish::publish(context, arguments),
         Verb::Query(arguments) => query::run(context, arguments),
+        Verb::Export(arguments) => export::run(context, arguments),
         Verb::Match(arguments) => logs::run(context, arguments),
         Verb::Explain(arguments) => explain::run(context, arguments),
         Verb::Withdraw(arguments) => withdraw::run(context, arguments),

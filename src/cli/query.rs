@@ -9,8 +9,27 @@ use serde_json::Value;
 #[command(after_help = "A value in any spelling (evil[.]example, hxxp://...), a network (192.0.2.0/24: all inside and around it), \
                         *.evil.example for all below a domain. What is asked for in several ways has to be all of it.")]
 pub struct Arguments {
+    #[command(flatten)]
+    filter: Filter,
+    /// Also what is held, refused, withdrawn or over.
+    #[arg(long)]
+    all: bool,
+    /// In which order: value, newest, confidence.
+    #[arg(long, value_name = "ORDER")]
+    sort: Option<String>,
+    /// Most values to show.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+    /// Go on where an answer ended.
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+}
+
+/// Which records are meant.
+#[derive(clap::Args)]
+pub(super) struct Filter {
     /// What to ask about; with any of the others it may be left out.
-    #[arg(value_name = "VALUE", required_unless_present_any = ["text", "tag", "actor", "origin", "channel", "source", "kind", "record", "since", "until"])]
+    #[arg(value_name = "VALUE")]
     value: Option<String>,
     /// Words, all of which the record or its report says.
     #[arg(long, value_name = "WORDS")]
@@ -45,28 +64,45 @@ pub struct Arguments {
     /// Only records with this TLP marking or a wider one.
     #[arg(long, value_name = "TLP")]
     tlp_max: Option<String>,
-    /// Also what is held, refused, withdrawn or over.
-    #[arg(long)]
-    all: bool,
-    /// In which order: value, newest, confidence.
-    #[arg(long, value_name = "ORDER")]
-    sort: Option<String>,
-    /// Most values to show.
-    #[arg(long, default_value_t = 100)]
-    limit: usize,
-    /// Go on where an answer ended.
-    #[arg(long, value_name = "CURSOR")]
-    cursor: Option<String>,
+}
+
+impl Filter {
+    /// The question as the window takes it.
+    pub(super) fn parameters(self) -> Result<QueryParameters, Failure> {
+        let Self { value, text, tag, actor, origin, channel, source, kind, record, since, until, tlp_max } = self;
+        let now = Clock::System.now();
+        let back = |text: String| ago(&text, now).map(|time| time.precise());
+        let (since, until) = (since.map(back).transpose()?, until.map(back).transpose()?);
+        Ok(QueryParameters {
+            value,
+            text,
+            tag,
+            actor,
+            origin,
+            channel,
+            source,
+            kind,
+            record,
+            since,
+            until,
+            tlp_max,
+            ..QueryParameters::default()
+        })
+    }
+
+    /// Whether nothing is said at all.
+    fn is_open(&self) -> bool {
+        let Self { value, text, tag, actor, origin, channel, source, kind, record, since, until, tlp_max: _ } = self;
+        [value, text, tag, actor, origin, channel, source, kind, record, since, until].iter().all(|part| part.is_none())
+    }
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { value, text, tag, actor, origin, channel, source, kind, record, since, until, tlp_max, all, sort, limit, cursor } =
-        arguments;
-    let now = Clock::System.now();
-    let back = |text: String| ago(&text, now).map(|time| time.to_string());
-    let (since, until) = (since.map(back).transpose()?, until.map(back).transpose()?);
-    let parameters =
-        QueryParameters { value, text, tag, actor, origin, channel, source, kind, record, since, until, tlp_max, all, sort, limit, cursor };
+    let Arguments { filter, all, sort, limit, cursor } = arguments;
+    if filter.is_open() {
+        return Err(Failure::usage("say what to ask about: a value, or one of --text, --tag, --actor, --origin and others (--help)"));
+    }
+    let parameters = QueryParameters { all, sort, limit, cursor, ..filter.parameters()? };
     let answer: Value = Client::with(&context.data, async |client| client.get("/v1/query", &parameters).await)?;
     context.screen.value(&answer);
     let values = answer.get("values").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();

@@ -86,6 +86,8 @@ pub struct OutletSet {
     recent: BTreeMap<MemberId, VecDeque<Timestamp>>,
     /// Values for which there was no room at all.
     pub beyond: u64,
+    /// The export has a place for what is only watched.
+    pub shows_watched: bool,
     sweep: u32,
 }
 
@@ -93,7 +95,7 @@ impl OutletSet {
     /// An outlet without lines.
     pub fn new(outlet: Outlet) -> Self {
         let (lines, staged, counts, recent) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { outlet, lines, staged, counts, recent, beyond: 0, sweep: 0 }
+        Self { outlet, lines, staged, counts, recent, beyond: 0, shows_watched: false, sweep: 0 }
     }
 
     /// Puts back a line as it was before a restart. It is looked at again by the next sweep.
@@ -140,7 +142,7 @@ impl OutletSet {
         // The line stays with its author as long as that one stands by it; a new one goes to an author that may act.
         let kept = before.as_ref().map(|line| &line.proposal.origin);
         let best = proposals.into_iter().max_by_key(|one| (Some(&one.origin) == kept, acts(&one.origin)));
-        let Some(proposal) = best else { return before.is_some_and(|line| line.stage == Stage::Enforced) };
+        let Some(proposal) = best else { return before.is_some_and(|line| self.is_shown(line.stage)) };
         let (was, since) = (before.as_ref().map(|line| line.stage), before.as_ref().map_or(now, |line| line.since));
         if was.is_none() && self.lines.len() >= self.outlet.lines_max {
             self.beyond += 1;
@@ -152,10 +154,16 @@ impl OutletSet {
             Some(Stage::Monitored) | None if may_add && self.take_room(&proposal.origin, orders, now) => Stage::Enforced,
             Some(Stage::Monitored) | None => Stage::Staged,
         };
-        let changed = (stage == Stage::Enforced) != (was == Some(Stage::Enforced));
-        let since = if changed { now } else { since };
+        let enters = (stage == Stage::Enforced) != (was == Some(Stage::Enforced));
+        let changed = enters || self.is_shown(stage) != was.is_some_and(|was| self.is_shown(was));
+        let since = if enters { now } else { since };
         self.insert(value.clone(), Line { stage, since, proposal, behind, sweep: self.sweep });
         changed
+    }
+
+    /// Whether a line of this stage stands in the export in some way.
+    fn is_shown(&self, stage: Stage) -> bool {
+        stage == Stage::Enforced || (self.shows_watched && stage == Stage::Monitored)
     }
 
     fn acts(&self, origin: &MemberId, orders: &Orders) -> bool {
@@ -258,7 +266,8 @@ impl OutletSet {
     pub fn end_sweep(&mut self) -> bool {
         let stale: Vec<Observable> =
             self.lines.iter().filter(|(_, line)| line.sweep != self.sweep).map(|(value, _)| value.clone()).collect();
-        stale.iter().filter_map(|value| self.remove(value)).filter(|line| line.stage == Stage::Enforced).count() > 0
+        let gone: Vec<Line> = stale.iter().filter_map(|value| self.remove(value)).collect();
+        gone.iter().any(|line| self.is_shown(line.stage))
     }
 
     /// Values of lines behind which one of these records, or reports, stands.

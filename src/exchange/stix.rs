@@ -17,7 +17,8 @@ use super::{
     add_word, described, lines_of_text, one_line, terms, value,
 };
 use crate::record::{
-    Indicator, Observable, Report, Role, Sighted, Sighting, SightingKind, Source, TEXT_BYTES_MAX, Timestamp, Tlp, Use, excerpt,
+    Indicator, Observable, ObservableType, Report, Role, Scope, Sighted, Sighting, SightingKind, Source, TEXT_BYTES_MAX, Timestamp, Tlp,
+    Use, excerpt,
 };
 use memchr::memmem;
 use serde::Deserialize;
@@ -26,7 +27,7 @@ use std::collections::{BTreeMap, HashMap};
 /// Media type of what is kept as it stood in a bundle.
 pub const STIX_OBJECT: &str = "application/stix+json;version=2.1";
 /// Property extension of TLP 2.0 markings.
-const TLP_EXTENSION: &str = "extension-definition--60a3c5c5-0d10-413e-aab3-9e08dde9e88d";
+pub(super) const TLP_EXTENSION: &str = "extension-definition--60a3c5c5-0d10-413e-aab3-9e08dde9e88d";
 /// Property extension of PAP markings.
 const PAP_EXTENSION: &str = "extension-definition--f8d78575-edfd-406e-8e84-6162a8450f5b";
 
@@ -129,6 +130,21 @@ struct Link {
     revoked: bool,
 }
 
+/// What of an object's extensions we know.
+#[derive(Deserialize, Default)]
+struct Extensions {
+    #[serde(default, rename = "extension-definition--9c1a5d0e-6a3b-5a53-8f6e-0d9a4d1b7c52")]
+    ours: Option<OurExtension>,
+}
+
+/// What our own exports say beyond STIX.
+#[derive(Deserialize, Default)]
+struct OurExtension {
+    scope: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+}
+
 /// An object as the second pass reads it.
 #[derive(Deserialize)]
 struct Object {
@@ -174,6 +190,8 @@ struct Object {
     published: Option<String>,
     #[serde(default)]
     kill_chain_phases: Vec<KillChainPhase>,
+    #[serde(default)]
+    extensions: Option<Extensions>,
     #[serde(default)]
     sighting_of_ref: Option<String>,
     #[serde(default)]
@@ -620,6 +638,9 @@ impl StixReader {
                 other => add_word(&mut model.tags, other),
             }
         }
+        let ours = object.extensions.and_then(|extensions| extensions.ours).unwrap_or_default();
+        model.usage = model.usage.or_else(|| ours.usage.as_deref().and_then(|word| word.parse().ok()));
+        let below = ours.scope.as_deref() == Some("subdomains");
         for phase in &object.kill_chain_phases {
             add_word(&mut model.tags, &format!("{}:{}", phase.kill_chain_name, phase.phase_name));
         }
@@ -633,7 +654,9 @@ impl StixReader {
             if let Some(values) = watched.and_then(|key| self.sighted.get_mut(&key)).filter(|values| values.len() < TERMS_MAX) {
                 values.push(value.clone());
             }
-            out.push(Said::Indicator { indicator: Box::new(Indicator { value, ..model.clone() }), group, tlp: marking.tlp });
+            let scope = (below && value.kind() == ObservableType::Domain).then_some(Scope::Subdomains);
+            let indicator = Indicator { value, scope, ..model.clone() };
+            out.push(Said::Indicator { indicator: Box::new(indicator), group, tlp: marking.tlp });
         }
         Ok(())
     }

@@ -83,6 +83,12 @@ pub fn described(object: &str, properties: &[(String, String)]) -> Option<Result
             Some(value(object, name, text).map(|(value, _)| vec![(value, Some(BESIDE_NUMBER))]))
         }
         "network-traffic" => connection(properties),
+        // As our own exports write what STIX has no type for.
+        "x-huecry-value" => {
+            let get = |wanted: &str| properties.iter().find(|(name, _)| name == wanted).map(|(_, text)| text);
+            let (kind, text) = (get("kind")?.parse::<TypeName>().ok()?, get("value")?);
+            Some(kind.read(text).map(|value| vec![(value, None)]).map_err(TermError::from))
+        }
         _ => None,
     }
 }

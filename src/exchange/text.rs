@@ -8,7 +8,7 @@
 //! hosts files, filter lists (`||name^`), counts behind addresses, defanged spellings, CRLF, a byte order mark, ISO-8859-1.
 //! A `*.` in front of a name means the name and all below it; any other pattern is refused.
 
-use super::{add_word, one_line};
+use super::{add_word, from_cell, one_line};
 use crate::record::{
     Indicator, Observable, ObservableError, ObservableType, Role, Scope, Source, Timestamp, Tlp, TypeName, UnknownName, Use,
 };
@@ -68,14 +68,21 @@ pub struct Details {
     /// The row's id at its author.
     pub external_id: Option<String>,
     pub tlp: Option<Tlp>,
+    /// A domain means also what is below it.
+    pub below: bool,
+    /// The row says that it is taken back.
+    pub gone: bool,
 }
 
 impl Details {
     /// Says them of an indicator.
     pub fn apply(&self, indicator: &mut Indicator) {
-        let Self { confidence, valid_from, valid_until, role, usage, tags, external_id, tlp: _ } = self;
+        let Self { confidence, valid_from, valid_until, role, usage, tags, external_id, below, tlp: _, gone: _ } = self;
         (indicator.confidence, indicator.role, indicator.usage) = (*confidence, *role, *usage);
         (indicator.valid_from, indicator.valid_until) = (*valid_from, *valid_until);
+        if *below && indicator.value.kind() == ObservableType::Domain {
+            indicator.scope = Some(Scope::Subdomains);
+        }
         indicator.tags.clone_from(tags);
         indicator.source = external_id.clone().map(|id| Source { organisation: None, url: None, external_id: Some(id) });
     }
@@ -135,10 +142,12 @@ enum Detail {
     Tags,
     Id,
     Tlp,
+    Scope,
+    Standing,
 }
 
 impl Detail {
-    const ALL: [(&str, Self); 8] = [
+    const ALL: [(&str, Self); 10] = [
         ("confidence", Self::Confidence),
         ("valid_from", Self::ValidFrom),
         ("valid_until", Self::ValidUntil),
@@ -147,6 +156,8 @@ impl Detail {
         ("tags", Self::Tags),
         ("id", Self::Id),
         ("tlp", Self::Tlp),
+        ("scope", Self::Scope),
+        ("standing", Self::Standing),
     ];
 }
 
@@ -308,7 +319,7 @@ impl TextReader {
     ) -> Result<(), ObservableError> {
         let named = columns.iter().zip(row).find(|(column, _)| **column == Column::Type).map(|(_, cell)| cell);
         let mut first_error = None;
-        for (column, cell) in columns.iter().zip(row).filter(|(_, cell)| !cell.is_empty()) {
+        for (column, cell) in columns.iter().zip(row.iter().map(from_cell)).filter(|(_, cell)| !cell.is_empty()) {
             let read = match (column, named) {
                 (Column::Typed(kind), _) => kind.read(cell).map(|value| (value, None)),
                 (Column::Value, Some(name)) if self.given.is_none() => match name.parse::<TypeName>() {
@@ -331,6 +342,10 @@ impl TextReader {
                 Ok(found) => items.push(found),
                 Err(error) => first_error = first_error.or(Some(error)),
             }
+        }
+        if details.gone {
+            items.clear();
+            return Ok(());
         }
         if matches!(first_error, Some(ObservableError::Cell { .. })) {
             items.clear();
@@ -388,6 +403,8 @@ impl Details {
             Detail::Tags => cell.split([';', '|']).for_each(|tag| add_word(&mut self.tags, tag)),
             Detail::Id => self.external_id = Some(one_line(cell, crate::record::WORD_BYTES_MAX).0).filter(|id| !id.is_empty()),
             Detail::Tlp => self.tlp = Some(Tlp::parse(cell).map_err(|_| wrong())?),
+            Detail::Scope => self.below = cell == Scope::Subdomains.name(),
+            Detail::Standing => self.gone = cell == "withdrawn",
         }
         Ok(())
     }
@@ -423,6 +440,9 @@ fn column_of(header: &str) -> Column {
         "tags" => Column::Detail(Detail::Tags),
         "id" | "uuid" | "external_id" => Column::Detail(Detail::Id),
         "tlp" => Column::Detail(Detail::Tlp),
+        "scope" => Column::Detail(Detail::Scope),
+        "standing" => Column::Detail(Detail::Standing),
+        "record" => Column::Detail(Detail::Id),
         "role" => Column::Detail(Detail::Role),
         "use" => Column::Detail(Detail::Use),
         _ => name.parse().map_or(Column::Other, Column::Typed),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GET  /v1/status            POST /v1/publish     (body: the file itself)
-//! GET  /v1/query             POST /v1/withdraw
+//! GET  /v1/query, /v1/export POST /v1/withdraw
 //! GET  /v1/explain           POST /v1/document    (body: a charter, stamp or card)
 //! GET  /v1/roster            POST /v1/quarantine
 //! GET  /v1/head, /v1/quarantine, /v1/agreements, /v1/decisions, /metrics
@@ -31,6 +31,7 @@ mod care;
 mod documents;
 mod enforce;
 mod erase;
+mod export;
 mod held;
 mod matching;
 mod metrics;
@@ -94,6 +95,7 @@ pub use care::BackupParameters;
 pub use documents::{DocumentLine, DocumentNamed, DocumentPublished, DocumentsFilter, DocumentsReply, NewDocument};
 pub use enforce::{OrderParameters, OrderReply, force_text};
 pub use erase::{EraseParameters, ErasePreview, RetentionParameters, RetentionReply, SubjectReply};
+pub use export::CURSOR_HEADER;
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use matching::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, SeenValue};
 pub use operators::{Operators, sign_decision};
@@ -216,6 +218,7 @@ pub fn router(local: Local) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/query", get(ask))
         .route("/v1/explain", get(explain))
+        .route("/v1/export", get(export::export))
         .route("/v1/roster", get(roster::roster))
         .route("/v1/agreements", get(agreements::agreements))
         .route("/v1/head", get(roster::head))
@@ -438,6 +441,9 @@ pub struct QueryParameters {
     pub limit: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// How an export writes what is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
 }
 
 impl QueryParameters {

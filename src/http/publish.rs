@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::SourceConfig,
     envelope::Class,
-    exchange::{About, Attached, Complaint, DETECT_BYTES, Format, Given, Group, Reader, Said, TextReader, detect},
+    exchange::{About, Attached, Complaint, DETECT_BYTES, Format, Given, Group, Layout, Reader, Said, TextReader, detect},
     node::door::{DoorError, Request, TakeBack, reach, shared_channel},
     query::Reading,
     record::{
@@ -296,7 +296,7 @@ impl Plan {
         };
         let layout = match format {
             Format::Text(layout) => layout,
-            Format::Stix | Format::Misp => crate::exchange::Layout::Plain,
+            Format::Stix | Format::Misp => Layout::Plain,
         };
         let mut text = TextReader::new(layout, self.kind.clone());
         if let Some(columns) = &self.columns {
@@ -471,14 +471,19 @@ impl Work {
         let begin = start.get(..start.len().min(DETECT_BYTES)).unwrap_or_default().to_vec();
         let mut reader = Reader::new(&about, &begin);
         let is_text = matches!(about.format, Format::Text(_));
-        if is_text {
-            // A list cannot say it; what is published as a list is for the federation unless it is said otherwise.
-            if self.plan.tlp.is_none() && !self.plan.must_say {
-                self.plan.tlp = Some(Tlp::Green);
-            }
+        // A list cannot say it; what is published as a list is for the federation unless it is said otherwise.
+        if is_text && self.plan.tlp.is_none() && !self.plan.must_say {
+            self.plan.tlp = Some(Tlp::Green);
+        }
+        let complete = self.plan.tlp.is_some() && (!self.plan.must_say || self.says_all());
+        // The columns of a table may say it for each row.
+        let may_say = !is_text || about.format == Format::Text(Layout::Csv);
+        if !complete && !may_say {
             self.check_said(Unsaid { tlp: 1, confidence: 1, validity: 1 }, true)?;
         }
-        let mut spool = if is_text { None } else { Some(self.spool()?) };
+        let in_passes = !is_text || (!complete && may_say);
+        let mut spool = if in_passes { Some(self.spool()?) } else { None };
+        self.counting = is_text && in_passes;
         let mut length = 0;
         let mut next = Some(Bytes::from(start));
         while let Some(piece) = next {
@@ -494,15 +499,18 @@ impl Work {
             next = queue.blocking_recv();
         }
         let mut again = reader.end_pass().map_err(ApiError::bad)?;
+        self.given(&mut reader)?;
         if let Some(file) = &mut spool {
             // Whoever has not said everything is told what is missing before anything is signed.
-            let complete = self.plan.tlp.is_some() && (!self.plan.must_say || self.says_all());
             if !complete {
                 self.counting = true;
-                self.passes(&mut reader, file)?;
+                if again {
+                    self.passes(&mut reader, file)?;
+                }
                 self.check_said(self.unsaid, false)?;
                 (self.counting, self.unsaid) = (false, Unsaid::default());
                 self.lent.clear();
+                self.withdrawn.clear();
                 self.reply.complaints = 0;
                 self.reply.first_complaints.clear();
                 reader = Reader::new(&about, &begin);
@@ -511,8 +519,6 @@ impl Work {
             if again {
                 self.passes(&mut reader, file)?;
             }
-        } else {
-            self.given(&mut reader)?;
         }
         self.finish(reader)
     }

@@ -226,6 +226,7 @@ impl Enforcer {
             let shelf = Shelf::new(&directory, &outlet.name, outlet.usage == Use::Block, delivery);
             let path = directory.join(format!("{}.lines.jsonl", outlet.name));
             let mut set = OutletSet::new(outlet);
+            set.shows_watched = shelf.can_watch();
             let (serial, failure) = match restore(&path, &mut set, now) {
                 Ok(Restored { serial, written }) => {
                     last_written = last_written.max(written);

@@ -63,6 +63,13 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// RFC 3339 in UTC, to the millisecond: the same moment again when it is parsed.
+    pub fn precise(self) -> String {
+        self.civil().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+    }
+}
+
 /// RFC 3339 in UTC with the zone printed, to the second.
 impl fmt::Display for Timestamp {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -102,5 +109,7 @@ mod tests {
         assert_eq!(Timestamp::parse("2026-11-22").unwrap().to_string(), "2026-11-22T00:00:00Z");
         assert_eq!(Timestamp::parse("2026-11-22T01:00:00+01:00").unwrap().to_string(), "2026-11-22T00:00:00Z");
         assert_eq!(Timestamp::parse("yesterday"), None);
+        let moment = Timestamp::from_ms(1_795_000_000_007).unwrap();
+        assert_eq!((moment.precise().as_str(), Timestamp::parse(&moment.precise())), ("2026-11-18T11:06:40.007Z", Some(moment)));
     }
 }

@@ -38,7 +38,7 @@ const EVENT: &str = r#"{"Event":{"uuid":"0b0b0b0b-0000-4000-8000-000000000000","
 "Tag":[{"name":"tlp:amber"},{"name":"PAP:RED"},{"name":"misp-galaxy:threat-actor=\"Stapler\""},
  {"name":"misp-galaxy:mitre-attack-pattern=\"Phishing - T1566\""}]}}"#;
 
-fn file(place: &Path, name: &str, text: &str) -> String {
+pub fn file(place: &Path, name: &str, text: &str) -> String {
     let path: PathBuf = place.join(name);
     std::fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()
@@ -48,7 +48,7 @@ fn count(reply: &serde_json::Value, what: &str) -> u64 {
     reply[what].as_u64().unwrap_or_else(|| panic!("{what}: {reply}"))
 }
 
-const SAID: [&str; 6] = ["--tlp", "green", "--confidence", "40", "--valid-days", "30"];
+pub const SAID: [&str; 6] = ["--tlp", "green", "--confidence", "40", "--valid-days", "30"];
 
 #[test]
 fn a_stix_bundle_becomes_reports_indicators_sightings_and_documents_and_its_bad_objects_fall_alone() {

@@ -17,6 +17,7 @@ mod command_line;
 mod documents;
 mod enforcing;
 mod erasing;
+mod exporting;
 mod federation;
 mod fetching;
 mod formats;

@@ -220,3 +220,49 @@ fn an_outlet_says_which_types_its_format_takes() {
     let said = crate::support::stderr(&output);
     assert!(said.contains("`rpz` has no place for values of type `url`; it takes ipv4, ipv6, cidr, domain"), "{said}");
 }
+
+#[test]
+fn suricata_rules_are_read_by_a_parser_that_is_not_ours() {
+    let outlet = "[[outlets]]\nname = \"sensor\"\nformat = \"suricata\"\ntypes = [\"domain\", \"ipv4\", \"sha256\"]\nuse = \"alert\"\n";
+    let pair = Pair::new(outlet);
+    pair.start();
+    let hash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    pair.publish(&["c2.example", "192.0.2.7", hash], &["--confidence", "90", "--source", "own"]);
+    pair.until_monitored(3);
+    until("the watch rules", || pair.read("outlets/sensor.rules").contains("load sensor-watch-domain.lst"));
+    pair.police(&["outlets", "promote", "sensor"]);
+    pair.police(&["outlets", "promote", "sensor", "--origin", "some-vendor"]);
+    let rules = pair.read("outlets/sensor.rules");
+    assert!(rules.contains("load sensor-domain.lst") && !rules.contains("watch") && !rules.contains("drop "), "{rules}");
+    assert!(!pair.agency().join("outlets/sensor-watch-domain.lst").exists(), "no dataset is left that no rule names");
+    assert_eq!(pair.read("outlets/sensor-sha256.lst"), format!("{hash}\n"));
+    if std::env::var_os("HUECRY_INTEROP").is_none() {
+        println!("skipped: scripts/test sets up the parser; Suricata itself is not among Debian 12's packages");
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/interop/venv/bin/python");
+    let script = root.join("tests/interop/suricata_rules.py");
+    let file = pair.agency().join("outlets/sensor.rules");
+    let said = done(python.to_str().unwrap(), &[script.to_str().unwrap(), file.to_str().unwrap()]);
+    assert_eq!(said.trim(), "8", "three ways to see a name, two ends of an address, three ways of a file");
+}
+
+#[test]
+fn a_yara_rule_leaves_as_it_came_and_compiles() {
+    if !there("yara") {
+        return;
+    }
+    let rule = "rule example { strings: $a = \"huecry says \\\"hi\\\"\"\n  condition: $a }\n";
+    let data = crate::support::founded();
+    let at = |name: &str| data.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("in.yar"), rule).unwrap();
+    std::fs::write(at("sample"), "huecry says \"hi\"").unwrap();
+    let said = crate::support::huecry(data.path(), &["--json", "document", "publish", &at("in.yar"), "--title", "A rule"]);
+    assert_eq!(crate::support::code(&said), 0, "{}", crate::support::stderr(&said));
+    let reference = crate::support::json_of(&said)["reference"].as_str().unwrap().to_owned();
+    let said = crate::support::huecry(data.path(), &["document", "save", &reference, &at("out.yar")]);
+    assert_eq!(crate::support::code(&said), 0, "{}", crate::support::stderr(&said));
+    assert_eq!(std::fs::read_to_string(at("out.yar")).unwrap(), rule);
+    assert!(done("yara", &[&at("out.yar"), &at("sample")]).starts_with("example "));
+}

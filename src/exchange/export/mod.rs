@@ -13,11 +13,13 @@
 mod nftables;
 mod rows;
 mod rpz;
+mod stix;
 mod suricata;
 mod zeek;
 
 pub use nftables::nftables_delta;
 pub use rows::*;
+pub use stix::*;
 
 use crate::record::{Observable, ObservableType, Timestamp, UnknownName};
 use std::collections::BTreeMap;

@@ -82,11 +82,27 @@ pub struct Row {
     pub record: String,
     pub title: String,
     pub tags: Vec<String>,
+    /// `accepted`, or `withdrawn` where what is new is asked for.
+    pub standing: String,
 }
 
 /// The columns of a table, in order. Our own reader understands each of them.
-pub const COLUMNS: [&str; 13] =
-    ["type", "value", "scope", "role", "use", "confidence", "valid_from", "valid_until", "tlp", "origin", "record", "title", "tags"];
+pub const COLUMNS: [&str; 14] = [
+    "type",
+    "value",
+    "scope",
+    "role",
+    "use",
+    "confidence",
+    "valid_from",
+    "valid_until",
+    "tlp",
+    "origin",
+    "record",
+    "title",
+    "tags",
+    "standing",
+];
 
 impl Row {
     /// The type's name, with that of an `other`.
@@ -97,7 +113,7 @@ impl Row {
         }
     }
 
-    fn cells(&self) -> [String; 13] {
+    fn cells(&self) -> [String; 14] {
         let time = |time: Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
         [
             self.kind(),
@@ -113,6 +129,7 @@ impl Row {
             self.record.clone(),
             self.title.clone(),
             self.tags.join(";"),
+            self.standing.clone(),
         ]
     }
 
@@ -180,7 +197,7 @@ impl Row {
 }
 
 /// One line of JSON, with its end: what some readers take for the end of a line is escaped, as JSON may always be.
-fn json_line(value: &Value) -> String {
+pub(super) fn json_line(value: &Value) -> String {
     let text = value.to_string();
     let escaped = |char: char| if LINE_ENDS.contains(&char) { format!("\\u{:04x}", u32::from(char)) } else { char.to_string() };
     let line = if text.contains(LINE_ENDS) { text.chars().map(escaped).collect() } else { text };

@@ -120,6 +120,7 @@ fn row(text: &str, title: &str) -> Row {
         record: word("vendor-one/c2#1.1"),
         title: word(title),
         tags: vec![word("=cmd|' /C calc'!A0")],
+        standing: word("accepted"),
     }
 }
 

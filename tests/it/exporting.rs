@@ -1,0 +1,134 @@
+//! What leaves for people, spreadsheets, search engines and other platforms, and comes back the same.
+
+use crate::{
+    importing::{SAID, file},
+    support::{code, founded, huecry, json_of, stderr, stdout},
+};
+use std::{collections::BTreeSet, path::Path, process::Command};
+
+const VALUES: &str = "192.0.2.7\n2001:db8::7\n198.51.100.0/24\nevil.example\nc2.evil.example:8443\n192.0.2.9:443\n[2001:db8::9]:443\nhttp://drop.example/a?b=%27c%27\nsomeone@evil.example\n\
+d41d8cd98f00b204e9800998ecf8427e\nda39a3ee5e6b4b0d3255bfef95601890afd80709\ne3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\nAS64496\nt13d1516h2_8daaf6152771_e5627efa2ab1\nbc1qexampleexampleexampleexample\n";
+
+/// A node that knows one value of nearly every type, and a few things that are no value of any.
+fn knowing() -> tempfile::TempDir {
+    let data = founded();
+    let place = data.path();
+    let import = |name: &str, text: &str, more: &[&str]| {
+        let output = huecry(place, &[&["import", &file(place, name, text)][..], more].concat());
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+    };
+    let about =
+        ["--tlp", "green", "--confidence", "80", "--valid-days", "30", "--role", "attacker", "--use", "block", "--tags", "one,=two"];
+    import("values.txt", VALUES, &about);
+    import("below.txt", "*.wide.example\n", &about);
+    import("names.txt", "Global\\it's\n", &[&about[..], &["--type", "other:mutex"]].concat());
+    import("files.txt", "=cmd|' /C calc'!A0\n", &[&SAID[..], &["--type", "other:filename"]].concat());
+    import("secret.txt", "secret.example\n", &["--tlp", "red", "--confidence", "80", "--valid-days", "30"]);
+    data
+}
+
+/// What a node knows, without what is its own: names of records and reports.
+fn known(place: &Path) -> BTreeSet<String> {
+    let answer = json_of(&huecry(place, &["--json", "query", "--record", "indicator", "--limit", "1000", "--tlp-max", "green"]));
+    let values = answer["values"].as_array().unwrap();
+    let line = |value: &serde_json::Value| {
+        let one = &value["assertions"][0];
+        let until = one["ends"].as_str().unwrap()[..13].to_owned();
+        format!(
+            "{} {} {} {} {} {} {} {until}",
+            value["type"], value["value"], one["tlp"], one["confidence"], one["role"], one["use"], one["tags"]
+        )
+    };
+    values.iter().map(line).collect()
+}
+
+fn export(place: &Path, format: &str, more: &[&str]) -> (String, u64) {
+    let path = place.join(format!("out.{format}"));
+    let output = huecry(place, &[&["--json", "export", format, "--output", path.to_str().unwrap()][..], more].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    (path.to_str().unwrap().to_owned(), json_of(&output)["records"].as_u64().unwrap())
+}
+
+#[test]
+fn what_is_exported_as_stix_and_csv_is_the_same_where_it_is_imported() {
+    let data = knowing();
+    let before = known(data.path());
+    assert_eq!(before.len(), 18, "{before:?}");
+    for format in ["stix", "csv"] {
+        let (path, count) = export(data.path(), format, &["--tlp-max", "green"]);
+        assert_eq!(count, 18, "{format}");
+        let other = founded();
+        let output = huecry(other.path(), &["import", &path, "--format", format]);
+        assert_eq!(code(&output), 0, "everything is said in the {format} itself: {}", stderr(&output));
+        assert_eq!(known(other.path()), before, "{format}");
+        let below = stdout(&huecry(other.path(), &["query", "deep.wide.example"]));
+        assert!(below.contains("wide[.]example"), "{format}: {below}");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("secret"), "P-12: what is marked narrower than asked for stays: {format}");
+    }
+}
+
+#[test]
+fn an_exported_bundle_is_valid_to_the_standards_own_validator() {
+    let data = knowing();
+    let (path, _) = export(data.path(), "stix", &["--tlp-max", "green"]);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/interop/venv/bin/python");
+    if std::env::var_os("HUECRY_INTEROP").is_none() {
+        println!("skipped: scripts/test sets up the validator");
+        return;
+    }
+    let output = Command::new(python).arg(root.join("tests/interop/stix_bundle.py")).arg(&path).output().unwrap();
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    let kinds: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (kinds["indicator"].as_u64(), kinds["report"].as_u64(), kinds["identity"].as_u64()),
+        (Some(18), Some(4), Some(1)),
+        "{kinds}"
+    );
+    // The same records have the same ids, whenever they are exported.
+    let first = std::fs::read_to_string(&path).unwrap();
+    export(data.path(), "stix", &["--tlp-max", "green"]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
+}
+
+#[test]
+fn lines_for_search_engines_and_lists_hold_a_record_each() {
+    let data = knowing();
+    for format in ["json", "ecs", "list"] {
+        let (path, count) = export(data.path(), format, &["--type", "domain", "--tlp-max", "green"]);
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!((count, text.lines().count()), (2, 2), "{format}: {text}");
+    }
+    let ecs = std::fs::read_to_string(data.path().join("out.ecs")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(ecs.lines().next().unwrap()).unwrap();
+    let indicator = &line["threat"]["indicator"];
+    assert_eq!(
+        (indicator["type"].as_str(), indicator["marking"]["tlp"].as_str(), indicator["confidence"].as_str()),
+        (Some("domain-name"), Some("GREEN"), Some("High"))
+    );
+    let unknown = huecry(data.path(), &["export", "stixx"]);
+    assert!(code(&unknown) == 2 && stderr(&unknown).contains("did you mean `stix`?"), "{}", stderr(&unknown));
+    let cells = stdout(&huecry(data.path(), &["export", "csv", "--tag", "=two", "--type", "domain"]));
+    assert!(cells.contains("one;=two") && !cells.contains(",=two"), "{cells}");
+}
+
+#[test]
+fn what_is_new_since_the_last_export_comes_with_what_was_taken_back() {
+    let data = founded();
+    let import = |name: &str, text: &str| {
+        let output = huecry(data.path(), &[&["import", &file(data.path(), name, text)][..], &SAID].concat());
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+    };
+    import("first.txt", "a.example\nb.example\n");
+    let path = data.path().join("out.csv");
+    let first = json_of(&huecry(data.path(), &["--json", "export", "csv", "--output", path.to_str().unwrap()]));
+    let cursor = first["cursor"].as_str().unwrap().to_owned();
+    import("second.txt", "c.example\n");
+    assert_eq!(code(&huecry(data.path(), &["withdraw", "c.example", "--reason", "wrong"])), 0);
+    import("third.txt", "d.example\n");
+    let delta = stdout(&huecry(data.path(), &["export", "csv", "--since", &cursor]));
+    let lines: Vec<&str> = delta.lines().skip(1).collect();
+    assert_eq!(lines.len(), 2, "{delta}");
+    assert!(lines[0].contains("c.example") && lines[0].ends_with("withdrawn") && lines[1].contains("d.example"), "{delta}");
+}
