@@ -2,6 +2,7 @@
 
 mod catchup;
 mod charter;
+mod exchange;
 mod lookup;
 mod matching;
 mod peers;
@@ -86,6 +87,7 @@ enum Bench {
     Charter,
     /// Decide over real values with every published list loaded: decisions a second, with and without the memo.
     Policy(policy::Arguments),
+    Exchange(exchange::Arguments),
 }
 
 /// A directory that goes when the bench ends, unless it is to be kept.
@@ -123,6 +125,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         Bench::Peers(arguments) => peers::run(context, arguments),
         Bench::Charter => charter::run(context),
         Bench::Policy(arguments) => policy::run(context, &arguments),
+        Bench::Exchange(arguments) => exchange::run(context, &arguments),
     }
 }
 

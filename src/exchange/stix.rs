@@ -621,7 +621,9 @@ impl StixReader {
             Err(TermError::Value(error)) => return Err(error.to_string()),
         };
         let (from, until) = (self.time(object.valid_from.as_ref(), at), self.time(object.valid_until.as_ref(), at));
-        if object.name.is_some() || object.description.is_some() || !object.external_references.is_empty() {
+        // Our own exports have nothing in these that is not in the value and the record's name.
+        let own_export = object.extensions.as_ref().is_some_and(|extensions| extensions.ours.is_some());
+        if !own_export && (object.name.is_some() || object.description.is_some() || !object.external_references.is_empty()) {
             self.notes.changed(NO_PROSE, at);
         }
         let mut model = Indicator::of(Observable::of_address(std::net::Ipv4Addr::UNSPECIFIED.into()), None);

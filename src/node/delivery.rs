@@ -47,7 +47,7 @@ impl Default for Delivery {
 pub const SID_FIRST: u32 = 9_100_000;
 
 /// One outlet's files, and what stood in them last.
-pub(super) struct Shelf {
+pub struct Shelf {
     pub delivery: Delivery,
     directory: PathBuf,
     name: String,
@@ -59,7 +59,8 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    pub(super) fn new(directory: &Path, name: &str, blocks: bool, delivery: Delivery) -> Self {
+    /// The files of outlet `name` in `directory`.
+    pub fn new(directory: &Path, name: &str, blocks: bool, delivery: Delivery) -> Self {
         Self { delivery, directory: directory.to_owned(), name: name.to_owned(), blocks, told: None, left: BTreeMap::new() }
     }
 
@@ -83,7 +84,7 @@ impl Shelf {
 
     /// Writes an export and tells the tool. Fails if the last export stands; answers with what the tool said if it could not
     /// be told.
-    pub(super) fn write(&mut self, entries: Vec<Entry>, serial: u64, now: Timestamp) -> Result<Result<(), String>, String> {
+    pub fn write(&mut self, entries: Vec<Entry>, serial: u64, now: Timestamp) -> Result<Result<(), String>, String> {
         let sheet = Sheet { name: &self.name, serial, now, blocks: self.blocks, sid: self.delivery.sid };
         let Written { files, left } = self.delivery.tool.write(&entries, &sheet);
         std::fs::create_dir_all(&self.directory).map_err(|error| format!("{}: {error}", self.directory.display()))?;

@@ -97,6 +97,22 @@ fn the_manual_takes_keepers_through_copies_erasure_limits_and_repair() {
 }
 
 #[test]
+fn the_manual_takes_those_who_connect_tools_through_formats_sources_exports_and_outlets() {
+    let words = [
+        "unsaid  validity: 2 records",
+        "2 records do not say how sure it is (--confidence)",
+        "\"bundle.json: Paperclip\"",
+        "assumed tlp TLP:AMBER: 2 records do not say",
+        "2 of our records were taken back, as their source has",
+        "ipv4,192.0.2.66,",
+        "green.json: 2 records, read back",
+        "192.0.2[.]66  ipv4  TLP:GREEN  confidence 60  asserted by xb-police",
+        "ipv4 domain as rpz",
+    ];
+    follow("formats.md", 6, &words);
+}
+
+#[test]
 fn g_30_a_sealed_keys_secret_is_nowhere_but_in_its_box_and_a_credential_opens_it() {
     let data = crate::support::founded();
     let keys = data.path().join("keys");

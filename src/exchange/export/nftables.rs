@@ -69,7 +69,9 @@ pub(super) fn write(entries: &[Entry], about: &Sheet<'_>) -> Written {
 /// of networks in which anything changed is filled anew, because a network that goes may uncover another.
 pub fn nftables_delta(before: &[Entry], after: &[Entry], about: &Sheet<'_>) -> String {
     let mut text = format!("#!/usr/sbin/nft -f\n# {} of huecry, changes up to serial {}\n", about.name, about.serial);
-    let key = |entry: &Entry| (entry.value.clone(), entry.watched);
+    fn key(entry: &Entry) -> (&Observable, bool) {
+        (&entry.value, entry.watched)
+    }
     let (mut gone, mut new, mut anew) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
     let mut note = |entry: &Entry, comes: bool| {
         let Some((ending, element)) = element(&entry.value) else { return };
