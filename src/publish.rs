@@ -83,6 +83,10 @@ impl<'a> Publisher<'a> {
     pub fn push(&mut self, mut record: Record, report: Option<&RecordRef>) -> Result<(RecordRef, Option<Draft>), PublishError> {
         // What it is about is named in the shortest form that its place allows, and the place is only known here.
         let named: Vec<WireRef> = record.targets_mut().map(|targets| targets.clone()).unwrap_or_default();
+        let replaces = match &record {
+            Record::Indicator(indicator) => indicator.replaces.clone(),
+            _ => None,
+        };
         let own = match &record {
             Record::Indicator(Indicator { report: Some(WireRef::Whole(report)), .. }) => Some(report.clone()),
             _ => None,
@@ -96,6 +100,7 @@ impl<'a> Publisher<'a> {
                 *targets = named.iter().map(|one| shortest(one, seq)).collect();
             }
             if let Record::Indicator(indicator) = &mut record {
+                indicator.replaces = replaces.as_ref().map(|one| shortest(one, seq));
                 let of = report.or(own.as_ref());
                 indicator.report = of.map(|report| WireRef::shortest(report, &self.lane.feed, seq)).or(indicator.report.take());
             }

@@ -60,6 +60,15 @@ struct About {
     /// Every domain means also what is below it.
     #[arg(long)]
     subdomains: bool,
+    /// Do not say again what stands in the channel already; replace what has changed. Found by the file's ids, or by value.
+    #[arg(long, conflicts_with = "mirror")]
+    refresh: bool,
+    /// Make what stands in the channel equal to the file: add, replace what has changed or is nearly over, take back the rest.
+    #[arg(long)]
+    mirror: bool,
+    /// How many percent of what stands a mirror may take back; 20 unless said.
+    #[arg(long, value_name = "PERCENT", requires = "mirror", value_parser = clap::value_parser!(u8).range(0..=100))]
+    withdraw_max: Option<u8>,
 }
 
 /// Read indicator files into this node alone. Nothing of it leaves; `publish` does that. What a file does not say of who may
@@ -143,6 +152,9 @@ pub(super) fn publish(context: &Context, arguments: PublishArguments) -> Result<
 }
 
 fn send_all(context: &Context, inputs: Vec<Input>, about: &About, way: Way<'_>) -> Result<(), Failure> {
+    if about.mirror && inputs.len() != 1 {
+        return Err(Failure::usage("--mirror takes one file: each further one would take back what the one before it says"));
+    }
     // Every file is opened before the first is sent, so that a misspelt name stops all of it.
     let opened = inputs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     Client::with(&context.data, async |client| {
@@ -245,6 +257,8 @@ fn parameters(about: &About, input: &Input, way: Way<'_>) -> PublishParameters {
         source,
         subdomains: about.subdomains,
         must_say: way.must_say,
+        mode: if about.mirror { Some("mirror".to_owned()) } else { about.refresh.then(|| "refresh".to_owned()) },
+        withdraw_max: about.withdraw_max,
         dry_run: way.dry_run,
         alone: way.alone,
     }
@@ -380,8 +394,12 @@ fn show(context: &Context, name: &str, reply: &PublishReply) {
     if !beside.is_empty() {
         screen.line(&format!("  {beside}"));
     }
+    if reply.unchanged + reply.replaced > 0 {
+        screen.line(&format!("  {} stood already, {} are said in place of what stood", grouped(reply.unchanged), grouped(reply.replaced)));
+    }
     if reply.withdrawn > 0 {
-        screen.line(&format!("  {} of our records were taken back, as their source has", grouped(reply.withdrawn)));
+        let verb = if reply.dry_run { "would be" } else { "were" };
+        screen.line(&format!("  {} of our records {verb} taken back, as their source has", grouped(reply.withdrawn)));
     }
     for AssumedLine { what, value, records } in &reply.assumed {
         screen.line(&format!("  assumed {what} {value}: {} records do not say", grouped(*records)));

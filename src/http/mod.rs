@@ -44,6 +44,7 @@ mod queue;
 mod roster;
 mod share;
 mod standby;
+mod standing;
 mod talk;
 mod travel;
 

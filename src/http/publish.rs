@@ -14,6 +14,7 @@ use super::{
     operators::Deed,
     outgoing::Outgoing,
     queue::{self, Pieces},
+    standing::{Meaning, REMOVALS_PERCENT, Standing, Step},
 };
 use crate::{
     config::SourceConfig,
@@ -23,7 +24,7 @@ use crate::{
     query::Reading,
     record::{
         ChannelName, Content, DAY_MS, DOCUMENT_BYTES_MAX, Document, Indicator, MemberId, Reason, Record, RecordRef, Report, Role, Sighting,
-        SightingKind, Source, Timestamp, Tlp, TypeName, Use,
+        SightingKind, Source, Timestamp, Tlp, TypeName, Use, WireRef,
     },
 };
 use axum::{
@@ -101,6 +102,13 @@ pub struct PublishParameters {
     /// Refuse the file if a record of it has no marking, confidence or end, in itself or by what is said here.
     #[serde(default)]
     pub must_say: bool,
+    /// What stands in the channel: `add` to it (unless said), `refresh` it (what is the same is not said again, what has changed
+    /// is replaced), or make it equal to the file (`mirror`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// As a mirror: how many percent of what stands may be taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdraw_max: Option<u8>,
     #[serde(default)]
     pub dry_run: bool,
     /// Do not wait for others to tell this node its own last head.
@@ -162,8 +170,13 @@ pub struct PublishReply {
     pub reports: u64,
     pub documents: u64,
     pub sightings: u64,
-    /// Records of ours that were taken back because the file has taken back what they quote.
+    /// Records of ours that were taken back because the file has taken back what they quote, or does not have them any more.
     pub withdrawn: u64,
+    /// Of a file that is read again: what stood already, and what was said in place of a record that meant something else.
+    #[serde(default)]
+    pub unchanged: u64,
+    #[serde(default)]
+    pub replaced: u64,
     /// What the file did not say, and was said once for all of it.
     pub assumed: Vec<AssumedLine>,
     /// What nobody said; a dry run of a file that has to be complete says so here.
@@ -204,8 +217,18 @@ pub struct ChangedLine {
     pub path: String,
 }
 
+/// What a file does to what stands in its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Add,
+    Refresh,
+    /// With how many percent of what stands may go.
+    Mirror(u8),
+}
+
 /// Parameters that were understood.
 struct Plan {
+    mode: Mode,
     channel: ChannelName,
     /// Said once, for what does not say it itself.
     tlp: Option<Tlp>,
@@ -270,7 +293,15 @@ fn plan(parameters: &PublishParameters, me: &MemberId, now: Timestamp) -> Result
     });
     // A report that readers would refuse is refused here, before anything is signed.
     Record::Report(report.clone()).encode().map_err(ApiError::bad)?;
+    let modes = ["add", "refresh", "mirror"];
+    let mode = match parameters.mode.as_deref() {
+        None | Some("add") => Mode::Add,
+        Some("refresh") => Mode::Refresh,
+        Some("mirror") => Mode::Mirror(parameters.withdraw_max.unwrap_or(REMOVALS_PERCENT)),
+        Some(other) => return Err(ApiError::bad(crate::record::UnknownName::new("mode", other, modes.into_iter()))),
+    };
     Ok(Plan {
+        mode,
         channel: parameters.channel.parse().map_err(ApiError::bad)?,
         tlp: parameters.tlp.as_deref().map(Tlp::parse).transpose().map_err(ApiError::bad)?,
         report,
@@ -397,8 +428,14 @@ fn label(tlp: Option<Tlp>) -> String {
 #[derive(Clone, Copy)]
 struct Lent {
     tlp: Option<Tlp>,
-    confidence: bool,
-    until: bool,
+    /// Whether the report itself says it.
+    says_confidence: bool,
+    says_until: bool,
+    /// With what was said once.
+    role: Option<Role>,
+    usage: Option<Use>,
+    confidence: Option<u8>,
+    until: Option<Timestamp>,
 }
 
 /// How many records do not say something themselves.
@@ -424,6 +461,8 @@ struct Work {
     /// Only counts what is unsaid.
     counting: bool,
     withdrawn: BTreeSet<String>,
+    /// What stands in the channel, where the file is more than an addition.
+    standing: Option<Standing>,
     outgoing: Outgoing,
     hits: BTreeMap<String, (u64, String)>,
 }
@@ -454,7 +493,8 @@ impl Work {
         let (hashers, audience) = (Default::default(), audience.name());
         let (seen, lent, withdrawn, hits) = (HashSet::new(), HashMap::new(), BTreeSet::new(), BTreeMap::new());
         let (unsaid, counting) = (Unsaid::default(), false);
-        Ok(Self { local, plan, permits, audience, reply, seen, hashers, lent, unsaid, counting, withdrawn, outgoing, hits })
+        let standing = if plan.mode == Mode::Add { None } else { Some(Standing::of(&local, &plan.channel)?) };
+        Ok(Self { local, plan, permits, audience, reply, seen, hashers, lent, unsaid, counting, withdrawn, standing, outgoing, hits })
     }
 
     fn run(mut self, mut queue: tokio::sync::mpsc::Receiver<Bytes>) -> Result<PublishReply, ApiError> {
@@ -481,7 +521,10 @@ impl Work {
         if !complete && !may_say {
             self.check_said(Unsaid { tlp: 1, confidence: 1, validity: 1 }, true)?;
         }
-        let in_passes = !is_text || (!complete && may_say);
+        // What a mirror would take back is known before anything is said.
+        let mirror = matches!(self.plan.mode, Mode::Mirror(_));
+        let count_first = mirror || (!complete && may_say);
+        let in_passes = !is_text || count_first;
         let mut spool = if in_passes { Some(self.spool()?) } else { None };
         self.counting = is_text && in_passes;
         let mut length = 0;
@@ -502,12 +545,15 @@ impl Work {
         self.given(&mut reader)?;
         if let Some(file) = &mut spool {
             // Whoever has not said everything is told what is missing before anything is signed.
-            if !complete {
+            if count_first {
                 self.counting = true;
                 if again {
                     self.passes(&mut reader, file)?;
                 }
                 self.check_said(self.unsaid, false)?;
+                if let (Some(standing), Mode::Mirror(percent)) = (&mut self.standing, self.plan.mode) {
+                    standing.check(percent)?;
+                }
                 (self.counting, self.unsaid) = (false, Unsaid::default());
                 self.lent.clear();
                 self.withdrawn.clear();
@@ -617,12 +663,15 @@ impl Work {
             return *lent;
         }
         let Group { report, tlp } = reader.group(number);
-        let lent = Lent { tlp, confidence: report.confidence.is_some(), until: report.valid_until.is_some() };
+        let (says_confidence, says_until) = (report.confidence.is_some(), report.valid_until.is_some());
+        let report = self.plan.complete(report);
+        let Report { role, usage, confidence, valid_until: until, .. } = report;
+        let lent = Lent { tlp, says_confidence, says_until, role, usage, confidence, until };
         self.lent.insert(number, lent);
         let marking = tlp.or(self.plan.tlp).unwrap_or(Tlp::Red);
         // A report that its channel may not carry stays here; its indicators go without it.
         if !self.plan.dry_run && !self.counting && self.permits.contains(&marking) && !self.outgoing.knows(number) {
-            self.outgoing.report(number, self.plan.complete(report), marking);
+            self.outgoing.report(number, report, marking);
         }
         lent
     }
@@ -643,7 +692,7 @@ impl Work {
         None
     }
 
-    fn indicator(&mut self, indicator: Indicator, group: usize, tlp: Option<Tlp>, reader: &mut Reader) -> Result<(), ApiError> {
+    fn indicator(&mut self, mut indicator: Indicator, group: usize, tlp: Option<Tlp>, reader: &mut Reader) -> Result<(), ApiError> {
         let lent = self.lent(group, reader);
         if !self.counting {
             let key = (&indicator.value, indicator.scope, group);
@@ -656,11 +705,36 @@ impl Work {
                 return Err(ApiError::bad("more than 5,000,000 values; publish them as several lists"));
             }
         }
-        self.unsaid.confidence += u64::from(indicator.confidence.is_none() && !lent.confidence);
-        self.unsaid.validity += u64::from(indicator.valid_until.is_none() && !lent.until);
+        self.unsaid.confidence += u64::from(indicator.confidence.is_none() && !lent.says_confidence);
+        self.unsaid.validity += u64::from(indicator.valid_until.is_none() && !lent.says_until);
         let Some(tlp) = self.marking(tlp, Some(lent)) else { return Ok(()) };
         if self.counting {
+            self.standing.iter_mut().for_each(|standing| standing.see(&indicator));
             return Ok(());
+        }
+        let now = self.local.clock.now();
+        if let Some(standing) = &mut self.standing {
+            let meaning = Meaning {
+                indicator_value: &indicator.value,
+                scope: indicator.scope,
+                tlp,
+                role: indicator.role.or(lent.role),
+                usage: indicator.usage.or(lent.usage),
+                confidence: indicator.confidence.or(lent.confidence),
+                tags: &indicator.tags,
+                until: indicator.valid_until,
+            };
+            match standing.step(&indicator, &meaning, indicator.valid_until.or(lent.until), now) {
+                Step::Nothing => {
+                    self.reply.unchanged += 1;
+                    return Ok(());
+                }
+                Step::Say => (),
+                Step::SayInPlaceOf(place) => {
+                    self.reply.replaced += 1;
+                    indicator.replaces = Some(WireRef::Whole(place));
+                }
+            }
         }
         self.reply.records += 1;
         let name = indicator.value.kind().name();
@@ -680,12 +754,17 @@ impl Work {
 
     fn sighting(&mut self, sighting: Sighting, tlp: Option<Tlp>) -> Result<(), ApiError> {
         let Some(tlp) = self.marking(tlp, None).filter(|_| !self.counting) else { return Ok(()) };
+        let record = Record::Sighting(sighting.clone());
+        if self.standing.as_mut().is_some_and(|standing| standing.stands(&record)) {
+            self.reply.unchanged += 1;
+            return Ok(());
+        }
         self.reply.sightings += 1;
         if self.plan.dry_run {
             return Ok(());
         }
         let class = if sighting.sighting == SightingKind::FalsePositive { Class::Removal } else { Class::Content };
-        self.outgoing.take(Record::Sighting(sighting), None, tlp, class)
+        self.outgoing.take(record, None, tlp, class)
     }
 
     fn document(&mut self, attached: Attached, reader: &mut Reader) -> Result<(), ApiError> {
@@ -718,16 +797,23 @@ impl Work {
                 whole(Content::Hash { hash, length })
             }
         };
-        self.outgoing.take(Record::Document(document), group, tlp, Class::Content)
+        let record = Record::Document(document);
+        if self.standing.as_mut().is_some_and(|standing| standing.stands(&record)) {
+            (self.reply.unchanged, self.reply.documents) = (self.reply.unchanged + 1, self.reply.documents.saturating_sub(1));
+            return Ok(());
+        }
+        self.outgoing.take(record, group, tlp, Class::Content)
     }
 
     fn finish(mut self, mut reader: Reader) -> Result<PublishReply, ApiError> {
-        for number in 0..reader.reports() {
+        let mirror = matches!(self.plan.mode, Mode::Mirror(_));
+        // A file that is read again says its reports with what is new of them.
+        for number in 0..if self.standing.is_none() { reader.reports() } else { 0 } {
             self.lent(number, &mut reader);
         }
         let said = self.reply.records + self.reply.documents + self.reply.sightings + self.withdrawn.len() as u64;
         let reports = reader.reports() as u64;
-        if said + reports == 0 {
+        if said + reports + self.reply.unchanged == 0 {
             let first = self.reply.first_complaints.first().map(|one| match one.path.as_str() {
                 "" => format!("; line {}: {}", one.line, one.why),
                 path => format!("; line {}, {path}: {}", one.line, one.why),
@@ -735,9 +821,11 @@ impl Work {
             let what = if self.reply.format == "stix" || self.reply.format == "misp" { "nothing in it" } else { "no line" };
             return Err(ApiError::bad(format!("{what} gave a value, so nothing was published{}", first.unwrap_or_default())));
         }
-        if !self.plan.dry_run {
+        if self.plan.dry_run {
+            self.reply.withdrawn = self.standing.as_mut().map_or(0, |standing| standing.take_leftovers(mirror).len() as u64);
+        } else {
             self.outgoing.finish()?;
-            self.take_back()?;
+            self.take_back(mirror)?;
         }
         let Self { local, plan, mut reply, hits, unsaid, outgoing, .. } = self;
         let done = outgoing.done;
@@ -771,14 +859,16 @@ impl Work {
         Ok(reply)
     }
 
-    /// Takes back what we said in this channel by ids that the file has taken back.
-    fn take_back(&mut self) -> Result<(), ApiError> {
-        if self.withdrawn.is_empty() {
-            return Ok(());
+    /// Takes back what we said in this channel by ids that the file has taken back, what was said anew, and what a mirror lacks.
+    fn take_back(&mut self, mirror: bool) -> Result<(), ApiError> {
+        let mut targets = self.standing.as_mut().map(|standing| standing.take_leftovers(mirror)).unwrap_or_default();
+        if !self.withdrawn.is_empty() {
+            targets.extend(quoting(&self.local, &self.plan.channel, &self.withdrawn)?);
+            targets.sort();
+            targets.dedup();
         }
-        let targets = quoting(&self.local, &self.plan.channel, &self.withdrawn)?;
-        self.reply.withdrawn = targets.len() as u64;
-        let note = Some("taken back at its source".to_owned());
+        self.reply.withdrawn = (targets.len() as u64).saturating_sub(self.reply.replaced);
+        let note = Some("replaced or taken back at its source".to_owned());
         for some in targets.chunks(crate::node::door::WITHDRAW_MAX) {
             let take_back = TakeBack { targets: some.to_vec(), reason: Reason::Superseded, note: note.clone() };
             let (reply, answer) = tokio::sync::oneshot::channel();

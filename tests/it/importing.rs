@@ -220,3 +220,60 @@ fn rubbish_and_bombs_are_refused_in_words_and_leave_nothing_behind() {
     let left: Vec<_> = std::fs::read_dir(data.path().join("imports")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+fn a_mirror_makes_a_channel_equal_to_its_file_and_twice_is_once() {
+    let data = founded();
+    let numbered = |numbers: std::ops::Range<u32>| numbers.fold(String::new(), |text, number| format!("{text}n{number}.example\n"));
+    let mirror = |text: &str, more: &[&str]| {
+        let list = file(data.path(), "list.txt", text);
+        huecry(data.path(), &[&["--json", "publish", &list, "--mirror", "--confidence", "60", "--valid-days", "30"][..], more].concat())
+    };
+    let counts = |output: &std::process::Output| {
+        let reply = json_of(output);
+        ["records", "unchanged", "replaced", "withdrawn"].map(|what| count(&reply, what))
+    };
+    assert_eq!(counts(&mirror(&numbered(0..100), &[])), [100, 0, 0, 0]);
+    assert_eq!(counts(&mirror(&numbered(0..100), &[])), [0, 100, 0, 0], "the same file again says nothing");
+    assert_eq!(counts(&mirror(&numbered(5..103), &["--dry-run"])), [3, 95, 0, 5]);
+    assert_eq!(counts(&mirror(&numbered(5..103), &[])), [3, 95, 0, 5]);
+    let standing = |value: &str| code(&huecry(data.path(), &["query", value])) == 0;
+    assert!(!standing("n0.example") && standing("n5.example") && standing("n102.example"));
+    // A file of which most is missing is more often broken than meant.
+    let broken = mirror(&numbered(5..20), &[]);
+    assert!(
+        code(&broken) == 2 && stderr(&broken).contains("lacks 83 of the 98 records") && stderr(&broken).contains("Nothing was changed"),
+        "{}",
+        stderr(&broken)
+    );
+    assert!(standing("n102.example"));
+    assert_eq!(counts(&mirror(&numbered(5..20), &["--withdraw-max", "100"])), [0, 15, 0, 83]);
+    // What means something else is said in place of what stood, and names it.
+    let list = file(data.path(), "list.txt", &numbered(5..20));
+    let output = huecry(data.path(), &["--json", "publish", &list, "--mirror", "--confidence", "90", "--valid-days", "30"]);
+    assert_eq!(counts(&output), [15, 0, 15, 0]);
+    let answer = json_of(&huecry(data.path(), &["--json", "query", "n5.example"]));
+    let assertions = answer["values"][0]["assertions"].as_array().unwrap();
+    assert!(assertions.len() == 1 && assertions[0]["confidence"] == 90, "{answer}");
+    // Nearly over: said anew, for a life of thirty days where only ten were left.
+    let short = huecry(data.path(), &["--json", "publish", &list, "--mirror", "--confidence", "90", "--valid-days", "100"]);
+    assert_eq!(counts(&short), [15, 0, 15, 0]);
+    assert_eq!(code(&huecry(data.path(), &["publish", &list, &list, "--mirror"])), 2);
+}
+
+#[test]
+fn a_refreshed_file_is_known_again_by_its_own_ids() {
+    let data = founded();
+    let refresh = |text: &str| {
+        let bundle = file(data.path(), "bundle.json", text);
+        json_of(&huecry(data.path(), &[&["--json", "import", &bundle, "--refresh"][..], &SAID].concat()))
+    };
+    assert_eq!(count(&refresh(BUNDLE), "records"), 3);
+    let again = refresh(BUNDLE);
+    // Its three values, its document and its sighting.
+    assert_eq!((count(&again, "records"), count(&again, "documents"), count(&again, "unchanged")), (0, 0, 5));
+    let surer = refresh(&BUNDLE.replace("\"confidence\":85", "\"confidence\":95"));
+    assert_eq!((count(&surer, "records"), count(&surer, "replaced"), count(&surer, "unchanged")), (2, 2, 3));
+    let answer = json_of(&huecry(data.path(), &["--json", "query", "c2.example"]));
+    assert!(answer["values"][0]["assertions"].as_array().unwrap().len() == 1 && answer["values"][0]["confidence"] == 95, "{answer}");
+}

@@ -1,0 +1,211 @@
+//! What we assert in a channel now, so that a file which is imported again adds what is new, replaces what has changed and,
+//! as a mirror, takes back what it does not have any more.
+//!
+//! A record is found again by the id that its file gives it, or by its value where there is none. It is the same as long as
+//! it means the same: value, marking, role, use, confidence, tags, an end of its own. One that is nearly over is said anew.
+
+use super::{ApiError, Local};
+use crate::{
+    query::{Reading, Standing as Stands},
+    record::{ChannelName, Document, Indicator, Record, RecordRef, Role, Scope, Timestamp, Tlp, Use},
+};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher as _, RandomState},
+};
+
+/// Most records of a channel that can be mirrored: some 200 MB of what is kept of each.
+const RECORDS_MAX: usize = 2_000_000;
+/// Removals that need no leave, however small the channel.
+const FREE_REMOVALS: usize = 10;
+/// Removals in percent of what stands that need no leave: more is more often a broken file than a decision.
+pub const REMOVALS_PERCENT: u8 = 20;
+
+/// What an indicator means once its report has lent what it leaves open.
+#[derive(Hash)]
+pub(super) struct Meaning<'a> {
+    pub indicator_value: &'a crate::record::Observable,
+    pub scope: Option<Scope>,
+    pub tlp: Tlp,
+    pub role: Option<Role>,
+    pub usage: Option<Use>,
+    pub confidence: Option<u8>,
+    pub tags: &'a [String],
+    /// An end of its own; what it has from its report is renewed.
+    pub until: Option<Timestamp>,
+}
+
+struct One {
+    feed: u32,
+    seq: u64,
+    index: u16,
+    meaning: u64,
+    ends: Timestamp,
+}
+
+/// Records that are found under one id or value.
+#[derive(Default)]
+struct Subject {
+    ones: Vec<One>,
+    seen: bool,
+}
+
+/// What is to be done with an indicator of a file.
+pub(super) enum Step {
+    /// It stands already.
+    Nothing,
+    Say,
+    /// It stands, and means something else or is nearly over.
+    SayInPlaceOf(RecordRef),
+}
+
+/// Our records of one channel.
+pub(super) struct Standing {
+    feeds: Vec<crate::record::FeedId>,
+    subjects: HashMap<(u64, u64), Subject>,
+    /// Documents and sightings, by all that they say.
+    beside: HashSet<u64>,
+    hashers: (RandomState, RandomState),
+    count: usize,
+    /// What is taken back once the rest is said.
+    replaced: Vec<RecordRef>,
+}
+
+impl Standing {
+    /// Reads what stands in `channel` now.
+    pub(super) fn of(local: &Local, channel: &ChannelName) -> Result<Self, ApiError> {
+        let me = &local.identity.member;
+        let mut found = Self {
+            feeds: Vec::new(),
+            subjects: HashMap::new(),
+            beside: HashSet::new(),
+            hashers: Default::default(),
+            count: 0,
+            replaced: Vec::new(),
+        };
+        let feeds = local.ledger.feeds().into_iter().filter(|(feed, _)| feed.member == *me && feed.channel == *channel);
+        let mut reading = Reading::new(&local.ledger, local.clock.now());
+        for (feed, state) in feeds {
+            let number = u32::try_from(found.feeds.len()).unwrap_or(u32::MAX);
+            found.feeds.push(feed.clone());
+            for seq in state.first()..=state.last() {
+                let Some(batch) = local.ledger.batch_number(&feed, seq)? else { continue };
+                let Some(head) = reading.batch(batch)?.map(|batch| batch.head.clone()) else { continue };
+                for index in 0..head.count {
+                    let Some(record) = reading.found(crate::ledger::Place { batch, index })? else { continue };
+                    let Record::Indicator(indicator) = &record.record else {
+                        found.beside.extend(found.mark(&record.record).filter(|_| record.withdrawn.is_none()));
+                        continue;
+                    };
+                    if record.withdrawn.is_some() || reading.standing(&record).0 == Stands::Over {
+                        continue;
+                    }
+                    found.count += 1;
+                    if found.count > RECORDS_MAX {
+                        return Err(ApiError::bad("the channel has more than 2,000,000 records that stand; mirror it in several channels"));
+                    }
+                    let lent = record.lent();
+                    let meaning = found.hashers.0.hash_one(Meaning {
+                        indicator_value: &indicator.value,
+                        scope: indicator.scope,
+                        tlp: head.tlp,
+                        role: indicator.role.or(lent.role),
+                        usage: indicator.usage.or(lent.usage),
+                        confidence: indicator.confidence.or(lent.confidence),
+                        tags: &indicator.tags,
+                        until: indicator.valid_until,
+                    });
+                    let ends = indicator.valid_until.or(lent.valid_until).unwrap_or(Timestamp::from_ms(u64::MAX >> 20).unwrap_or_default());
+                    let key = found.key(indicator);
+                    found.subjects.entry(key).or_default().ones.push(One { feed: number, seq, index, meaning, ends });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn key(&self, indicator: &Indicator) -> (u64, u64) {
+        let id = indicator.source.as_ref().and_then(|source| source.external_id.as_deref());
+        // Two values of one pattern share its id.
+        let subject = (id, &indicator.value);
+        (self.hashers.0.hash_one(subject), self.hashers.1.hash_one(subject))
+    }
+
+    /// What a document or sighting says, whatever it belongs to.
+    fn mark(&self, record: &Record) -> Option<u64> {
+        match record {
+            Record::Document(document) => {
+                let bare = Document { targets: Vec::new(), ..document.clone() };
+                Record::Document(bare).encode().ok().map(|bytes| self.hashers.0.hash_one(bytes))
+            }
+            Record::Sighting(_) => record.encode().ok().map(|bytes| self.hashers.0.hash_one(bytes)),
+            _ => None,
+        }
+    }
+
+    /// Whether a document or sighting stands already; from now on it does.
+    pub(super) fn stands(&mut self, record: &Record) -> bool {
+        self.mark(record).is_some_and(|mark| !self.beside.insert(mark))
+    }
+
+    fn place(&self, one: &One) -> Option<RecordRef> {
+        let feed = self.feeds.get(one.feed as usize)?.clone();
+        Some(RecordRef { feed, seq: one.seq, index: one.index })
+    }
+
+    /// What to do with an indicator that means `meaning` and is wanted until `until`.
+    pub(super) fn step(&mut self, indicator: &Indicator, meaning: &Meaning<'_>, until: Option<Timestamp>, now: Timestamp) -> Step {
+        let meaning = self.hashers.0.hash_one(meaning);
+        let key = self.key(indicator);
+        let Some(subject) = self.subjects.get_mut(&key) else { return Step::Say };
+        subject.seen = true;
+        // Said anew when less than half of what is wanted is left: a file that is read every hour renews nothing every hour.
+        let enough = |one: &One| until.is_none_or(|until| one.ends.ms_since(now) >= until.ms_since(now) / 2);
+        if subject.ones.iter().any(|one| one.meaning == meaning && enough(one)) {
+            return Step::Nothing;
+        }
+        let ones = std::mem::take(&mut subject.ones);
+        let places: Vec<RecordRef> = ones.iter().filter_map(|one| self.place(one)).collect();
+        let first = places.first().cloned();
+        self.replaced.extend(places);
+        first.map_or(Step::Say, Step::SayInPlaceOf)
+    }
+
+    /// Notes that a file has this, and nothing else.
+    pub(super) fn see(&mut self, indicator: &Indicator) {
+        let key = self.key(indicator);
+        if let Some(subject) = self.subjects.get_mut(&key) {
+            subject.seen = true;
+        }
+    }
+
+    /// How many records the file does not have.
+    pub(super) fn unseen(&self) -> usize {
+        self.subjects.values().filter(|subject| !subject.seen).map(|subject| subject.ones.len()).sum()
+    }
+
+    /// Refuses a file that lacks more than `percent` of what stands; then forgets what was seen.
+    pub(super) fn check(&mut self, percent: u8) -> Result<(), ApiError> {
+        let unseen = self.unseen();
+        if unseen > FREE_REMOVALS && unseen * 100 > self.count * usize::from(percent) {
+            return Err(ApiError::bad(format!(
+                "the file lacks {unseen} of the {} records that stand in the channel, more than {percent} %: if that is meant, say --withdraw-max 100. Nothing was changed",
+                self.count
+            )));
+        }
+        self.subjects.values_mut().for_each(|subject| subject.seen = false);
+        Ok(())
+    }
+
+    /// Records that are taken back: those that were replaced and, as a mirror, those that the file does not have.
+    pub(super) fn take_leftovers(&mut self, mirror: bool) -> Vec<RecordRef> {
+        let mut targets = std::mem::take(&mut self.replaced);
+        if mirror {
+            let unseen = self.subjects.values().filter(|subject| !subject.seen).flat_map(|subject| &subject.ones);
+            targets.extend(unseen.filter_map(|one| self.place(one)));
+        }
+        targets.sort();
+        targets.dedup();
+        targets
+    }
+}
