@@ -12,7 +12,7 @@ use crate::{
         room::ROOM_BYTES,
     },
     policy::{ListRole, OutletKind},
-    record::{ChannelName, MemberId, ObservableType, Tlp, TypeName, UnknownName, Use, from_toml},
+    record::{ChannelName, DAY_MS, HOUR_MS, MemberId, ObservableType, Tlp, TypeName, UnknownName, Use, from_toml},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -345,6 +345,75 @@ pub struct SourceConfig {
     /// Every domain means also what is below it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub subdomains: bool,
+    /// Where it is pulled from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<PullConfig>,
+}
+
+/// `[sources.pull]`: a server that a source is pulled from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PullConfig {
+    /// `taxii` (a collection), `misp-feed` (a directory with a manifest) or `file`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub url: String,
+    /// How often, as in 30m, 12h, 1d; only when asked unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<String>,
+    /// Where it is said; to this node alone unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// `refresh` unless said, `add` or `mirror`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdraw_max: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Files in the data directory that hold a password, or the whole `Authorization` header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// An authority to trust in place of the system's, in PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Networks inside which the server may stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+}
+
+impl PullConfig {
+    /// How often, in milliseconds.
+    pub fn every_ms(&self) -> Option<u64> {
+        let text = self.every.as_deref()?;
+        let unit = |unit: char, ms: u64| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(ms);
+        unit('s', 1_000).or_else(|| unit('m', 60_000)).or_else(|| unit('h', HOUR_MS)).or_else(|| unit('d', DAY_MS)).filter(|ms| *ms > 0)
+    }
+
+    /// The networks of `allow`.
+    pub fn networks(&self) -> Result<Vec<ipnet::IpNet>, String> {
+        let net = |text: &String| text.parse().map_err(|_| format!("`allow`: `{text}` is no network, as in 10.1.0.0/16"));
+        self.allow.iter().map(net).collect()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let of = |what: &'static str, word: &str, known: &[&'static str]| match known.contains(&word) {
+            true => Ok(()),
+            false => Err(UnknownName::new(what, word, known.iter().copied()).to_string()),
+        };
+        of("type of pull", &self.kind, &["taxii", "misp-feed", "file"])?;
+        of("mode", self.mode.as_deref().unwrap_or("refresh"), &["add", "refresh", "mirror"])?;
+        if self.kind == "taxii" && self.mode.as_deref() == Some("mirror") {
+            return Err("a TAXII collection says what is new, not what is all: `mode` is `refresh` or `add`".to_owned());
+        }
+        if self.every.is_some() && self.every_ms().is_none() {
+            return Err("`every` is a time such as 30m, 12h or 1d".to_owned());
+        }
+        self.channel.as_deref().map(str::parse::<ChannelName>).transpose().map_err(|error| error.to_string())?;
+        self.networks().map(|_| ())
+    }
 }
 
 impl SourceConfig {
@@ -359,6 +428,7 @@ impl SourceConfig {
         if let Some(columns) = &self.columns {
             TextReader::new(Layout::Csv, None).with_columns(columns).map_err(|error| error.to_string())?;
         }
+        self.pull.as_ref().map_or(Ok(()), PullConfig::check)?;
         match self.confidence {
             Some(confidence) if confidence > 100 => Err("`confidence` is 0 to 100".to_owned()),
             _ => Ok(()),
@@ -465,6 +535,11 @@ impl Config {
     pub fn limits(&self) -> Limits {
         let LimitsConfig { life_days_max, retention_days, .. } = self.limits;
         Limits { life_days_max, retention_days, hold_days: self.policy.hold_days }
+    }
+
+    /// Through which every outgoing connection goes; checked when the file was read.
+    pub fn proxy(&self) -> Option<Proxy> {
+        self.node.proxy.as_deref().and_then(|text| text.parse().ok())
     }
 
     /// The outlets, whose entries were checked when the file was read.

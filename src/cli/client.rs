@@ -120,6 +120,7 @@ impl Client {
             own: opened.own,
             operators: http::Operators::of(&opened.config.operators),
             sources: opened.config.sources.clone().into(),
+            proxy: opened.config.proxy(),
             enforcer: opened.enforcer,
             documents: opened.documents,
         };

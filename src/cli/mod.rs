@@ -32,6 +32,7 @@ mod outlets;
 mod policy;
 mod print;
 mod publish;
+mod pull;
 mod quarantine;
 mod query;
 mod receipts;
@@ -84,6 +85,7 @@ enum Verb {
     Run(run::Arguments),
     Import(publish::ImportArguments),
     Publish(publish::PublishArguments),
+    Pull(pull::Arguments),
     Query(query::Arguments),
     Export(export::Arguments),
     Match(logs::Arguments),
@@ -199,6 +201,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Run(arguments) => run::run(context, arguments),
         Verb::Import(arguments) => publish::import(context, arguments),
         Verb::Publish(arguments) => publish::publish(context, arguments),
+        Verb::Pull(arguments) => pull::run(context, arguments),
         Verb::Query(arguments) => query::run(context, arguments),
         Verb::Export(arguments) => export::run(context, arguments),
         Verb::Match(arguments) => logs::run(context, arguments),

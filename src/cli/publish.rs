@@ -257,6 +257,7 @@ fn parameters(about: &About, input: &Input, way: Way<'_>) -> PublishParameters {
         source,
         subdomains: about.subdomains,
         must_say: way.must_say,
+        may_be_empty: false,
         mode: if about.mirror { Some("mirror".to_owned()) } else { about.refresh.then(|| "refresh".to_owned()) },
         withdraw_max: about.withdraw_max,
         dry_run: way.dry_run,
@@ -351,7 +352,7 @@ pub(super) fn pieces_of(
     futures::stream::unfold(queue, |mut queue| async move { queue.recv().await.map(|piece| (piece, queue)) })
 }
 
-fn show(context: &Context, name: &str, reply: &PublishReply) {
+pub(super) fn show(context: &Context, name: &str, reply: &PublishReply) {
     let screen = &context.screen;
     screen.value(reply);
     if reply.queued.is_some() {

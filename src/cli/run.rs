@@ -140,6 +140,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         own: opened.own.clone(),
         operators: http::Operators::of(&opened.config.operators),
         sources: opened.config.sources.clone().into(),
+        proxy: opened.config.proxy(),
         enforcer: opened.enforcer.clone(),
         reach: reach.clone(),
         documents: opened.documents.clone(),
@@ -148,6 +149,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
     let enforcing = (!enforcer.is_idle()).then(|| std::thread::spawn(move || enforcer.run()));
     let listener = http::listen(&context.data).map_err(Failure::environment)?;
     tokio::spawn(http::drain(local.clone()));
+    tokio::spawn(http::pull_when_due(local.clone()));
     tokio::spawn(upkeep.run());
     let (close, closing) = watch::channel(false);
     let window = tokio::spawn(http::serve(listener, http::router(local), closing));

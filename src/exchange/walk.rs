@@ -131,6 +131,8 @@ pub struct Walker {
     long: bool,
     line: u64,
     started: bool,
+    /// Texts that have begun: one JSON text a line is as a list of them.
+    roots: u64,
     /// Commas before a closing bracket, which JSON does not have.
     pub commas: u64,
 }
@@ -147,6 +149,7 @@ impl Default for Walker {
             long: false,
             line: 1,
             started: false,
+            roots: 0,
             commas: 0,
         }
     }
@@ -239,11 +242,20 @@ impl Walker {
         if !matches!(byte, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') {
             return Err(self.error(format!("`{}` begins no value", char::from(byte).escape_default())));
         }
-        if let Some(frame) = self.frames.last_mut() {
-            if !frame.is_object {
-                self.path.push(Step::Index(frame.count));
+        match self.frames.last_mut() {
+            Some(frame) => {
+                if !frame.is_object {
+                    self.path.push(Step::Index(frame.count));
+                }
+                frame.count += 1;
             }
-            frame.count += 1;
+            None => {
+                self.path.clear();
+                if self.roots > 0 {
+                    self.path.push(Step::Index(self.roots));
+                }
+                self.roots += 1;
+            }
         }
         self.started = true;
         let is = match byte {
@@ -440,7 +452,7 @@ mod tests {
         check("[]", 1, &[]);
         check("{\"a\":{},\"b\":[[]]}", 1, &["1:a {}", "1:b [[]]"]);
         check("17", 0, &["1: 17"]);
-        check("{\"a\":1}\n{\"a\":2}\n", 0, &["1: {\"a\":1}", "2: {\"a\":2}"]);
+        check("{\"a\":1}\n{\"a\":2}\n", 0, &["1: {\"a\":1}", "2:[1] {\"a\":2}"]);
     }
 
     #[test]

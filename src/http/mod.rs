@@ -11,6 +11,7 @@
 //! GET  /v1/disputes, /v1/outlets, /v1/hits             POST /v1/order
 //! GET  /v1/sync, /v1/receipts, /v1/proof               POST /v1/verify
 //! GET  /v1/follow            POST /v1/follow
+//! GET  /v1/pull              POST /v1/pull
 //! GET  /v1/bundle            POST /v1/bundle      (body: the file itself)
 //! GET  /v1/documents         POST /v1/documents   (body: the content), /v1/documents/fetch, /v1/documents/drop
 //! GET  /v1/documents/content
@@ -40,6 +41,7 @@ mod outgoing;
 mod policy;
 mod progress;
 mod publish;
+mod pull;
 mod queue;
 mod roster;
 mod share;
@@ -51,7 +53,7 @@ mod travel;
 use crate::{
     charter::{AgreementLine, Freshness, Stage},
     clock::Clock,
-    config::{Role, SourceConfig},
+    config::{Proxy, Role, SourceConfig},
     ledger::{Counts, DueLine, Ledger, LedgerError, Recovery},
     node::{
         Current, Identity, NetworkStatus, Watch,
@@ -103,6 +105,7 @@ pub use operators::{Operators, sign_decision};
 pub use policy::{ListLine, PolicyReply, RejudgeParameters, TryParameters};
 pub use progress::Line;
 pub use publish::{AssumedLine, ChangedLine, ListHit, PublishParameters, PublishReply, ReachLine};
+pub use pull::{PullLine, PullParameters, PullReply, pull_when_due};
 pub use queue::{drain, queued};
 pub use roster::{DocumentParameters, RosterReply, decision_text};
 pub use share::{ShareLine, ShareParameters, ShareReply};
@@ -143,6 +146,8 @@ pub struct Local {
     pub operators: Operators,
     /// What is said once of files from outside.
     pub sources: Arc<[SourceConfig]>,
+    /// Through which every outgoing connection goes.
+    pub proxy: Option<Proxy>,
     /// What our outlets may act on.
     pub enforcer: Enforcer,
     /// How far others have applied what is ours.
@@ -220,6 +225,7 @@ pub fn router(local: Local) -> Router {
         .route("/v1/query", get(ask))
         .route("/v1/explain", get(explain))
         .route("/v1/export", get(export::export))
+        .route("/v1/pull", get(pull::sources))
         .route("/v1/roster", get(roster::roster))
         .route("/v1/agreements", get(agreements::agreements))
         .route("/v1/head", get(roster::head))
@@ -259,6 +265,7 @@ pub fn router(local: Local) -> Router {
         .route("/v1/withdraw", post(withdraw_deed).layer(json()))
         .route("/v1/documents", post(documents::publish).layer(DefaultBodyLimit::disable()))
         .route("/v1/ask", post(talk::ask).layer(json()))
+        .route("/v1/pull", post(pull::pull).layer(json()))
         .route("/v1/sighting", post(talk::sight).layer(json()))
         .route("/v1/publish", post(publish::publish_deed).layer(DefaultBodyLimit::disable()))
         .route_layer(of(Role::Publishes));
@@ -394,6 +401,7 @@ fn alarms(local: &Local) -> Vec<String> {
     alarms.extend(local.upkeep.due().iter().map(review));
     alarms.extend(local.ledger.damage().into_iter().map(|what| format!("{what}: stop the node and run `huecry ledger repair`")));
     alarms.extend(local.current.room().low());
+    alarms.extend(pull::alarms(local));
     alarms
 }
 

@@ -102,6 +102,9 @@ pub struct PublishParameters {
     /// Refuse the file if a record of it has no marking, confidence or end, in itself or by what is said here.
     #[serde(default)]
     pub must_say: bool,
+    /// A file that says nothing is no error: most pulls bring nothing new.
+    #[serde(default)]
+    pub may_be_empty: bool,
     /// What stands in the channel: `add` to it (unless said), `refresh` it (what is the same is not said again, what has changed
     /// is replaced), or make it equal to the file (`mirror`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -240,6 +243,7 @@ struct Plan {
     kind: Option<TypeName>,
     subdomains: bool,
     must_say: bool,
+    may_be_empty: bool,
     dry_run: bool,
 }
 
@@ -311,6 +315,7 @@ fn plan(parameters: &PublishParameters, me: &MemberId, now: Timestamp) -> Result
         kind: word::<TypeName>(parameters.kind.as_ref())?,
         subdomains: parameters.subdomains,
         must_say: parameters.must_say,
+        may_be_empty: parameters.may_be_empty,
         dry_run: parameters.dry_run,
     })
 }
@@ -813,7 +818,7 @@ impl Work {
         }
         let said = self.reply.records + self.reply.documents + self.reply.sightings + self.withdrawn.len() as u64;
         let reports = reader.reports() as u64;
-        if said + reports + self.reply.unchanged == 0 {
+        if said + reports + self.reply.unchanged == 0 && !self.plan.may_be_empty {
             let first = self.reply.first_complaints.first().map(|one| match one.path.as_str() {
                 "" => format!("; line {}: {}", one.line, one.why),
                 path => format!("; line {}, {path}: {}", one.line, one.why),

@@ -63,6 +63,9 @@ pub(super) enum Step {
 pub(super) struct Standing {
     feeds: Vec<crate::record::FeedId>,
     subjects: HashMap<(u64, u64), Subject>,
+    /// Subjects under one id of the file, and the ids that the file has: a value that is gone from under its id was changed.
+    by_id: HashMap<u64, Vec<(u64, u64)>>,
+    ids: HashSet<u64>,
     /// Documents and sightings, by all that they say.
     beside: HashSet<u64>,
     hashers: (RandomState, RandomState),
@@ -78,6 +81,8 @@ impl Standing {
         let mut found = Self {
             feeds: Vec::new(),
             subjects: HashMap::new(),
+            by_id: HashMap::new(),
+            ids: HashSet::new(),
             beside: HashSet::new(),
             hashers: Default::default(),
             count: 0,
@@ -117,11 +122,19 @@ impl Standing {
                     });
                     let ends = indicator.valid_until.or(lent.valid_until).unwrap_or(Timestamp::from_ms(u64::MAX >> 20).unwrap_or_default());
                     let key = found.key(indicator);
+                    if let Some(id) = found.id(indicator) {
+                        found.by_id.entry(id).or_default().push(key);
+                    }
                     found.subjects.entry(key).or_default().ones.push(One { feed: number, seq, index, meaning, ends });
                 }
             }
         }
         Ok(found)
+    }
+
+    fn id(&self, indicator: &Indicator) -> Option<u64> {
+        let id = indicator.source.as_ref()?.external_id.as_deref()?;
+        Some(self.hashers.0.hash_one(id))
     }
 
     fn key(&self, indicator: &Indicator) -> (u64, u64) {
@@ -157,6 +170,7 @@ impl Standing {
     pub(super) fn step(&mut self, indicator: &Indicator, meaning: &Meaning<'_>, until: Option<Timestamp>, now: Timestamp) -> Step {
         let meaning = self.hashers.0.hash_one(meaning);
         let key = self.key(indicator);
+        self.ids.extend(self.id(indicator));
         let Some(subject) = self.subjects.get_mut(&key) else { return Step::Say };
         subject.seen = true;
         // Said anew when less than half of what is wanted is left: a file that is read every hour renews nothing every hour.
@@ -197,12 +211,18 @@ impl Standing {
         Ok(())
     }
 
-    /// Records that are taken back: those that were replaced and, as a mirror, those that the file does not have.
+    /// Records that are taken back: those that were replaced, those whose id the file has with another value, and, as a mirror, those that
+    /// the file does not have.
     pub(super) fn take_leftovers(&mut self, mirror: bool) -> Vec<RecordRef> {
         let mut targets = std::mem::take(&mut self.replaced);
+        let unseen = |subject: &&Subject| !subject.seen;
         if mirror {
-            let unseen = self.subjects.values().filter(|subject| !subject.seen).flat_map(|subject| &subject.ones);
-            targets.extend(unseen.filter_map(|one| self.place(one)));
+            let gone = self.subjects.values().filter(unseen).flat_map(|subject| &subject.ones);
+            targets.extend(gone.filter_map(|one| self.place(one)));
+        } else {
+            let under_ids = self.ids.iter().filter_map(|id| self.by_id.get(id)).flatten();
+            let gone = under_ids.filter_map(|key| self.subjects.get(key)).filter(unseen).flat_map(|subject| &subject.ones);
+            targets.extend(gone.filter_map(|one| self.place(one)));
         }
         targets.sort();
         targets.dedup();

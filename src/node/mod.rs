@@ -19,6 +19,7 @@ pub mod documents;
 pub mod door;
 pub mod egress;
 pub mod enforcer;
+pub mod fetch;
 pub mod keys;
 mod links;
 pub mod membership;

@@ -55,6 +55,11 @@ fn target(address: &Multiaddr) -> Option<(String, u16)> {
 }
 
 async fn dial(proxy: Proxy, host: String, port: u16) -> io::Result<tcp::tokio::TcpStream> {
+    through(proxy, host, port).await.map(tcp::tokio::TcpStream)
+}
+
+/// A connection to `host` that `proxy` makes.
+pub(super) async fn through(proxy: Proxy, host: String, port: u16) -> io::Result<TcpStream> {
     let stream = match proxy {
         Proxy::Socks5(place) => {
             let connected = tokio_socks::tcp::Socks5Stream::connect(place.as_str(), (host, port)).await;
@@ -63,7 +68,7 @@ async fn dial(proxy: Proxy, host: String, port: u16) -> io::Result<tcp::tokio::T
         Proxy::Http(place) => connect(&place, &host, port).await?,
     };
     stream.set_nodelay(true)?;
-    Ok(tcp::tokio::TcpStream(stream))
+    Ok(stream)
 }
 
 /// Asks an HTTP proxy for a tunnel (RFC 9110 section 9.3.6).

@@ -395,6 +395,7 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
         own: own.clone(),
         operators: Operators::of(&[]),
         sources: Vec::new().into(),
+        proxy: None,
         enforcer: enforcer.clone(),
         reach: reach.clone(),
         documents: documents.clone(),

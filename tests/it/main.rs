@@ -35,6 +35,7 @@ mod oddities;
 mod partnership;
 mod passing_on;
 mod poison;
+mod pulling;
 mod questions;
 mod rehearsal;
 mod relays;

@@ -1,0 +1,430 @@
+//! Pulling: what a TAXII collection or a file on a server has that was not there the last time.
+//!
+//! ```text
+//! [[sources]] with a `url` -Fetcher-> pages -objects-> a file without a name -publish, as the source says-> the channel
+//! ```
+//!
+//! A collection's pages become one bundle before anything of it is said, so that an object on the third page may name one on
+//! the first. How far we are (`added_after`) is written down when all of it is durable, so a pull that is cut off is done
+//! again; what stands already is not said twice. Times, pages and bytes are bounded. TAXII 2.1 section 3, 5.4; MISP feeds:
+//! `manifest.json` and an event a file.
+
+use super::{ApiError, Local, operators::Deed, publish, publish::PublishParameters, publish::PublishReply};
+use crate::{
+    config::{PullConfig, SourceConfig},
+    exchange::{Element, Is, Step, Take, Visit, Walker},
+    node::fetch::{Answer, FetchError, Fetcher},
+    node::membership::IMPORTED,
+    record::{Timestamp, UnknownName},
+};
+use axum::{
+    Extension, Json,
+    body::{Body, Bytes},
+    extract::State,
+    response::IntoResponse,
+};
+use futures::StreamExt as _;
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderName};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Read as _, Seek as _, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// Most bytes of one page, and of a file.
+const PAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Most pages of one pull: at a thousand objects each, ten million.
+const PAGES_MAX: u64 = 10_000;
+/// Most events of a feed that one pull fetches; the next goes on.
+const EVENTS_MAX: usize = 2_000;
+/// How often it is looked which source is due.
+const LOOK: Duration = Duration::from_secs(5);
+
+impl From<FetchError> for ApiError {
+    fn from(error: FetchError) -> Self {
+        Self::bad(error)
+    }
+}
+
+/// Which source, and whether anything is to be said.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PullParameters {
+    pub name: String,
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What came of a pull.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PullReply {
+    pub name: String,
+    /// Objects, events or files that were fetched.
+    pub fetched: u64,
+    pub pages: u64,
+    /// From where the next pull goes on.
+    pub cursor: Option<String>,
+    pub import: Option<PublishReply>,
+}
+
+/// A source as a person sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PullLine {
+    pub name: String,
+    pub url: String,
+    pub every: Option<String>,
+    pub last: Option<String>,
+    pub cursor: Option<String>,
+    pub error: Option<String>,
+}
+
+/// How far we are with a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Progress {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    added_after: Option<String>,
+    /// Of a MISP feed: when each event that we have was changed there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    events: BTreeMap<String, String>,
+    #[serde(default)]
+    at: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+fn place(local: &Local, name: &str) -> PathBuf {
+    local.data.join("pulls").join(format!("{name}.json"))
+}
+
+fn progress(local: &Local, name: &str) -> Progress {
+    std::fs::read(place(local, name)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+fn keep(local: &Local, name: &str, progress: &Progress) -> Result<(), ApiError> {
+    let path = place(local, name);
+    let text = serde_json::to_vec(progress).map_err(ApiError::internal)?;
+    let aside = path.with_extension("new");
+    let write = || {
+        std::fs::create_dir_all(path.parent().unwrap_or(&local.data))?;
+        let mut file = File::create(&aside)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        std::fs::rename(&aside, &path)
+    };
+    write().map_err(|error: std::io::Error| ApiError::internal(format!("{}: {error}", path.display())))
+}
+
+/// `GET /v1/pull`.
+pub(super) async fn sources(State(local): State<Local>) -> Json<Vec<PullLine>> {
+    Json(lines(&local))
+}
+
+fn lines(local: &Local) -> Vec<PullLine> {
+    let line = |source: &SourceConfig| {
+        let pull = source.pull.as_ref()?;
+        let Progress { added_after, at, error, .. } = progress(local, &source.name);
+        Some(PullLine {
+            name: source.name.clone(),
+            url: pull.url.clone(),
+            every: pull.every.clone(),
+            last: Timestamp::from_ms(at).filter(|_| at > 0).map(|at| at.to_string()),
+            cursor: added_after,
+            error,
+        })
+    };
+    local.sources.iter().filter_map(line).collect()
+}
+
+/// What of pulling a person has to look at.
+pub(super) fn alarms(local: &Local) -> Vec<String> {
+    lines(local).into_iter().filter_map(|line| Some(format!("source `{}` could not be pulled: {}", line.name, line.error?))).collect()
+}
+
+/// `POST /v1/pull`.
+pub(super) async fn pull(State(local): State<Local>, Json(parameters): Json<PullParameters>) -> Result<impl IntoResponse, ApiError> {
+    let deed = Deed(format!("pulls source `{}`", parameters.name));
+    let reply = pull_source(&local, &parameters.name, parameters.dry_run).await?;
+    Ok((Extension(deed), Json(reply)))
+}
+
+/// Pulls what is due, as long as the node runs.
+pub async fn pull_when_due(local: Local) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        for source in local.sources.iter() {
+            let Some(every) = source.pull.as_ref().and_then(PullConfig::every_ms) else { continue };
+            if local.clock.now().ms().saturating_sub(progress(&local, &source.name).at) < every {
+                continue;
+            }
+            match pull_source(&local, &source.name, false).await {
+                Ok(reply) => tracing::info!(source = source.name, fetched = reply.fetched, "pulled"),
+                Err(error) => tracing::warn!(
+                    source = source.name,
+                    error = error.text,
+                    "a source could not be pulled; it is tried again when it is due"
+                ),
+            }
+        }
+    }
+}
+
+async fn pull_source(local: &Local, name: &str, dry_run: bool) -> Result<PullReply, ApiError> {
+    let names = || local.sources.iter().filter(|source| source.pull.is_some()).map(|source| source.name.as_str());
+    let found = local.sources.iter().find(|source| source.name == name);
+    let source = found.ok_or_else(|| ApiError::bad(UnknownName::new("source with a `url`", name, names())))?.clone();
+    let config = source.pull.clone().ok_or_else(|| ApiError::bad(format!("source `{name}` has no `url` to pull from")))?;
+    let before = progress(local, name);
+    let outcome = fetch_and_say(local, &source, &config, &before, dry_run).await;
+    if dry_run {
+        return outcome.map(|(reply, _)| reply);
+    }
+    let at = local.clock.now().ms();
+    match outcome {
+        Ok((reply, after)) => {
+            keep(local, name, &Progress { at, error: None, ..after })?;
+            Ok(reply)
+        }
+        Err(error) => {
+            keep(local, name, &Progress { at, error: Some(error.text.clone()), ..before })?;
+            Err(error)
+        }
+    }
+}
+
+async fn fetch_and_say(
+    local: &Local,
+    source: &SourceConfig,
+    config: &PullConfig,
+    before: &Progress,
+    dry_run: bool,
+) -> Result<(PullReply, Progress), ApiError> {
+    let place = |path: &PathBuf| local.data.join(path);
+    let fetcher =
+        Fetcher::new(&config.url, config.networks().map_err(ApiError::bad)?, local.proxy.clone(), config.ca_file.as_ref().map(place))?;
+    let secret = |path: &PathBuf| {
+        let path = place(path);
+        let text = std::fs::read_to_string(&path).map_err(|error| ApiError::bad(format!("{}: {error}", path.display())))?;
+        Ok::<_, ApiError>(text.trim().to_owned())
+    };
+    let mut headers: Vec<(HeaderName, String)> = Vec::new();
+    match (&config.user, &config.password_file, &config.token_file) {
+        (Some(user), Some(file), _) => headers.push((AUTHORIZATION, basic(user, &secret(file)?))),
+        (_, _, Some(file)) => headers.push((AUTHORIZATION, secret(file)?)),
+        _ => (),
+    }
+    let mut spool = {
+        let directory = local.data.join("imports");
+        std::fs::create_dir_all(&directory).map_err(ApiError::internal)?;
+        tempfile::tempfile_in(directory).map_err(ApiError::internal)?
+    };
+    let mut reply = PullReply { name: source.name.clone(), ..PullReply::default() };
+    let (after, format) = match config.kind.as_str() {
+        "taxii" => (taxii(&fetcher, headers, before, &mut spool, &mut reply).await?, Some("stix")),
+        "misp-feed" => (misp_feed(&fetcher, headers, before, &mut spool, &mut reply).await?, Some("misp")),
+        _ => (file(&fetcher, headers, before, &mut spool, &mut reply).await?, None),
+    };
+    reply.cursor.clone_from(&after.added_after);
+    if reply.fetched == 0 {
+        return Ok((reply, after));
+    }
+    let channel = config.channel.clone().unwrap_or_else(|| IMPORTED.to_owned());
+    let parameters = PublishParameters {
+        channel,
+        title: source.name.clone(),
+        name: fetcher.base().path().rsplit('/').next().map(str::to_owned),
+        format: source.format.clone().or_else(|| format.map(str::to_owned)),
+        as_source: Some(source.name.clone()),
+        mode: Some(config.mode.clone().unwrap_or_else(|| "refresh".to_owned())),
+        withdraw_max: config.withdraw_max,
+        must_say: true,
+        may_be_empty: true,
+        dry_run,
+        ..PublishParameters::default()
+    };
+    spool.rewind().map_err(ApiError::internal)?;
+    let mut body = Body::from_stream(pieces_of(spool, fetcher.base().path().ends_with(".gz"))).into_data_stream().fuse();
+    reply.import = Some(publish::publish(State(local.clone()), parameters, &mut body).await?.0);
+    Ok((reply, after))
+}
+
+fn basic(user: &str, password: &str) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}
+
+/// A file's bytes, unpacked if it is packed, read on a thread of its own.
+fn pieces_of(file: File, packed: bool) -> impl futures::Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+    let (pieces, queue) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(4);
+    tokio::task::spawn_blocking(move || {
+        let mut reader: Box<dyn std::io::Read> = if packed { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            let piece = match reader.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => Ok(Bytes::copy_from_slice(buffer.get(..count).unwrap_or_default())),
+                Err(error) => Err(error),
+            };
+            let over = piece.is_err();
+            if pieces.blocking_send(piece).is_err() || over {
+                return;
+            }
+        }
+    });
+    futures::stream::unfold(queue, |mut queue| async move { queue.recv().await.map(|piece| (piece, queue)) })
+}
+
+/// What a page of a collection says of itself, and its objects.
+struct Page<'a> {
+    more: bool,
+    next: Option<String>,
+    objects: u64,
+    spool: &'a mut File,
+    first: bool,
+    failed: Option<String>,
+}
+
+impl Visit for Page<'_> {
+    fn begins(&mut self, path: &[Step], is: Is) -> Take {
+        match (path, is) {
+            ([], Is::Object) => Take::Descend,
+            ([Step::Key(key)], Is::Array) if key == "objects" => Take::Descend,
+            ([Step::Key(key)], Is::Scalar) if key == "more" || key == "next" => Take::Capture,
+            ([Step::Key(key), Step::Index(_)], _) if key == "objects" => Take::Capture,
+            _ => Take::Skip,
+        }
+    }
+
+    fn element(&mut self, element: Element<'_>) {
+        let Some(bytes) = element.bytes else {
+            self.failed = Some("an object of the collection is longer than 16 MiB".to_owned());
+            return;
+        };
+        match element.path {
+            [Step::Key(key)] if key == "more" => self.more = bytes == b"true",
+            [Step::Key(_)] => self.next = serde_json::from_slice(bytes).ok(),
+            _ => {
+                self.objects += 1;
+                let comma: &[u8] = if std::mem::take(&mut self.first) { b"" } else { b",\n" };
+                let written = self.spool.write_all(comma).and_then(|()| self.spool.write_all(bytes));
+                self.failed = written.err().map(|error| error.to_string()).or(self.failed.take());
+            }
+        }
+    }
+}
+
+async fn taxii(
+    fetcher: &Fetcher,
+    mut headers: Vec<(HeaderName, String)>,
+    before: &Progress,
+    spool: &mut File,
+    reply: &mut PullReply,
+) -> Result<Progress, ApiError> {
+    headers.push((ACCEPT, "application/taxii+json;version=2.1".to_owned()));
+    let mut after = before.clone();
+    let mut base = fetcher.base().clone();
+    let path = base.path().trim_end_matches('/').trim_end_matches("/objects").to_owned();
+    base.set_path(&format!("{path}/objects/"));
+    spool.write_all(b"{\"type\":\"bundle\",\"objects\":[").map_err(ApiError::internal)?;
+    let (mut next, mut first): (Option<String>, bool) = (None, true);
+    loop {
+        let mut url = base.clone();
+        {
+            let mut query = url.query_pairs_mut();
+            if let Some(time) = &before.added_after {
+                query.append_pair("added_after", time);
+            }
+            if let Some(next) = &next {
+                query.append_pair("next", next);
+            }
+            query.append_pair("limit", "1000");
+        }
+        let answer = fetcher.get(&url, &headers).await?;
+        let last = answer.header("x-taxii-date-added-last").filter(|text| Timestamp::parse(text).is_some()).map(str::to_owned);
+        let mut page = Page { more: false, next: None, objects: 0, spool: &mut *spool, first, failed: None };
+        let mut walker = Walker::default();
+        answer.each(PAGE_BYTES_MAX, |piece| walker.feed(piece, &mut page).map_err(|error| error.to_string())).await?;
+        // A page without objects may be nothing at all.
+        let whole = walker.finish(&mut page);
+        if page.objects > 0 {
+            whole.map_err(ApiError::bad)?;
+        }
+        if let Some(why) = page.failed {
+            return Err(ApiError::bad(why));
+        }
+        (reply.fetched, reply.pages) = (reply.fetched + page.objects, reply.pages + 1);
+        first &= page.objects == 0;
+        after.added_after = last.or(after.added_after);
+        let turned = page.next.is_some() && page.next != next;
+        next = page.next.take();
+        if !page.more || !turned || page.objects == 0 {
+            break;
+        }
+        if reply.pages >= PAGES_MAX {
+            return Err(ApiError::bad("the collection has more than 10,000 pages; pull a narrower one"));
+        }
+    }
+    spool.write_all(b"]}\n").map_err(ApiError::internal)?;
+    Ok(after)
+}
+
+async fn misp_feed(
+    fetcher: &Fetcher,
+    headers: Vec<(HeaderName, String)>,
+    before: &Progress,
+    spool: &mut File,
+    reply: &mut PullReply,
+) -> Result<Progress, ApiError> {
+    #[derive(Deserialize)]
+    struct Listed {
+        timestamp: serde_json::Value,
+    }
+    let at = |name: &str| {
+        let mut url = fetcher.base().clone();
+        let path = url.path().trim_end_matches("manifest.json").trim_end_matches('/').to_owned();
+        url.set_path(&format!("{path}/{name}"));
+        url
+    };
+    let mut manifest = Vec::new();
+    let answer = fetcher.get(&at("manifest.json"), &headers).await?;
+    let mut take = |piece: &[u8]| {
+        manifest.extend_from_slice(piece);
+        Ok(())
+    };
+    answer.each(PAGE_BYTES_MAX, &mut take).await?;
+    let manifest: BTreeMap<String, Listed> =
+        serde_json::from_slice(&manifest).map_err(|error| ApiError::bad(format!("manifest.json: {error}")))?;
+    let mut after = before.clone();
+    let changed = |(uuid, listed): &(String, Listed)| before.events.get(uuid) != Some(&listed.timestamp.to_string());
+    // A name of a file is an id and nothing else: no path leads out of the feed.
+    let is_id = |uuid: &str| uuid.len() == 36 && uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    // One list, so that each event is told from the next.
+    spool.write_all(b"[").map_err(ApiError::internal)?;
+    for (uuid, listed) in manifest.into_iter().filter(|(uuid, _)| is_id(uuid)).filter(changed).take(EVENTS_MAX) {
+        let answer = fetcher.get(&at(&format!("{uuid}.json")), &headers).await?;
+        if reply.fetched > 0 {
+            spool.write_all(b",\n").map_err(ApiError::internal)?;
+        }
+        answer.each(PAGE_BYTES_MAX, |piece| spool.write_all(piece).map_err(|error| error.to_string())).await?;
+        after.events.insert(uuid, listed.timestamp.to_string());
+        (reply.fetched, reply.pages) = (reply.fetched + 1, reply.pages + 1);
+    }
+    spool.write_all(b"]\n").map_err(ApiError::internal)?;
+    Ok(after)
+}
+
+async fn file(
+    fetcher: &Fetcher,
+    headers: Vec<(HeaderName, String)>,
+    before: &Progress,
+    spool: &mut File,
+    reply: &mut PullReply,
+) -> Result<Progress, ApiError> {
+    let answer: Answer = fetcher.get(&fetcher.base().clone(), &headers).await?;
+    answer.each(FILE_BYTES_MAX, |piece| spool.write_all(piece).map_err(|error| error.to_string())).await?;
+    (reply.fetched, reply.pages) = (1, 1);
+    Ok(before.clone())
+}
