@@ -1,23 +1,31 @@
 //! `huecry export`: what is known, in the formats of others.
 
 use super::{Context, Failure, client::Client, query::Filter};
-use crate::exchange::{About, DETECT_BYTES, Format, Layout, Reader, TextReader};
+use crate::{
+    exchange::{About, DETECT_BYTES, Format, Layout, MispLine, Reader, TextReader, misp_event},
+    http::QueryParameters,
+};
 use std::{
+    collections::BTreeMap,
     io::{BufWriter, Read as _, Write},
     path::{Path, PathBuf},
 };
 
-/// Write what is known as csv, json (a record a line), ecs (Elastic Common Schema), stix (a bundle) or list (a value a line).
+/// Most attributes of a feed: they are gathered by event, some 600 MB of them.
+const FEED_ATTRIBUTES_MAX: u64 = 2_000_000;
+
+/// Write what is known as csv, json (a record a line), ecs (Elastic Common Schema), stix (a bundle), list (a value a line), or misp
+/// (a directory that is a feed).
 #[derive(clap::Args)]
 #[command(after_help = "Without a filter: every indicator that stands here and that you may see. What tools act on comes through \
                         outlets, which policies decide about; see `huecry outlets`.")]
 pub struct Arguments {
-    /// csv, json, ecs, stix or list.
+    /// csv, json, ecs, stix, list or misp.
     format: String,
     #[command(flatten)]
     filter: Filter,
-    /// Write to this file, once it is complete and has been read back; standard output unless said.
-    #[arg(long, short, value_name = "FILE")]
+    /// Write to this file, or for misp this directory, once it is complete and has been read back; standard output unless said.
+    #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
 }
 
@@ -25,6 +33,10 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     let Arguments { format, filter, output } = arguments;
     let mut parameters = filter.parameters()?;
     parameters.format = Some(format.clone());
+    if format == "misp" {
+        let directory = output.ok_or_else(|| Failure::usage("a MISP feed is a directory; name it with --output"))?;
+        return feed(context, &parameters, &directory);
+    }
     let aside = output.as_ref().map(|path| {
         let mut name = path.clone().into_os_string();
         name.push(".new");
@@ -52,6 +64,88 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     Ok(())
 }
 
+/// Writes a MISP feed: an event a file, a manifest, and hashes of the values. Events that are no more are removed; the manifest comes
+/// last, so that it never names a file that is not there.
+fn feed(context: &Context, parameters: &QueryParameters, directory: &Path) -> Result<(), Failure> {
+    let (mut events, mut rest, mut count) = (BTreeMap::<String, (MispLine, Vec<serde_json::Value>)>::new(), Vec::new(), 0u64);
+    let mut take = |line: &[u8]| {
+        let mut line: MispLine = serde_json::from_slice(line).map_err(Failure::environment)?;
+        let attribute = line.attribute.take();
+        count += 1;
+        if count > FEED_ATTRIBUTES_MAX {
+            return Err(Failure::usage("the feed would have more than 2,000,000 attributes; ask more narrowly, or for several feeds"));
+        }
+        // The newest record of a report dates its event, and the narrowest marks it.
+        let (first, attributes) = events.entry(line.event.clone()).or_insert_with(|| (line.clone(), Vec::new()));
+        (first.signed, first.tlp) = (first.signed.max(line.signed), first.tlp.max(line.tlp));
+        attributes.push(attribute);
+        Ok(())
+    };
+    Client::with(&context.data, async |client| {
+        let pieces = |piece: &[u8]| {
+            let mut piece = piece;
+            while let Some(end) = memchr::memchr(b'\n', piece) {
+                let (line, tail) = piece.split_at(end);
+                rest.extend_from_slice(line);
+                take(&std::mem::take(&mut rest))?;
+                piece = tail.get(1..).unwrap_or_default();
+            }
+            rest.extend_from_slice(piece);
+            Ok(())
+        };
+        client.pieces("/v1/export", parameters, pieces).await
+    })?;
+    let failed = |error: std::io::Error| Failure::environment(format!("{}: {error}", directory.display()));
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let put = |name: &str, text: &str| {
+        let (aside, path) = (directory.join(format!("{name}.new")), directory.join(name));
+        let write = || {
+            let mut file = std::fs::File::create(&aside)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&aside, &path)
+        };
+        write().map_err(failed)
+    };
+    let (mut manifest, mut hashes) = (serde_json::Map::new(), String::new());
+    for (uuid, (first, attributes)) in &events {
+        let (event, listed) = misp_event(first, attributes);
+        put(&format!("{uuid}.json"), &event.to_string())?;
+        if read_back("misp", &directory.join(format!("{uuid}.json")))? < attributes.len() as u64 {
+            return Err(Failure::environment(format!("{uuid}.json does not read back as it was meant; the manifest was not replaced")));
+        }
+        manifest.insert(uuid.clone(), listed);
+        for attribute in attributes {
+            let text = |name: &str| attribute.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+            // Each part of a value of two parts is found by itself.
+            let parts: Vec<&str> = if text("type").contains('|') { text("value").split('|').collect() } else { vec![text("value")] };
+            parts.iter().for_each(|part| hashes.push_str(&format!("{},{uuid}\n", md5_of(part))));
+        }
+    }
+    put("hashes.csv", &hashes)?;
+    put("manifest.json", &serde_json::Value::Object(manifest).to_string())?;
+    for entry in std::fs::read_dir(directory).map_err(failed)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let uuid = name.strip_suffix(".json").filter(|uuid| uuid.len() == 36);
+        if uuid.is_some_and(|uuid| !events.contains_key(uuid)) {
+            std::fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    context.screen.line(&format!(
+        "{}: {} events, {} attributes, read back",
+        directory.display(),
+        events.len(),
+        super::print::grouped(count)
+    ));
+    context.screen.value(&serde_json::json!({ "file": directory, "records": count, "events": events.len() }));
+    Ok(())
+}
+
+fn md5_of(text: &str) -> String {
+    use md5::Digest as _;
+    hex::encode(md5::Md5::digest(text.as_bytes()))
+}
+
 /// Reads an export as whoever receives it would. Answers how many records it holds.
 fn read_back(format: &str, path: &Path) -> Result<u64, Failure> {
     let failed = |why: String| Failure::environment(format!("{}: {why}; nothing was replaced", path.display()));
@@ -66,6 +160,7 @@ fn read_back(format: &str, path: &Path) -> Result<u64, Failure> {
     }
     let (format, layout) = match format {
         "stix" => (Format::Stix, Layout::Plain),
+        "misp" => (Format::Misp, Layout::Plain),
         "csv" => (Format::Text(Layout::Csv), Layout::Csv),
         _ => (Format::Text(Layout::Plain), Layout::Plain),
     };

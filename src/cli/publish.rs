@@ -137,18 +137,38 @@ enum Input {
 
 pub(super) fn import(context: &Context, arguments: ImportArguments) -> Result<(), Failure> {
     let ImportArguments { files, tlp, as_is, dry_run, about } = arguments;
-    let inputs = files.into_iter().map(Input::File).collect();
+    let inputs = expanded(files)?;
     let tlp = tlp.as_deref().or(as_is.then_some("red"));
     send_all(context, inputs, &about, Way { channel: IMPORTED, tlp, must_say: !as_is, dry_run, alone: false })
 }
 
 pub(super) fn publish(context: &Context, arguments: PublishArguments) -> Result<(), Failure> {
-    let mut inputs: Vec<Input> = arguments.files.into_iter().map(Input::File).collect();
+    let mut inputs = expanded(arguments.files)?;
     if !arguments.value.is_empty() {
         inputs.push(Input::Values(arguments.value));
     }
     let PublishArguments { channel, tlp, dry_run, alone, about, .. } = arguments;
     send_all(context, inputs, &about, Way { channel: &channel, tlp: tlp.as_deref(), must_say: false, dry_run, alone })
+}
+
+/// The files themselves, and in place of a directory that is a MISP feed the events of its manifest.
+fn expanded(files: Vec<PathBuf>) -> Result<Vec<Input>, Failure> {
+    let mut inputs = Vec::new();
+    for path in files {
+        let manifest = path.join("manifest.json");
+        if !manifest.is_file() {
+            inputs.push(Input::File(path));
+            continue;
+        }
+        let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", manifest.display()));
+        let text = std::fs::read(&manifest).map_err(|error| failed(&error))?;
+        let listed: std::collections::BTreeMap<String, serde::de::IgnoredAny> =
+            serde_json::from_slice(&text).map_err(|error| failed(&error))?;
+        // An id and nothing else: no name leads out of the directory.
+        let is_id = |name: &String| name.len() == 36 && name.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        inputs.extend(listed.into_keys().filter(is_id).map(|uuid| Input::File(path.join(format!("{uuid}.json")))));
+    }
+    Ok(inputs)
 }
 
 fn send_all(context: &Context, inputs: Vec<Input>, about: &About, way: Way<'_>) -> Result<(), Failure> {

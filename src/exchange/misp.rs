@@ -575,6 +575,10 @@ fn read_tags(tags: &[TagName]) -> Tagged {
         if let Some(confidence) = confidence_of(&predicate.to_ascii_lowercase(), value) {
             // Of several the least: a doubt is not outvoted.
             found.confidence = Some(found.confidence.map_or(confidence, |known| known.min(confidence)));
+            // As our own feeds say it, it is no tag.
+            if predicate == "huecry:confidence" {
+                continue;
+            }
         }
         match predicate.to_ascii_lowercase().strip_prefix("misp-galaxy:") {
             Some("threat-actor" | "mitre-intrusion-set" | "mitre-enterprise-attack-intrusion-set" | "microsoft-activity-group") => {
@@ -629,7 +633,7 @@ fn confidence_of(predicate: &str, value: &str) -> Option<u8> {
         ("admiralty-scale:information-credibility", "3") => Some(50),
         ("admiralty-scale:information-credibility", "4") => Some(25),
         ("admiralty-scale:information-credibility", "5") => Some(0),
-        ("osint:certainty", percent) => percent.parse().ok().filter(|value| *value <= 100),
+        ("osint:certainty" | "huecry:confidence", percent) => percent.parse().ok().filter(|value| *value <= 100),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@
 
 use super::{ApiError, Deed, Local, Operator, QueryParameters, blocking};
 use crate::{
-    exchange::{Row, Stated, StixBundle, csv_header},
+    exchange::{Row, Stated, StixBundle, csv_header, misp_line},
     query::{self, Assertion, Question, Reading, Standing, VALUES_MAX},
     record::{Kind, Record, RecordRef, Timestamp, Tlp, TypeName, UnknownName, WireRef},
 };
@@ -37,11 +37,13 @@ enum Form {
     Json,
     Ecs,
     Stix,
+    /// A line for each attribute with its event; whoever asks makes files of them.
+    Misp,
 }
 
 impl Form {
-    const ALL: [(&str, Self); 5] =
-        [("list", Self::List), ("csv", Self::Csv), ("json", Self::Json), ("ecs", Self::Ecs), ("stix", Self::Stix)];
+    const ALL: [(&str, Self); 6] =
+        [("list", Self::List), ("csv", Self::Csv), ("json", Self::Json), ("ecs", Self::Ecs), ("stix", Self::Stix), ("misp", Self::Misp)];
 }
 
 /// `GET /v1/export`.
@@ -159,7 +161,7 @@ impl Sheet {
             Form::Csv => self.text.push_str(&row.csv()),
             Form::Json => self.text.push_str(&row.json()),
             Form::Ecs => self.text.push_str(&row.ecs()),
-            Form::Stix => {
+            Form::Stix | Form::Misp => {
                 let report = indicator.report.as_ref().and_then(|report| WireRef::resolve(report, &reference.feed, reference.seq));
                 let stated = Stated {
                     scope: row.scope,
@@ -170,8 +172,14 @@ impl Sheet {
                     revoked,
                     proof: None,
                 };
-                let text = self.bundle.add(&stated);
-                self.text.push_str(&text);
+                if self.form == Form::Stix {
+                    let text = self.bundle.add(&stated);
+                    self.text.push_str(&text);
+                } else {
+                    let line = serde_json::to_string(&misp_line(&stated)).map_err(ApiError::internal)?;
+                    self.text.push_str(&line);
+                    self.text.push('\n');
+                }
             }
         }
         Ok(())

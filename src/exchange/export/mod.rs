@@ -10,6 +10,7 @@
 //!
 //! Cases of `threats.md`, G-25.
 
+mod misp;
 mod nftables;
 mod rows;
 mod rpz;
@@ -17,12 +18,14 @@ mod stix;
 mod suricata;
 mod zeek;
 
+pub use misp::*;
 pub use nftables::nftables_delta;
 pub use rows::*;
 pub use stix::*;
 
 use crate::record::{Observable, ObservableType, Timestamp, UnknownName};
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 /// One value for a tool.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -184,6 +187,11 @@ impl ExportFile {
             None => Ok(()),
         }
     }
+}
+
+/// Namespace of the ids that we derive: of `huecry` in the namespace of URLs.
+fn namespace() -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, b"urn:huecry:record")
 }
 
 #[cfg(test)]

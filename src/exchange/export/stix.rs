@@ -7,15 +7,10 @@
 //!
 //! Sources: STIX 2.1 sections 2.9, 3.2, 4.7, 7.2, 9; TLP 2.0 markings of the OASIS common object repository.
 
-use super::Row;
+use super::{Row, namespace};
 use crate::record::{ObservableType, Scope, Timestamp, Tlp};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
-
-/// Namespace of the ids that we derive: of `huecry` in the namespace of URLs.
-fn namespace() -> Uuid {
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, b"urn:huecry:record")
-}
 
 /// The property extension that carries what STIX has no place for.
 pub const EXTENSION: &str = "extension-definition--9c1a5d0e-6a3b-5a53-8f6e-0d9a4d1b7c52";
