@@ -6,11 +6,11 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     for layout in [Layout::Plain, Layout::Csv, Layout::Prose] {
         let mut reader = TextReader::new(layout, None);
-        let (mut items, mut complaints) = (Vec::new(), Vec::new());
-        bytes.split(|byte| *byte == b'\n').for_each(|line| reader.line(line, &mut items, &mut complaints));
-        for item in items {
-            let wire = Observable::from_wire(item.value.kind(), item.value.wire().clone(), None);
-            assert_eq!(wire.ok(), Some(item.value));
+        let (mut values, mut complaints) = (Vec::new(), Vec::new());
+        bytes.split(|byte| *byte == b'\n').for_each(|line| reader.line(line, &mut complaints, |value, _, _| values.push(value)));
+        for value in values {
+            let wire = Observable::from_wire(value.kind(), value.wire().clone(), None);
+            assert_eq!(wire.ok(), Some(value));
         }
     }
 });

@@ -2,7 +2,11 @@
 //! taken, kept as a document, or refused with a reason.
 
 use crate::support::{corpus, read};
-use huecry::exchange::{About, Format, Given, Layout, Pattern, Reader, Said, TextReader, detect};
+use huecry::{
+    exchange::{About, Attached, Format, Given, Layout, Pattern, Reader, Said, TextReader, detect},
+    record::{Content, ContentHash, Document, Record},
+};
+use proptest::prelude::*;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -271,4 +275,55 @@ fn both_sides_of_the_reference_mapping_between_misp_and_stix_say_the_same() {
     let same = lines.iter().filter(|line| line.ends_with("\tthe same")).count();
     println!("{same} of {} say the same", lines.len());
     as_decided("misp-stix-mapping.tsv", &lines);
+}
+
+/// Everything that a file says can be said: a record that its readers would refuse would stop all of the file.
+fn can_be_said(format: Format, bytes: &[u8]) {
+    let text = TextReader::new(Layout::Plain, None);
+    let mut reader = Reader::new(&About { format, title: "title".to_owned(), text, subdomains: false }, bytes);
+    let Ok(given) = feed(&mut reader, bytes) else { return };
+    for said in given.said {
+        match said {
+            Said::Indicator { indicator, group, .. } => {
+                Record::Indicator(*indicator).encode().unwrap();
+                Record::Report(reader.group(group).report).encode().unwrap();
+            }
+            Said::Sighting { sighting, .. } => drop(Record::Sighting(*sighting).encode().unwrap()),
+            Said::Document(attached) => {
+                let hash = ContentHash([7; 32]);
+                let Attached { title, media_type, tags, .. } = attached;
+                let content = Content::Hash { hash, length: 1 };
+                let (description, language, targets, replaces) = (None, None, Vec::new(), None);
+                let document = Document { title, media_type, content, description, language, tags, targets, replaces };
+                Record::Document(document).encode().unwrap();
+            }
+            Said::Withdrawn { .. } => (),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn whatever_a_changed_file_says_can_be_said_and_nothing_panics(
+        misp in any::<bool>(),
+        cuts in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0usize..40), 1..4),
+        put in prop_oneof![
+            Just("\u{0}"), Just("\\u0000"), Just("\""), Just(""), Just("9999999999999999999999"), Just("-1"), Just("null"), Just("{}"), Just("[]"),
+            Just("2026-99-99"), Just("\\ud800"), Just("e\u{301}"), Just("true"), Just("\\n"), Just("'"), Just("]"), Just("0001-01-01T00:00:00Z"),
+        ],
+    ) {
+        let text = if misp { crate::importing::EVENT } else { crate::importing::BUNDLE };
+        let mut bytes = text.as_bytes().to_vec();
+        for (from, to, length) in cuts {
+            // A piece of the file again somewhere else, or what hurts.
+            let at = from.index(bytes.len());
+            let start = to.index(bytes.len());
+            let piece: Vec<u8> = if length < 20 { put.as_bytes().to_vec() } else { bytes[start..(start + length).min(bytes.len())].to_vec() };
+            let end = (at + length / 2).min(bytes.len());
+            bytes.splice(at..end, piece);
+        }
+        can_be_said(if misp { Format::Misp } else { Format::Stix }, &bytes);
+    }
 }

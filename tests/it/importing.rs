@@ -3,7 +3,7 @@
 use crate::support::{code, founded, huecry, json_of, stderr, stdout};
 use std::path::{Path, PathBuf};
 
-const BUNDLE: &str = r#"{"type":"bundle","id":"bundle--0a0a0a0a-0000-4000-8000-000000000000","objects":[
+pub const BUNDLE: &str = r#"{"type":"bundle","id":"bundle--0a0a0a0a-0000-4000-8000-000000000000","objects":[
 {"type":"indicator","spec_version":"2.1","id":"indicator--0a0a0a0a-0000-4000-8000-000000000001","created_by_ref":"identity--0a0a0a0a-0000-4000-8000-000000000009",
  "created":"2026-01-01T00:00:00.000Z","modified":"2026-01-01T00:00:00.000Z","indicator_types":["malicious-activity"],"confidence":85,
  "pattern":"[domain-name:value = 'c2.example' OR ipv4-addr:value = '192.0.2.66']","pattern_type":"stix","valid_from":"2026-01-01T00:00:00Z",
@@ -22,7 +22,7 @@ const BUNDLE: &str = r#"{"type":"bundle","id":"bundle--0a0a0a0a-0000-4000-8000-0
 {"type":"course-of-action","spec_version":"2.1","id":"course-of-action--0a0a0a0a-0000-4000-8000-000000000041","name":"Unplug it"}
 ]}"#;
 
-const EVENT: &str = r#"{"Event":{"uuid":"0b0b0b0b-0000-4000-8000-000000000000","info":"Paper trail","date":"2026-02-01","threat_level_id":"1",
+pub const EVENT: &str = r#"{"Event":{"uuid":"0b0b0b0b-0000-4000-8000-000000000000","info":"Paper trail","date":"2026-02-01","threat_level_id":"1",
 "Orgc":{"name":"Example CERT","uuid":"0b0b0b0b-0000-4000-8000-000000000009"},
 "Attribute":[
  {"uuid":"0b0b0b0b-0000-4000-8000-000000000001","type":"domain","category":"Network activity","value":"trail.example","to_ids":true,
