@@ -4,6 +4,7 @@ use super::{Context, Failure, client::Client, orders, print::grouped};
 use crate::{
     enforce::{Mode, Order},
     node::enforcer::OutletLine,
+    record::Timestamp,
 };
 use serde_json::json;
 
@@ -28,6 +29,18 @@ enum Verb {
         #[arg(long, value_name = "MEMBER")]
         origin: Option<String>,
     },
+    /// Go back to the export before the last, or to that of a serial: what entered later waits until --undo. What was taken back
+    /// meanwhile stays out.
+    Rollback {
+        outlet: String,
+        #[arg(long, value_name = "SERIAL", default_value_t = 0, hide_default_value = true)]
+        to: u64,
+        #[arg(long, required_unless_present = "undo")]
+        reason: Option<String>,
+        /// Go on with all that is permitted.
+        #[arg(long)]
+        undo: bool,
+    },
     /// Enforce at once what is staged of an origin, beyond the hour's room.
     Admit {
         outlet: String,
@@ -46,6 +59,15 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         None => list(context),
         Some(Verb::Promote { outlet, origin }) => mode(outlet, origin, Mode::Enforce, "enforces"),
         Some(Verb::Monitor { outlet, origin }) => mode(outlet, origin, Mode::Monitor, "only counts"),
+        Some(Verb::Rollback { outlet, undo: true, .. }) => {
+            let done = format!("outlet {outlet}: goes on");
+            orders::give(context, &orders::plain(Order::Forward { outlet }), &done).map(|_| ())
+        }
+        Some(Verb::Rollback { outlet, to, reason, undo: false }) => {
+            let done = format!("outlet {outlet}: went back; go on with --undo");
+            let order = Order::Rollback { outlet, serial: to, written: Timestamp::default(), reason: reason.unwrap_or_default() };
+            orders::give(context, &orders::plain(order), &done).map(|_| ())
+        }
         Some(Verb::Admit { outlet, origin }) => {
             let done = format!("outlet {outlet}: what was staged of {origin} is enforced");
             let order = Order::Admit { outlet, origin: origin.parse().map_err(Failure::usage)? };
@@ -67,6 +89,11 @@ fn list(context: &Context) -> Result<(), Failure> {
         ));
         let written = outlet.written.as_deref().unwrap_or("not yet");
         context.screen.line(&format!("  export  {} lines, serial {serial}, written {written}: {file}", count(*lines)));
+        if let Some(serial) = outlet.rolled_back {
+            context.screen.line(&format!(
+                "  BACK    at the export of serial {serial}; what entered later waits for `huecry outlets rollback {name} --undo`"
+            ));
+        }
         for (why, count) in &outlet.left {
             context.screen.line(&format!("  left    {}: {why}", grouped(*count)));
         }

@@ -81,6 +81,18 @@ pub enum Order {
         outlet: String,
         origin: MemberId,
     },
+    /// An outlet goes back to its export of this serial: what entered later waits. What was taken back meanwhile stays out.
+    Rollback {
+        outlet: String,
+        serial: u64,
+        /// When it was written.
+        written: Timestamp,
+        reason: String,
+    },
+    /// The above is over.
+    Forward {
+        outlet: String,
+    },
     /// Two people: a protected value may be enforced.
     Force {
         value: String,
@@ -125,6 +137,9 @@ pub struct Orders {
     pub throttled: BTreeMap<MemberId, u32>,
     #[serde(skip)]
     modes: BTreeMap<(String, Option<MemberId>), Mode>,
+    /// Outlets that went back, and to which serial.
+    #[serde(skip)]
+    pub rolled_back: BTreeMap<String, (u64, Timestamp)>,
     pub dismissed: BTreeSet<String>,
 }
 
@@ -143,6 +158,8 @@ impl Orders {
             Order::Throttle { origin, per_hour, .. } => drop(self.throttled.insert(origin.clone(), *per_hour)),
             Order::Unthrottle { origin } => drop(self.throttled.remove(origin)),
             Order::Mode { outlet, origin, mode } => drop(self.modes.insert((outlet.clone(), origin.clone()), *mode)),
+            Order::Rollback { outlet, serial, written, .. } => drop(self.rolled_back.insert(outlet.clone(), (*serial, *written))),
+            Order::Forward { outlet } => drop(self.rolled_back.remove(outlet)),
             Order::Dismiss { sighting, .. } => drop(self.dismissed.insert(sighting.clone())),
             // Carried out once, by whoever holds the lines; nothing of it stays.
             Order::Admit { .. } => (),

@@ -350,8 +350,13 @@ impl OutletSet {
             .filter_map(|(value, _)| Observable::recognise(value).ok())
             .flat_map(|value| self.hitting(&value).into_iter().map(|(line, _)| line).collect::<Vec<_>>())
             .collect();
+        let edge = orders.rolled_back.get(&self.outlet.name).copied();
         let stands = |value: &Observable, line: &Line| {
-            line.stage == stage && line.proposal.until > now && !orders.origin_stopped(&line.proposal.origin) && !unblocked.contains(value)
+            line.stage == stage
+                && edge.is_none_or(|(_, written)| line.since <= written)
+                && line.proposal.until > now
+                && !orders.origin_stopped(&line.proposal.origin)
+                && !unblocked.contains(value)
         };
         self.lines.iter().filter(|(value, line)| stands(value, line)).collect()
     }

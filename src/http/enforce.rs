@@ -151,9 +151,11 @@ fn checked(local: &Local, order: Order) -> Result<Order, ApiError> {
         if names().any(|one| one == name) { Ok(()) } else { Err(ApiError::bad(UnknownName::new("outlet", name, names()))) }
     };
     match &order {
-        Order::Mode { outlet: name, .. } | Order::Admit { outlet: name, .. } | Order::Stop { scope: Scope::Outlet(name), .. } => {
-            outlet(name)?
-        }
+        Order::Mode { outlet: name, .. }
+        | Order::Admit { outlet: name, .. }
+        | Order::Rollback { outlet: name, .. }
+        | Order::Forward { outlet: name }
+        | Order::Stop { scope: Scope::Outlet(name), .. } => outlet(name)?,
         _ => (),
     }
     Ok(match order {
@@ -173,6 +175,18 @@ fn checked(local: &Local, order: Order) -> Result<Order, ApiError> {
         Order::Unforce { value: text } => Order::Unforce { value: value(&text)? },
         Order::Stop { scope, reason } => Order::Stop { scope, reason: reasoned(reason)? },
         Order::Throttle { origin, per_hour, reason } => Order::Throttle { origin, per_hour, reason: reasoned(reason)? },
+        Order::Rollback { outlet: name, serial, reason, .. } => {
+            let exports = local.enforcer.exports(&name);
+            let last = exports.len().saturating_sub(1);
+            // Without a serial it is the export before the last.
+            let found =
+                if serial == 0 { last.checked_sub(1).and_then(|at| exports.get(at)) } else { exports.iter().find(|one| one.0 == serial) };
+            let (serial, written) = *found.ok_or_else(|| {
+                let known = exports.iter().map(|(serial, _)| serial.to_string()).collect::<Vec<_>>().join(", ");
+                ApiError::bad(format!("there is no such export to go back to; since this node started these were written: {known}"))
+            })?;
+            Order::Rollback { outlet: name, serial, written, reason: reasoned(reason)? }
+        }
         Order::Dismiss { sighting, reason } => Order::Dismiss { sighting, reason: reasoned(reason)? },
         other => other,
     })
@@ -219,6 +233,8 @@ fn sentence(order: &Order) -> String {
         Order::Admit { outlet, origin } => format!("enforce at {outlet} what is staged of {origin}"),
         Order::Force { value, reason, until } => format!("force {value} until {until}: {reason}"),
         Order::Unforce { value } => format!("no longer force {value}"),
+        Order::Rollback { outlet, serial, reason, .. } => format!("outlet {outlet} goes back to serial {serial}: {reason}"),
+        Order::Forward { outlet } => format!("outlet {outlet} goes on"),
         Order::Dismiss { sighting, reason } => format!("dismiss dispute {sighting}: {reason}"),
     }
 }

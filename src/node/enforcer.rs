@@ -26,7 +26,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
@@ -54,6 +54,8 @@ const TICK: Duration = Duration::from_secs(1);
 const LINES_DELAY_MS: u64 = 30_000;
 /// Up to so many lines their reasons are written with every change.
 const LINES_SHORT: usize = 20_000;
+/// Exports of an outlet that can be gone back to.
+const EXPORTS_KEPT: usize = 1_000;
 /// When a tool that could not be told is told again.
 const RETELL_MS: u64 = 10_000;
 /// How often everything is looked at anew, because policies may read the age of records.
@@ -97,6 +99,8 @@ struct Kept {
     reasons: Reasons,
     reasons_at: Timestamp,
     serial: u64,
+    /// The last exports, with the times at which they were written, the newest last.
+    exports: VecDeque<(u64, Timestamp)>,
     written: Option<Timestamp>,
     lines: usize,
     failure: Option<String>,
@@ -155,6 +159,9 @@ pub struct OutletLine {
     /// Lines in the export.
     pub lines: usize,
     pub serial: u64,
+    /// The serial that an operator went back to, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<u64>,
     pub written: Option<String>,
     /// Of its tool.
     #[serde(default)]
@@ -242,6 +249,7 @@ impl Enforcer {
                 reasons: Reasons::Due,
                 reasons_at: now,
                 serial,
+                exports: VecDeque::new(),
                 written: None,
                 lines: 0,
                 failure,
@@ -275,6 +283,13 @@ impl Enforcer {
     /// The outlets as they are configured.
     pub fn specs(&self) -> Vec<Outlet> {
         held(&self.shared.desk).outlets.iter().map(|kept| kept.set.outlet.clone()).collect()
+    }
+
+    /// The last exports of an outlet since this node started, by serial and time, the newest last.
+    pub fn exports(&self, outlet: &str) -> Vec<(u64, Timestamp)> {
+        let desk = held(&self.shared.desk);
+        let found = desk.outlets.iter().find(|kept| kept.set.outlet.name == outlet);
+        found.map(|kept| kept.exports.iter().copied().collect()).unwrap_or_default()
     }
 
     /// What operators ordered.
@@ -685,6 +700,7 @@ fn outlet_line(kept: &Kept, orders: &Orders, now: Timestamp) -> OutletLine {
         stopped: orders.outlet_stopped(name).map(ToString::to_string),
         lines: *lines,
         serial: *serial,
+        rolled_back: orders.rolled_back.get(name).map(|(serial, _)| *serial),
         written: written.map(|at| at.to_string()),
         format: shelf.delivery.tool.name().to_owned(),
         file: shelf.file().display().to_string(),
@@ -771,6 +787,10 @@ impl Kept {
             // Seconds since 1970, and never the same twice: it rises over restarts without being kept anywhere.
             let serial = (self.serial + 1).max(now.ms() / 1_000);
             told = self.shelf.write(entries, serial, now)?;
+            if self.exports.len() >= EXPORTS_KEPT {
+                self.exports.pop_front();
+            }
+            self.exports.push_back((serial, now));
             (self.serial, self.lines, self.written, self.dirty) = (serial, lines, Some(now), false);
             self.failure = told.clone().err();
             self.again = told.is_err().then(|| now.plus_ms(RETELL_MS));

@@ -442,3 +442,29 @@ fn g_08_what_a_stolen_key_wrote_leaves_the_export_with_the_notice() {
     let story = stdout(&huecry(&pair.agency(), &["explain", "thief.example"]));
     assert!(!story.contains("enforced at"), "{story}");
 }
+
+#[test]
+fn an_export_goes_back_to_the_one_before_and_what_was_taken_back_meanwhile_stays_out() {
+    let pair = Pair::new(RESOLVER);
+    pair.start();
+    pair.publish(&["old-1.example", "old-2.example"], &["--confidence", "90", "--source", "own"]);
+    pair.until_monitored(2);
+    pair.promote();
+    let good = pair.outlet()["serial"].as_u64().unwrap();
+    pair.publish(&["bad.example"], &["--confidence", "90", "--source", "own"]);
+    pair.until_export(&["bad.example", "old-1.example", "old-2.example"]);
+    pair.police(&["unblock", "old-2.example", "--reason", "a shop"]);
+    pair.police(&["outlets", "rollback", "resolver", "--to", &good.to_string(), "--reason", "what is bad.example"]);
+    assert_eq!(pair.export(), ["old-1.example"]);
+    let outlet = pair.outlet();
+    assert!(outlet["rolled_back"] == good && outlet["serial"].as_u64().unwrap() > good + 1, "the serial itself never goes back: {outlet}");
+    pair.start();
+    pair.until_export(&["old-1.example"]);
+    pair.police(&["outlets", "rollback", "resolver", "--undo"]);
+    assert_eq!(pair.export(), ["bad.example", "old-1.example"]);
+    // Without a serial it is the export before the last.
+    pair.publish(&["worse.example"], &["--confidence", "90", "--source", "own"]);
+    pair.until_export(&["bad.example", "old-1.example", "worse.example"]);
+    pair.police(&["outlets", "rollback", "resolver", "--reason", "and this"]);
+    assert_eq!(pair.export(), ["bad.example", "old-1.example"]);
+}
