@@ -44,7 +44,14 @@ pub struct Proposal {
     /// With every name below it.
     pub below: bool,
     pub until: Timestamp,
+    /// What it is worth where there is not room for all: see [`rank`].
+    pub rank: u16,
     pub permission: Arc<Permission>,
+}
+
+/// What a value is worth where there is not room for all: independent sources first, then how sure its author is.
+pub fn rank(sources: u32, confidence: u8) -> u16 {
+    u16::from_be_bytes([u8::try_from(sources).unwrap_or(u8::MAX), confidence])
 }
 
 /// One line of an outlet.
@@ -81,6 +88,8 @@ pub struct OutletSet {
     pub outlet: Outlet,
     lines: BTreeMap<Observable, Line>,
     staged: BTreeMap<MemberId, BTreeSet<(Timestamp, Observable)>>,
+    /// Lines that are not enforced, the least worth first: they make room.
+    spare: BTreeSet<(u16, Observable)>,
     counts: BTreeMap<MemberId, StageCounts>,
     /// When each of the hour's additions was made, by origin; as many as the cap allows.
     recent: BTreeMap<MemberId, VecDeque<Timestamp>>,
@@ -95,7 +104,7 @@ impl OutletSet {
     /// An outlet without lines.
     pub fn new(outlet: Outlet) -> Self {
         let (lines, staged, counts, recent) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { outlet, lines, staged, counts, recent, beyond: 0, shows_watched: false, sweep: 0 }
+        Self { outlet, lines, staged, spare: BTreeSet::new(), counts, recent, beyond: 0, shows_watched: false, sweep: 0 }
     }
 
     /// Puts back a line as it was before a restart. It is looked at again by the next sweep.
@@ -108,6 +117,9 @@ impl OutletSet {
 
     fn insert(&mut self, value: Observable, line: Line) {
         *self.counts.entry(line.proposal.origin.clone()).or_default().of(line.stage) += 1;
+        if line.stage != Stage::Enforced {
+            self.spare.insert((line.proposal.rank, value.clone()));
+        }
         if line.stage == Stage::Staged {
             self.staged.entry(line.proposal.origin.clone()).or_default().insert((line.since, value.clone()));
         }
@@ -120,6 +132,7 @@ impl OutletSet {
             let count = counts.of(line.stage);
             *count = count.saturating_sub(1);
         }
+        self.spare.remove(&(line.proposal.rank, value.clone()));
         if let Some(staged) = self.staged.get_mut(&line.proposal.origin) {
             staged.remove(&(line.since, value.clone()));
         }
@@ -146,10 +159,12 @@ impl OutletSet {
         let (was, since) = (before.as_ref().map(|line| line.stage), before.as_ref().map_or(now, |line| line.since));
         if was.is_none() && self.lines.len() >= self.outlet.lines_max {
             self.beyond += 1;
-            return false;
+            if !self.make_room(proposal.rank) {
+                return false;
+            }
         }
         let stage = match was {
-            _ if !acts(&proposal.origin) => Stage::Monitored,
+            _ if !self.acts(&proposal.origin, orders) => Stage::Monitored,
             Some(stage @ (Stage::Enforced | Stage::Staged)) => stage,
             Some(Stage::Monitored) | None if may_add && self.take_room(&proposal.origin, orders, now) => Stage::Enforced,
             Some(Stage::Monitored) | None => Stage::Staged,
@@ -159,6 +174,13 @@ impl OutletSet {
         let since = if enters { now } else { since };
         self.insert(value.clone(), Line { stage, since, proposal, behind, sweep: self.sweep });
         changed
+    }
+
+    /// Lets go the line that is worth least, if it is worth less than `rank`. What is enforced never goes for something new: whoever
+    /// calls everything certain could empty an outlet.
+    fn make_room(&mut self, rank: u16) -> bool {
+        let Some((least, value)) = self.spare.first().filter(|(least, _)| *least < rank).cloned() else { return false };
+        self.remove(&value).is_some_and(|line| line.proposal.rank == least)
     }
 
     /// Whether a line of this stage stands in the export in some way.

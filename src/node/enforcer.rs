@@ -659,7 +659,7 @@ fn protects(intake: &Intake, orders: &Orders, value: &Observable, below: bool, n
 }
 
 fn hit_line(outlet: &str, file: String, number: Option<usize>, value: &Observable, line: &Line) -> HitLine {
-    let Proposal { origin, record, below, until, permission } = &line.proposal;
+    let Proposal { origin, record, below, until, permission, .. } = &line.proposal;
     HitLine {
         outlet: outlet.to_owned(),
         file,
@@ -741,7 +741,7 @@ fn restore(path: &Path, set: &mut OutletSet, now: Timestamp) -> Result<Restored,
 
 impl StoredLine {
     fn of(value: &Observable, line: &Line) -> Self {
-        let Proposal { origin, record, below, until, permission } = &line.proposal;
+        let Proposal { origin, record, below, until, permission, .. } = &line.proposal;
         Self {
             value: value.to_string(),
             kind: value.kind().to_string(),
@@ -763,7 +763,14 @@ impl StoredLine {
         let permission = Arc::new(Permission { permitted: true, policies, reasons });
         Some((
             value,
-            Proposal { origin: self.origin.clone(), record, below: self.below, until: Timestamp::from_ms(self.until)?, permission },
+            Proposal {
+                origin: self.origin.clone(),
+                record,
+                below: self.below,
+                until: Timestamp::from_ms(self.until)?,
+                rank: 0,
+                permission,
+            },
         ))
     }
 }

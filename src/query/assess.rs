@@ -9,7 +9,7 @@
 
 use super::{Answer, Found, Reading, Standing};
 use crate::{
-    enforce::{Behind, Orders, Outlet, Proposal, Unfit},
+    enforce::{Behind, Orders, Outlet, Proposal, Unfit, rank},
     intake::{Intake, Known as _, Matter},
     ledger::{Ledger, LedgerError, OutcomeLine, Place, exactly, value_key},
     policy::{CLAIMS_MAX, CONFIDENCE_UNSAID, Claim, Confidence, OutletName, Permission, Standpoint, effective_confidence, independent},
@@ -27,6 +27,8 @@ pub struct Support {
     pub found: Found,
     pub ends: Timestamp,
     pub below: bool,
+    /// As its author says and our policies cap it.
+    pub confidence: u8,
 }
 
 /// All that stands behind one value.
@@ -138,17 +140,18 @@ impl Reading<'_> {
             let (ends, below) = (*ends, indicator.scope == Some(Scope::Subdomains));
             let said = indicator.confidence.or(found.defaults.as_ref().and_then(|defaults| defaults.confidence));
             let confidence = said.unwrap_or(CONFIDENCE_UNSAID);
+            let confidence = judgement.confidence_cap.map_or(confidence, |cap| cap.min(confidence));
             let source = found.defaults.as_ref().and_then(|defaults| defaults.source.as_ref());
             all.claims.push(Claim {
                 member: found.batch.head.member.clone(),
                 standpoint: Standpoint::of(source, |name| intake.roster.member_called(name)),
-                confidence: judgement.confidence_cap.map_or(confidence, |cap| cap.min(confidence)),
+                confidence,
                 signed: found.batch.head.time,
                 ends,
                 disputed: !disputed.is_empty(),
             });
             all.disputed_by.extend(disputed);
-            all.supports.push(Support { found, ends, below });
+            all.supports.push(Support { found, ends, below, confidence });
         }
         all.origins = independent(&all.claims);
         Ok(all)
@@ -176,6 +179,7 @@ impl Reading<'_> {
                     record: found.reference.clone(),
                     below: support.below,
                     until: support.ends,
+                    rank: rank(assessed.origins, support.confidence),
                     permission,
                 });
             } else {

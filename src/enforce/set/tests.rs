@@ -53,7 +53,7 @@ impl Desk {
         let record: RecordRef = "talos/c2#1.0".parse().unwrap();
         let permission = Arc::new(Permission { permitted: true, policies: vec!["p".to_owned()], reasons: vec![String::new()] });
         let behind = vec![Behind { record: record.clone(), report: None }];
-        let proposal = Proposal { origin: talos(), record, below: true, until, permission };
+        let proposal = Proposal { origin: talos(), record, below: true, until, rank: rank(1, 50), permission };
         self.set.consider(value, vec![proposal], behind, &self.orders, true, now)
     }
 
@@ -199,4 +199,26 @@ fn what_a_sweep_does_not_find_any_more_goes() {
     assert_eq!(desk.exported(at(1)), 2);
     let behind = desk.set.behind(&HashSet::from(["talos/c2#1.0".parse().unwrap()]));
     assert_eq!(behind, [value(0), value(1)]);
+}
+
+#[test]
+fn where_there_is_not_room_for_all_what_is_worth_more_comes_in_and_nothing_enforced_goes_for_it() {
+    let mut desk = Desk::acting();
+    desk.set.outlet.lines_max = 3;
+    desk.flood(0..2, at(1));
+    let propose = |desk: &mut Desk, number: usize, origin: &str, worth: u16| {
+        let record: RecordRef = format!("{origin}/c2#1.0").parse().unwrap();
+        let permission = Arc::new(Permission { permitted: true, policies: Vec::new(), reasons: Vec::new() });
+        let until = at(HOUR);
+        let proposal = Proposal { origin: origin.parse().unwrap(), record, below: false, until, rank: worth, permission };
+        desk.set.consider(&value(number), vec![proposal], Vec::new(), &desk.orders, true, at(2));
+    };
+    // An origin that is only watched takes the last place; another that is surer takes it over, and no further.
+    propose(&mut desk, 10, "other", rank(1, 40));
+    propose(&mut desk, 11, "other", rank(1, 30));
+    propose(&mut desk, 12, "other", rank(1, 90));
+    propose(&mut desk, 13, "other", rank(2, 10));
+    let held = |desk: &Desk, number: usize| desk.set.lines().any(|(one, _)| *one == value(number));
+    assert_eq!([0, 1, 10, 11, 12, 13].map(|number| held(&desk, number)), [true, true, false, false, false, true]);
+    assert_eq!((desk.set.export(&desk.orders, at(3)).len(), desk.set.beyond), (2, 3));
 }
