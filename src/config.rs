@@ -309,6 +309,10 @@ impl OutletConfig {
         if self.reload.first().is_some_and(|program| program.trim().is_empty() || program.contains('{')) {
             return Err("`reload` is a program and its words, as in [\"rndc\", \"reload\", \"huecry.zone\"]; no shell reads it".to_owned());
         }
+        // Their files would be another outlet's.
+        if let Some(ending) = ["-watch", "-changes"].iter().find(|ending| self.name.ends_with(**ending)) {
+            return Err(format!("a name that ends in `{ending}` is kept for what huecry writes itself; choose another"));
+        }
         Ok(Delivery { tool, reload: self.reload.clone(), sid: self.sid })
     }
 }
@@ -405,8 +409,8 @@ impl PullConfig {
         };
         of("type of pull", &self.kind, &["taxii", "misp-feed", "file"])?;
         of("mode", self.mode.as_deref().unwrap_or("refresh"), &["add", "refresh", "mirror"])?;
-        if self.kind == "taxii" && self.mode.as_deref() == Some("mirror") {
-            return Err("a TAXII collection says what is new, not what is all: `mode` is `refresh` or `add`".to_owned());
+        if self.kind != "file" && self.mode.as_deref() == Some("mirror") {
+            return Err("a collection or feed is asked for what is new, not for all: `mode` is `refresh` or `add`".to_owned());
         }
         if self.every.is_some() && self.every_ms().is_none() {
             return Err("`every` is a time such as 30m, 12h or 1d".to_owned());

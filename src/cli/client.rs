@@ -121,6 +121,7 @@ impl Client {
             operators: http::Operators::of(&opened.config.operators),
             sources: opened.config.sources.clone().into(),
             proxy: opened.config.proxy(),
+            pulling: Default::default(),
             enforcer: opened.enforcer,
             documents: opened.documents,
         };

@@ -150,6 +150,10 @@ fn md5_of(text: &str) -> String {
 fn read_back(format: &str, path: &Path) -> Result<u64, Failure> {
     let failed = |why: String| Failure::environment(format!("{}: {why}; nothing was replaced", path.display()));
     let mut file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
+    if format == "list" {
+        let mut text = std::io::BufRead::lines(std::io::BufReader::new(file));
+        return text.try_fold(0, |count, line| line.map(|_| count + 1).map_err(|error| failed(error.to_string())));
+    }
     if matches!(format, "json" | "ecs") {
         let lines = std::io::BufRead::lines(std::io::BufReader::new(file));
         return lines.zip(1..).try_fold(0, |count, (line, number)| {

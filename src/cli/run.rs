@@ -141,6 +141,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         operators: http::Operators::of(&opened.config.operators),
         sources: opened.config.sources.clone().into(),
         proxy: opened.config.proxy(),
+        pulling: Default::default(),
         enforcer: opened.enforcer.clone(),
         reach: reach.clone(),
         documents: opened.documents.clone(),

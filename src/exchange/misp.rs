@@ -28,7 +28,8 @@ const SHORTENED: &str = "an event's texts or lists are shortened to what a recor
 const RULE: &str = "a rule is kept as a document";
 const PROPOSAL: &str = "proposals that an event's owner has not accepted are left out";
 const NARROW: &str = "an event was for its own organisation or a sharing group alone; here its TLP marking says who reads it";
-const MANY_EVENTS: &str = "beyond 50,000 events of one file, attributes are gathered in the last";
+const MANY_EVENTS: &str = "what stands beyond 50,000 events of one file is left out; import it in parts";
+const BAD_TAGS: &str = "a tag that cannot be read may be a marking: what carries it is read as TLP:RED";
 const NO_ID: &str = "a deleted attribute without a UUID is left out: nobody could say which record it was";
 const TIMES: &str = "a time that cannot be is left out";
 
@@ -133,8 +134,6 @@ struct Tagged {
 struct Event {
     report: Report,
     tlp: Option<Tlp>,
-    /// Attachments of the event itself: its reports in Markdown.
-    pages: Vec<(String, String)>,
 }
 
 /// Reads events in two passes: [`Self::survey`] every element, then [`Self::read`] every element.
@@ -180,10 +179,10 @@ impl MispReader {
             self.place = Some(place.to_owned());
         }
         if self.current >= GROUPS_MAX {
-            return Some((GROUPS_MAX - 1, name));
+            return None;
         }
         while self.events.len() <= self.current {
-            self.events.push(Event { report: Report::titled(self.title.clone()), tlp: None, pages: Vec::new() });
+            self.events.push(Event { report: Report::titled(self.title.clone()), tlp: None });
         }
         Some((self.current, name))
     }
@@ -218,8 +217,20 @@ impl MispReader {
             }
             "date" => event.report.valid_from = text()?.and_then(|date| Timestamp::parse(&date)),
             "Tag" => {
-                let tags: Vec<TagName> = serde_json::from_slice(bytes).map_err(said)?;
+                // Which of them cannot be read is not known, so it may be the marking.
+                let (tags, unread) = match serde_json::from_slice::<Vec<serde_json::Value>>(bytes) {
+                    Ok(values) => {
+                        let tags: Vec<TagName> = values.iter().filter_map(|value| TagName::deserialize(value).ok()).collect();
+                        let unread = tags.len() < values.len();
+                        (tags, unread)
+                    }
+                    Err(_) => (Vec::new(), bytes != b"null"),
+                };
                 let tagged = read_tags(&tags);
+                if unread {
+                    self.notes.changed(BAD_TAGS, &At { line: element.line, path: String::new() });
+                    event.tlp = Some(Tlp::Red);
+                }
                 event.tlp = event.tlp.max(tagged.tlp);
                 let report = &mut event.report;
                 (report.usage, report.confidence) = (tagged.usage.or(report.usage), tagged.confidence.or(report.confidence));
@@ -243,33 +254,39 @@ impl MispReader {
                 }
             }
             "ShadowAttribute" if bytes.len() > 2 => self.notes.changed(PROPOSAL, &At { line: element.line, path: String::new() }),
-            "EventReport" => {
-                let page: EventReport = serde_json::from_slice(bytes).map_err(said)?;
-                let deleted = page.deleted.and_then(|truth| truth.truth()).unwrap_or(false);
-                if let (false, Some(content)) = (deleted, page.content.filter(|content| !content.is_empty())) {
-                    let (name, _) = one_line(page.name.as_deref().unwrap_or("report"), 256);
-                    event.pages.push((if name.is_empty() { "report".to_owned() } else { name }, content));
-                }
-            }
             _ => (),
         }
         Ok(())
     }
 
+    /// An event's report in Markdown.
+    fn page(&mut self, element: &Element<'_>, group: usize, at: &At, out: &mut Vec<Said>, bad: &mut Vec<(At, String)>) {
+        let parsed = element.bytes.ok_or("it is longer than 16 MiB".to_owned());
+        let page: EventReport = match parsed.and_then(|bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string())) {
+            Ok(page) => page,
+            Err(why) => {
+                bad.push((at.clone(), why));
+                return;
+            }
+        };
+        let deleted = page.deleted.and_then(|truth| truth.truth()).unwrap_or(false);
+        if let (false, Some(content)) = (deleted, page.content.filter(|content| !content.is_empty())) {
+            let (name, _) = one_line(page.name.as_deref().unwrap_or("report"), 256);
+            let title = if name.is_empty() { "report".to_owned() } else { name };
+            let (media_type, content) = ("text/markdown".to_owned(), content.into_bytes());
+            out.push(Said::Document(Attached { title, media_type, content, tlp: None, tags: Vec::new(), group: Some(group) }));
+        }
+    }
+
     /// Ends the first pass.
-    pub fn surveyed(&mut self, out: &mut Vec<Said>) {
+    pub fn surveyed(&mut self) {
         (self.place, self.current) = (None, 0);
-        for (group, event) in self.events.iter_mut().enumerate() {
+        for event in &mut self.events {
             if event.report.source.as_ref().is_some_and(|source| *source == EMPTY_SOURCE) {
                 event.report.source = None;
             }
             if fit(&mut event.report) {
                 self.notes.changed(SHORTENED, &At::default());
-            }
-            for (title, content) in std::mem::take(&mut event.pages) {
-                let (media_type, tlp) = ("text/markdown".to_owned(), event.tlp);
-                let content = content.into_bytes();
-                out.push(Said::Document(Attached { title, media_type, content, tlp, tags: Vec::new(), group: Some(group) }));
             }
         }
     }
@@ -280,6 +297,7 @@ impl MispReader {
         Group {
             report: event.map_or_else(|| Report::titled(self.title.clone()), |event| event.report.clone()),
             tlp: event.and_then(|event| event.tlp),
+            revoked: false,
         }
     }
 
@@ -290,12 +308,18 @@ impl MispReader {
 
     /// Last pass: what an attribute or object says. Answers for each part that says nothing why not.
     pub fn read(&mut self, element: &Element<'_>, at: &mut At, out: &mut Vec<Said>, bad: &mut Vec<(At, String)>) {
-        let Some((group, name)) = self.arrive(element.path) else { return };
-        if !matches!(name, "Attribute" | "Object") {
+        let Some((group, name)) = self.arrive(element.path) else {
+            if self.current >= GROUPS_MAX {
+                self.notes.changed(MANY_EVENTS, at);
+            }
+            return;
+        };
+        if name == "EventReport" {
+            self.page(element, group, at, out, bad);
             return;
         }
-        if self.current >= GROUPS_MAX {
-            self.notes.changed(MANY_EVENTS, at);
+        if !matches!(name, "Attribute" | "Object") {
+            return;
         }
         let Some(bytes) = element.bytes else {
             bad.push((at.clone(), "it is longer than 16 MiB".to_owned()));
@@ -417,7 +441,7 @@ impl MispReader {
         for part in parts {
             for one in &attribute.sightings {
                 if let Some(sighting) = sighting_of(one, &part.value) {
-                    out.push(Said::Sighting { sighting: Box::new(sighting), tlp: tagged.tlp });
+                    out.push(Said::Sighting { sighting: Box::new(sighting), tlp: tagged.tlp, group });
                 }
             }
             let mut indicator = Indicator::of(part.value, None);

@@ -204,7 +204,7 @@ impl Reader {
             (Kind::Stix { reader, .. }, Pass::Survey) if reader.has_reports() => Pass::Reports,
             (Kind::Stix { .. }, Pass::Survey | Pass::Reports) => Pass::Last,
             (Kind::Misp(reader), Pass::Survey | Pass::Reports) => {
-                reader.surveyed(&mut given.said);
+                reader.surveyed();
                 Pass::Last
             }
             (Kind::Stix { reader, .. }, Pass::Last) => {
@@ -231,7 +231,7 @@ impl Reader {
         match &mut self.visitor.kind {
             Kind::Stix { reader, .. } => reader.group(number),
             Kind::Misp(reader) => reader.group(number),
-            Kind::Text { .. } => Group { report: Report::titled(self.title.clone()), tlp: None },
+            Kind::Text { .. } => Group { report: Report::titled(self.title.clone()), tlp: None, revoked: false },
         }
     }
 
@@ -330,7 +330,7 @@ impl Visit for Visitor {
         match (&mut self.kind, self.pass) {
             (Kind::Text { .. }, _) => (),
             (Kind::Stix { reader, .. }, Pass::Survey) => {
-                if let Err(why) = reader.survey(element.bytes.unwrap_or_default()) {
+                if let Err(why) = reader.survey(element.bytes) {
                     complaints.push(complain(at(&element), why));
                 }
             }

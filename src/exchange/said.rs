@@ -12,21 +12,13 @@ pub const LINKS_MAX: usize = 1_000_000;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
     /// A claim about a value, within the report with this number.
-    Indicator {
-        indicator: Box<Indicator>,
-        group: usize,
-        tlp: Option<Tlp>,
-    },
-    Sighting {
-        sighting: Box<Sighting>,
-        tlp: Option<Tlp>,
-    },
+    Indicator { indicator: Box<Indicator>, group: usize, tlp: Option<Tlp> },
+    /// Of a value of the report with this number, with the marking of what it is of if that is narrower.
+    Sighting { sighting: Box<Sighting>, tlp: Option<Tlp>, group: usize },
     /// What is kept as it is: a rule, a pattern that is no list of values, an attached file.
     Document(Attached),
     /// Its author has taken back what has this outside id.
-    Withdrawn {
-        external_id: String,
-    },
+    Withdrawn { external_id: String },
 }
 
 /// Content that travels as a document.
@@ -46,6 +38,8 @@ pub struct Attached {
 pub struct Group {
     pub report: Report,
     pub tlp: Option<Tlp>,
+    /// Its author has taken it back: it is not said again.
+    pub revoked: bool,
 }
 
 /// Where in a file something stands, for people.

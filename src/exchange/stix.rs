@@ -26,6 +26,12 @@ use std::collections::{BTreeMap, HashMap};
 
 /// Media type of what is kept as it stood in a bundle.
 pub const STIX_OBJECT: &str = "application/stix+json;version=2.1";
+/// Most things that one object points at; the richest published indicator points at nine.
+const RELATIONS_MAX: usize = 64;
+/// Most statements of markings that are kept.
+const STATEMENTS_MAX: usize = 1_000;
+/// Most values that one sighting is said of.
+const SIGHTED_VALUES_MAX: usize = 16;
 /// Property extension of TLP 2.0 markings.
 pub(super) const TLP_EXTENSION: &str = "extension-definition--60a3c5c5-0d10-413e-aab3-9e08dde9e88d";
 /// Property extension of PAP markings.
@@ -54,13 +60,17 @@ const RULE: &str = "a rule in another language than STIX is kept as a document";
 const SHORTENED: &str = "a report's texts or lists are shortened to what a record holds";
 const SIGHTING_OF_OTHER: &str = "a sighting of something else than an indicator of this file is left out";
 const TIMES: &str = "a time that cannot be is left out";
-const MANY_REPORTS: &str = "beyond 50,000 reports of one file, indicators are gathered in the last";
+const MANY_REPORTS: &str = "beyond 50,000 reports of one file, indicators are gathered in one more";
 
 /// `type--uuid`, as a number where it is one: most memory of a bundle goes into these.
 fn key_of(id: &str) -> Option<u128> {
     let (_, uuid) = id.rsplit_once("--")?;
     let digits: String = uuid.chars().filter(|char| *char != '-').collect();
     (digits.len() == 32 && uuid.len() == 36).then(|| u128::from_str_radix(&digits, 16).ok()).flatten()
+}
+
+fn may_be_report(element: &[u8]) -> bool {
+    memmem::find(element, b"\"report\"").or_else(|| memmem::find(element, b"\"grouping\"")).is_some()
 }
 
 fn type_of(id: &str) -> &str {
@@ -121,20 +131,13 @@ struct Link {
     #[serde(default)]
     definition: Option<Definition>,
     #[serde(default)]
-    extensions: Option<BTreeMap<String, serde_json::Value>>,
+    extensions: serde_json::Value,
     #[serde(default)]
     external_references: Vec<ExternalReference>,
     #[serde(default)]
     sighting_of_ref: Option<String>,
     #[serde(default)]
     revoked: bool,
-}
-
-/// What of an object's extensions we know.
-#[derive(Deserialize, Default)]
-struct Extensions {
-    #[serde(default, rename = "extension-definition--9c1a5d0e-6a3b-5a53-8f6e-0d9a4d1b7c52")]
-    ours: Option<OurExtension>,
 }
 
 /// What our own exports say beyond STIX.
@@ -190,8 +193,9 @@ struct Object {
     published: Option<String>,
     #[serde(default)]
     kill_chain_phases: Vec<KillChainPhase>,
+    /// Whatever shape others give it.
     #[serde(default)]
-    extensions: Option<Extensions>,
+    extensions: serde_json::Value,
     #[serde(default)]
     sighting_of_ref: Option<String>,
     #[serde(default)]
@@ -238,10 +242,14 @@ pub struct StixReader {
     reports: HashMap<u128, u32>,
     /// What each report of the file names beside its indicators.
     mentions: HashMap<u32, Vec<u128>>,
-    /// Indicators that sightings are about, with their values once they were read.
-    sighted: HashMap<u128, Vec<Observable>>,
+    /// Indicators that sightings are about, with their values, marking and report once they were read.
+    sighted: HashMap<u128, Vec<(Observable, Option<Tlp>, usize)>>,
     sightings: Vec<(Option<Tlp>, u128, Sighting)>,
     links: usize,
+    /// Something that may mark others could not be read or kept, so whatever is unmarked is read as TLP:RED.
+    blind: bool,
+    /// The group of what finds none.
+    overflow: Option<usize>,
     groups: Vec<Option<Group>>,
     gathered: HashMap<Gathering, usize>,
     pub notes: Notes,
@@ -265,6 +273,8 @@ impl StixReader {
             sighted: HashMap::new(),
             sightings: Vec::new(),
             links: 0,
+            blind: false,
+            overflow: None,
             groups: Vec::new(),
             gathered: HashMap::new(),
             notes: Notes::default(),
@@ -284,15 +294,30 @@ impl StixReader {
     }
 
     /// First pass: keeps what links objects. What cannot be read is complained about in the last pass.
-    pub fn survey(&mut self, element: &[u8]) -> Result<(), String> {
-        let Ok(link) = serde_json::from_slice::<Link>(element) else { return Ok(()) };
-        let Some(key) = key_of(&link.id) else { return Ok(()) };
+    pub fn survey(&mut self, element: Option<&[u8]>) -> Result<(), String> {
+        // What is too long to be read may be a report that marks others.
+        let Some(element) = element else {
+            self.blind = true;
+            return Ok(());
+        };
+        let Ok(link) = serde_json::from_slice::<Link>(element) else {
+            self.blind |= may_be_report(element);
+            return Ok(());
+        };
+        let Some(key) = key_of(&link.id) else {
+            self.blind |= matches!(link.kind.as_str(), "report" | "grouping");
+            return Ok(());
+        };
         match link.kind.as_str() {
             "marking-definition" => self.survey_marking(key, &link)?,
             "report" | "grouping" => {
                 // An id that stands twice in a file is one object; the first counts.
                 let number = self.groups.len();
-                if number < GROUPS_MAX && !self.reports.contains_key(&key) {
+                if number >= GROUPS_MAX {
+                    self.blind = true;
+                    return Err("the file has more than 50,000 reports; this one is left out".to_owned());
+                }
+                if !self.reports.contains_key(&key) {
                     self.linked(1 + link.object_refs.len())?;
                     let number = number as u32;
                     self.groups.push(None);
@@ -318,7 +343,10 @@ impl StixReader {
                 };
                 if let (true, false, Some(from), Some(to)) = (telling, link.revoked, key_of(from), key_of(to)) {
                     self.linked(1)?;
-                    self.relations.entry(from).or_default().push(to);
+                    let of = self.relations.entry(from).or_default();
+                    if of.len() < RELATIONS_MAX && !of.contains(&to) {
+                        of.push(to);
+                    }
                 }
             }
             "sighting" => {
@@ -344,7 +372,7 @@ impl StixReader {
                     Named::Country => country(element),
                     _ => link.name,
                 };
-                if let Some(name) = name {
+                if let Some(name) = name.map(|name| one_line(&name, 256).0) {
                     self.linked(1)?;
                     self.names.insert(key, (named, name));
                 }
@@ -356,6 +384,7 @@ impl StixReader {
     fn linked(&mut self, count: usize) -> Result<(), String> {
         self.links += count;
         if self.links > LINKS_MAX {
+            self.blind = true;
             return Err("the file links more than 1,000,000 objects; what this one links is left out".to_owned());
         }
         Ok(())
@@ -363,7 +392,7 @@ impl StixReader {
 
     fn survey_marking(&mut self, key: u128, link: &Link) -> Result<(), String> {
         let extension = |id: &str| {
-            let value = link.extensions.as_ref()?.get(id)?;
+            let value = link.extensions.get(id)?;
             MarkingExtension::deserialize(value).ok()
         };
         let definition = link.definition.as_ref();
@@ -373,8 +402,9 @@ impl StixReader {
         let tlp = spelt.or_else(named).map(|text| Tlp::parse(&text).unwrap_or(Tlp::Red));
         let usage = extension(PAP_EXTENSION).and_then(|one| one.pap).map(|word| use_of_pap(&word));
         let mut marking = Marking { tlp, usage, statement: 0 };
-        if let Some(text) = definition.and_then(|one| one.statement.as_deref()) {
-            self.linked(1)?;
+        if let Some(text) = definition.and_then(|one| one.statement.as_deref())
+            && self.statements.len() < STATEMENTS_MAX
+        {
             self.statements.push(lines_of_text(text, TEXT_BYTES_MAX).0);
             marking.statement = self.statements.len();
         }
@@ -390,8 +420,7 @@ impl StixReader {
 
     /// Middle pass: reports, whose names and markings may stand behind them.
     pub fn read_reports(&mut self, element: &[u8], at: &At) {
-        let may_be = memmem::find(element, b"\"report\"").or_else(|| memmem::find(element, b"\"grouping\"")).is_some();
-        if may_be
+        if may_be_report(element)
             && let Ok(object) = serde_json::from_slice::<Object>(element)
             && matches!(object.kind.as_str(), "report" | "grouping")
         {
@@ -434,7 +463,9 @@ impl StixReader {
     /// The report with a number; what is said of it in the file, or what its indicators have in common.
     pub fn group(&mut self, number: usize) -> Group {
         let known = self.groups.get(number).cloned().flatten();
-        known.unwrap_or_else(|| Group { report: Report::titled(self.title.clone()), tlp: None })
+        // A report of the file that could not be read may have been marked in any way.
+        let known = known.map(|group| Group { tlp: group.tlp.or(self.blind.then_some(Tlp::Red)), ..group });
+        known.unwrap_or_else(|| Group { report: Report::titled(self.title.clone()), tlp: Some(Tlp::Red), revoked: false })
     }
 
     /// How many reports the file has of its own; they come first and are said even without indicators.
@@ -483,7 +514,7 @@ impl StixReader {
 
     fn report(&mut self, object: Object, at: &At) {
         let Some(number) = key_of(&object.id).and_then(|key| self.reports.get(&key).copied()) else { return };
-        if self.groups.get(number as usize).is_some_and(Option::is_some) || object.revoked {
+        if self.groups.get(number as usize).is_some_and(Option::is_some) {
             return;
         }
         let marking = self.marking(&object, at);
@@ -510,7 +541,8 @@ impl StixReader {
                 _ => (),
             }
         }
-        for key in self.mentions.get(&number).into_iter().flatten() {
+        // A record's lists have 256 places each.
+        for key in self.mentions.get(&number).into_iter().flatten().take(2_048) {
             self.mention(&mut report, *key);
         }
         report.source = Some(Source { organisation: self.author(&object), url: None, external_id: Some(one_line(&object.id, 256).0) });
@@ -519,7 +551,7 @@ impl StixReader {
             self.notes.changed(SHORTENED, at);
         }
         if let Some(place) = self.groups.get_mut(number as usize) {
-            *place = Some(Group { report, tlp: marking.tlp });
+            *place = Some(Group { report, tlp: marking.tlp, revoked: object.revoked });
         }
     }
 
@@ -557,7 +589,10 @@ impl StixReader {
         }
         if self.groups.len() >= GROUPS_MAX {
             self.notes.changed(MANY_REPORTS, at);
-            return self.groups.len() - 1;
+            return *self.overflow.get_or_insert_with(|| {
+                self.groups.push(Some(Group { report: Report::titled(self.title.clone()), tlp: None, revoked: false }));
+                self.groups.len() - 1
+            });
         }
         let (author, names) = gathering.clone();
         let called = names.iter().filter(|(named, _)| matches!(named, Named::Actor | Named::Malware)).map(|(_, name)| name.as_str());
@@ -582,7 +617,7 @@ impl StixReader {
             self.notes.changed(SHORTENED, at);
         }
         let number = self.groups.len();
-        self.groups.push(Some(Group { report, tlp: None }));
+        self.groups.push(Some(Group { report, tlp: None, revoked: false }));
         self.gathered.insert(gathering, number);
         number
     }
@@ -599,7 +634,7 @@ impl StixReader {
             None | Some("stix") => (),
             Some(language) => {
                 self.notes.changed(RULE, at);
-                let (ending, content) = (excerpt(language), pattern.as_bytes().to_vec());
+                let (ending, content) = (one_line(language, 64).0, pattern.as_bytes().to_vec());
                 out.push(Said::Document(self.attached(&object, &format!("application/{ending}"), content, group, marking.tlp)));
                 return Ok(());
             }
@@ -622,7 +657,8 @@ impl StixReader {
         };
         let (from, until) = (self.time(object.valid_from.as_ref(), at), self.time(object.valid_until.as_ref(), at));
         // Our own exports have nothing in these that is not in the value and the record's name.
-        let own_export = object.extensions.as_ref().is_some_and(|extensions| extensions.ours.is_some());
+        let ours = object.extensions.get(super::EXTENSION).and_then(|ours| OurExtension::deserialize(ours).ok());
+        let own_export = ours.is_some();
         if !own_export && (object.name.is_some() || object.description.is_some() || !object.external_references.is_empty()) {
             self.notes.changed(NO_PROSE, at);
         }
@@ -640,7 +676,7 @@ impl StixReader {
                 other => add_word(&mut model.tags, other),
             }
         }
-        let ours = object.extensions.and_then(|extensions| extensions.ours).unwrap_or_default();
+        let ours = ours.unwrap_or_default();
         model.usage = model.usage.or_else(|| ours.usage.as_deref().and_then(|word| word.parse().ok()));
         let below = ours.scope.as_deref() == Some("subdomains");
         for phase in &object.kill_chain_phases {
@@ -653,8 +689,8 @@ impl StixReader {
             if let Some(how) = change {
                 self.notes.changed(how, at);
             }
-            if let Some(values) = watched.and_then(|key| self.sighted.get_mut(&key)).filter(|values| values.len() < TERMS_MAX) {
-                values.push(value.clone());
+            if let Some(values) = watched.and_then(|key| self.sighted.get_mut(&key)).filter(|values| values.len() < SIGHTED_VALUES_MAX) {
+                values.push((value.clone(), marking.tlp, group));
             }
             let scope = (below && value.kind() == ObservableType::Domain).then_some(Scope::Subdomains);
             let indicator = Indicator { value, scope, ..model.clone() };
@@ -763,8 +799,9 @@ impl StixReader {
             if values.is_empty() {
                 self.notes.changed(SIGHTING_OF_OTHER, &At::default());
             }
-            for value in values {
-                out.push(Said::Sighting { sighting: Box::new(Sighting { of: Sighted::Value(value), ..sighting.clone() }), tlp });
+            for (value, marked, group) in values {
+                let sighting = Box::new(Sighting { of: Sighted::Value(value), ..sighting.clone() });
+                out.push(Said::Sighting { sighting, tlp: tlp.max(marked), group });
             }
         }
     }

@@ -320,6 +320,7 @@ impl TextReader {
         let named = columns.iter().zip(row).find(|(column, _)| **column == Column::Type).map(|(_, cell)| cell);
         let mut first_error = None;
         for (column, cell) in columns.iter().zip(row.iter().map(from_cell)).filter(|(_, cell)| !cell.is_empty()) {
+            let cell = cell.as_ref();
             let read = match (column, named) {
                 (Column::Typed(kind), _) => kind.read(cell).map(|value| (value, None)),
                 (Column::Value, Some(name)) if self.given.is_none() => match name.parse::<TypeName>() {

@@ -10,8 +10,8 @@
 use super::{ApiError, Deed, Local, Operator, QueryParameters, blocking};
 use crate::{
     exchange::{Row, Stated, StixBundle, csv_header, misp_line},
-    query::{self, Assertion, Question, Reading, Standing, VALUES_MAX},
-    record::{Kind, Record, RecordRef, Timestamp, Tlp, TypeName, UnknownName, WireRef},
+    query::{self, Assertion, Found, Question, Reading, Standing, VALUES_MAX},
+    record::{Kind, Record, RecordRef, Timestamp, Tlp, UnknownName},
 };
 use axum::{
     Extension,
@@ -20,7 +20,7 @@ use axum::{
     http::HeaderMap,
     response::IntoResponse,
 };
-use std::convert::Infallible;
+use std::collections::BTreeSet;
 
 /// Pieces that wait for the reader.
 const PIECES_MAX: usize = 8;
@@ -63,18 +63,19 @@ pub(super) async fn export(
     // What is wrong with the question is said before anything is sent.
     let (first, here) = (Question { limit: 1, ..question.clone() }, local.clone());
     blocking(move || Ok(query::answer(&here.ledger, &first, now)?)).await?;
-    let (pieces, waiting) = tokio::sync::mpsc::channel::<Bytes>(PIECES_MAX);
+    let (pieces, waiting) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(PIECES_MAX);
     let deed = Deed(format!("exports as {name}, up to {}", question.tlp_max.unwrap_or(Tlp::Red).label()));
     tokio::task::spawn_blocking(move || {
-        let mut sheet = Sheet { form, bundle: StixBundle::default(), text: String::new(), pieces };
-        // The reader sees a text that is cut off; whoever writes it to a file reads it back before it counts.
+        let tlp_max = question.tlp_max.unwrap_or(Tlp::Red);
+        let mut sheet = Sheet { form, bundle: StixBundle::default(), text: String::new(), pieces, tlp_max, revoked: BTreeSet::new() };
+        // The body breaks off, so that nobody takes a part for the whole.
         if let Err(error) = sheet.write(&local, question, now) {
             tracing::error!(error = error.text, "an export ended early");
+            let _reader_gone = sheet.pieces.blocking_send(Err(std::io::Error::other(error.text)));
         }
     });
     let mut waiting = waiting;
     let stream = futures::stream::poll_fn(move |context| waiting.poll_recv(context));
-    let stream = futures::StreamExt::map(stream, Ok::<_, Infallible>);
     let mut headers = HeaderMap::new();
     if let Ok(cursor) = now.precise().parse() {
         headers.insert(CURSOR_HEADER, cursor);
@@ -86,7 +87,10 @@ struct Sheet {
     form: Form,
     bundle: StixBundle,
     text: String,
-    pieces: tokio::sync::mpsc::Sender<Bytes>,
+    pieces: tokio::sync::mpsc::Sender<std::io::Result<Bytes>>,
+    tlp_max: Tlp,
+    /// Records that were written as taken back.
+    revoked: BTreeSet<RecordRef>,
 }
 
 impl Sheet {
@@ -101,7 +105,7 @@ impl Sheet {
             let answer = query::answer(&local.ledger, &question, now)?;
             for value in &answer.values {
                 for assertion in value.assertions.iter().filter(|one| one.kind == "indicator") {
-                    self.assertion(&mut reading, &value.kind, &value.value, assertion)?;
+                    self.assertion(&mut reading, assertion)?;
                     if self.text.len() >= PIECE_BYTES && !self.send() {
                         return Ok(());
                     }
@@ -109,8 +113,14 @@ impl Sheet {
             }
             match answer.cursor {
                 Some(cursor) => question.cursor = Some(cursor),
+                None if answer.cut => {
+                    return Err(ApiError::bad("there is more than can be looked at for this question; ask more narrowly"));
+                }
                 None => break,
             }
+        }
+        if let Some(since) = question.since.filter(|_| matches!(self.form, Form::Stix | Form::Json | Form::Csv)) {
+            self.taken_back(&mut reading, local, &question, since)?;
         }
         if self.form == Form::Stix {
             let end = std::mem::take(&mut self.bundle).finish();
@@ -120,56 +130,99 @@ impl Sheet {
         Ok(())
     }
 
+    /// What was taken back since, whenever it was said.
+    fn taken_back(&mut self, reading: &mut Reading<'_>, local: &Local, question: &Question, since: Timestamp) -> Result<(), ApiError> {
+        for number in 0..local.ledger.batches() {
+            let Some(batch) = reading.batch(number)?.filter(|batch| batch.entry.received >= since && batch.aside.is_none()) else {
+                continue;
+            };
+            for index in 0..batch.head.count {
+                let Some(Record::Withdrawal(withdrawal)) = batch.record(index) else { continue };
+                let by = batch.reference(index);
+                for target in withdrawal.targets.iter().filter_map(|target| target.resolve(&by.feed, by.seq)) {
+                    for reference in under(reading, local, &target)? {
+                        let Some(found) = reading.named(&reference)? else { continue };
+                        let Record::Indicator(indicator) = &found.record else { continue };
+                        let head = &found.batch.head;
+                        let meant = head.tlp <= self.tlp_max
+                            && question.origin.as_ref().is_none_or(|origin| *origin == head.member)
+                            && question.channel.as_ref().is_none_or(|channel| *channel == head.channel)
+                            && question.kind.is_none_or(|kind| kind == indicator.value.kind());
+                        if !meant || self.revoked.contains(&reference) {
+                            continue;
+                        }
+                        let assertion = reading.assertion(&found);
+                        self.record(reading, &found, &assertion)?;
+                        if self.text.len() >= PIECE_BYTES && !self.send() {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Answers whether somebody still reads.
     fn send(&mut self) -> bool {
         let piece = Bytes::from(std::mem::take(&mut self.text));
-        self.pieces.blocking_send(piece).is_ok()
+        self.pieces.blocking_send(Ok(piece)).is_ok()
     }
 
-    fn assertion(&mut self, reading: &mut Reading<'_>, kind: &str, value: &str, assertion: &Assertion) -> Result<(), ApiError> {
+    fn assertion(&mut self, reading: &mut Reading<'_>, assertion: &Assertion) -> Result<(), ApiError> {
+        let Ok(reference) = assertion.reference.parse::<RecordRef>() else { return Ok(()) };
+        match reading.named(&reference)? {
+            Some(found) => self.record(reading, &found, assertion),
+            None => Ok(()),
+        }
+    }
+
+    fn record(&mut self, reading: &mut Reading<'_>, found: &Found, assertion: &Assertion) -> Result<(), ApiError> {
         let revoked = assertion.standing == Standing::Withdrawn;
         // A format without a word for what is taken back leaves it out.
         if assertion.standing != Standing::Accepted && !(revoked && matches!(self.form, Form::Stix | Form::Json | Form::Csv)) {
             return Ok(());
         }
-        let Ok(kind) = kind.parse::<TypeName>() else { return Ok(()) };
-        let Ok(value) = kind.read(value) else { return Ok(()) };
-        let Ok(reference) = assertion.reference.parse::<RecordRef>() else { return Ok(()) };
-        let Some(found) = reading.named(&reference)? else { return Ok(()) };
+        let (reference, head) = (&found.reference, &found.batch.head);
         let Record::Indicator(indicator) = &found.record else { return Ok(()) };
-        let until = Timestamp::parse(&assertion.ends).unwrap_or(found.batch.head.time);
+        if revoked && !self.revoked.insert(reference.clone()) {
+            return Ok(());
+        }
+        // A report that is marked narrower than what is asked for lends no word of its own.
+        let report_tlp = match &found.report {
+            Some(report) => reading.named(report)?.map(|report| report.batch.head.tlp),
+            None => None,
+        };
+        let told = report_tlp.is_some_and(|tlp| tlp <= self.tlp_max);
         let row = Row {
-            value,
+            value: indicator.value.clone(),
             scope: indicator.scope,
             role: assertion.role.clone(),
             usage: assertion.usage.clone(),
             confidence: assertion.confidence,
             valid_from: indicator.valid_from,
-            until,
+            until: Timestamp::parse(&assertion.ends).unwrap_or(head.time),
             tlp: assertion.tlp.clone(),
             origin: assertion.origin.clone(),
             record: assertion.reference.clone(),
-            title: assertion.title.clone().unwrap_or_default(),
-            tags: assertion.tags.clone(),
+            title: assertion.title.clone().filter(|_| told).unwrap_or_default(),
+            tags: if told { assertion.tags.clone() } else { indicator.tags.clone() },
             standing: if revoked { "withdrawn" } else { "accepted" }.to_owned(),
         };
         match self.form {
-            Form::List => {
-                self.text.push_str(&row.value.to_string());
-                self.text.push('\n');
-            }
+            Form::List => self.text.push_str(&row.line()),
             Form::Csv => self.text.push_str(&row.csv()),
             Form::Json => self.text.push_str(&row.json()),
             Form::Ecs => self.text.push_str(&row.ecs()),
             Form::Stix | Form::Misp => {
-                let report = indicator.report.as_ref().and_then(|report| WireRef::resolve(report, &reference.feed, reference.seq));
+                let report = found.report.as_ref().filter(|_| told).map(ToString::to_string);
                 let stated = Stated {
                     scope: row.scope,
                     row,
-                    signed: found.batch.head.time,
-                    tlp: found.batch.head.tlp,
-                    report: report.map(|report| report.to_string()),
-                    revoked,
+                    signed: head.time,
+                    tlp: head.tlp,
+                    report: report.zip(report_tlp),
+                    revoked: found.withdrawn.as_ref().map(|withdrawn| withdrawn.at).filter(|_| revoked),
                     proof: None,
                 };
                 if self.form == Form::Stix {
@@ -184,4 +237,26 @@ impl Sheet {
         }
         Ok(())
     }
+}
+
+/// A record itself, or, of a report, all that stands under it: they come behind it in its feed.
+fn under(reading: &mut Reading<'_>, local: &Local, target: &RecordRef) -> Result<Vec<RecordRef>, ApiError> {
+    let is_report = reading.named(target)?.is_some_and(|found| matches!(found.record, Record::Report(_)));
+    if !is_report {
+        return Ok(vec![target.clone()]);
+    }
+    let Some(state) = local.ledger.feed(&target.feed) else { return Ok(Vec::new()) };
+    let mut members = Vec::new();
+    for seq in target.seq..=state.last() {
+        let Some(number) = local.ledger.batch_number(&target.feed, seq)? else { continue };
+        let Some(batch) = reading.batch(number)? else { continue };
+        for index in 0..batch.head.count {
+            let Some(Record::Indicator(indicator)) = batch.record(index) else { continue };
+            let reference = batch.reference(index);
+            if indicator.report.as_ref().and_then(|report| report.resolve(&reference.feed, reference.seq)).as_ref() == Some(target) {
+                members.push(reference);
+            }
+        }
+    }
+    Ok(members)
 }

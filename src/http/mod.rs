@@ -148,6 +148,8 @@ pub struct Local {
     pub sources: Arc<[SourceConfig]>,
     /// Through which every outgoing connection goes.
     pub proxy: Option<Proxy>,
+    /// Sources that are being pulled.
+    pub pulling: Arc<std::sync::Mutex<std::collections::BTreeSet<String>>>,
     /// What our outlets may act on.
     pub enforcer: Enforcer,
     /// How far others have applied what is ours.

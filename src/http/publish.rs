@@ -23,8 +23,8 @@ use crate::{
     node::door::{DoorError, Request, TakeBack, reach, shared_channel},
     query::Reading,
     record::{
-        ChannelName, Content, DAY_MS, DOCUMENT_BYTES_MAX, Document, Indicator, MemberId, Reason, Record, RecordRef, Report, Role, Sighting,
-        SightingKind, Source, Timestamp, Tlp, TypeName, Use, WireRef,
+        ChannelName, Content, DAY_MS, DOCUMENT_BYTES_MAX, Document, Indicator, MemberId, RECORD_BYTES_MAX, Reason, Record, RecordRef,
+        Report, Role, Sighting, SightingKind, Source, Timestamp, Tlp, TypeName, Use, WireRef,
     },
 };
 use axum::{
@@ -54,6 +54,8 @@ const PIECES_MAX: usize = 32;
 const SPOOL_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 /// Bytes read back from such a file at once.
 const SPOOL_PIECE_BYTES: usize = 256 * 1024;
+/// Bytes that the name of a report takes in a record at most.
+const REFERENCE_BYTES: usize = 256;
 /// Most outside ids that one file takes back.
 const WITHDRAWN_MAX: usize = 1_000_000;
 
@@ -232,6 +234,8 @@ enum Mode {
 /// Parameters that were understood.
 struct Plan {
     mode: Mode,
+    /// The tag of its source.
+    origin: Option<String>,
     channel: ChannelName,
     /// Said once, for what does not say it itself.
     tlp: Option<Tlp>,
@@ -247,10 +251,18 @@ struct Plan {
     dry_run: bool,
 }
 
+/// The tag of what an entry of `[[sources]]` brought: what comes from one source takes nothing of another back.
+fn origin_tag(name: &str) -> String {
+    format!("{ORIGIN_TAG}{name}")
+}
+
+/// How such tags begin.
+pub(super) const ORIGIN_TAG: &str = "from:";
+
 impl PublishParameters {
     /// With what an entry of the configuration says where these say nothing.
     fn completed(mut self, sources: &[SourceConfig]) -> Result<Self, ApiError> {
-        let Some(name) = self.as_source.take() else { return Ok(self) };
+        let Some(name) = self.as_source.clone() else { return Ok(self) };
         let names = || sources.iter().map(|source| source.name.as_str());
         let found = sources.iter().find(|source| source.name == name);
         let found = found.ok_or_else(|| ApiError::bad(crate::record::UnknownName::new("source", &name, names())))?.clone();
@@ -290,6 +302,7 @@ fn plan(parameters: &PublishParameters, me: &MemberId, now: Timestamp) -> Result
     report.usage = word::<Use>(parameters.usage.as_ref())?;
     (report.confidence, report.valid_until) = (parameters.confidence, valid_until);
     report.tags = parameters.tags.iter().flat_map(|tags| tags.split(',')).filter_map(tag).collect();
+    report.tags.extend(parameters.as_source.as_deref().map(origin_tag));
     report.description = parameters.description.clone();
     report.source = parameters.source.as_ref().map(|name| {
         let name = if name == "own" { me.to_string() } else { name.clone() };
@@ -306,6 +319,7 @@ fn plan(parameters: &PublishParameters, me: &MemberId, now: Timestamp) -> Result
     };
     Ok(Plan {
         mode,
+        origin: parameters.as_source.as_deref().map(origin_tag),
         channel: parameters.channel.parse().map_err(ApiError::bad)?,
         tlp: parameters.tlp.as_deref().map(Tlp::parse).transpose().map_err(ApiError::bad)?,
         report,
@@ -412,14 +426,15 @@ pub(super) async fn publish(
         let queued = Some(queue::keep_publication(&local, parameters, body).await?);
         return Ok(Json(PublishReply { queued, ..reply }));
     }
-    let (pieces, queue) = tokio::sync::mpsc::channel::<Bytes>(PIECES_MAX);
+    let (pieces, queue) = tokio::sync::mpsc::channel::<Piece>(PIECES_MAX);
     let working = tokio::task::spawn_blocking(move || Work::new(local, plan)?.run(queue));
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(ApiError::bad)?;
-        if pieces.send(piece).await.is_err() {
+        if pieces.send(Piece::Bytes(piece)).await.is_err() {
             break;
         }
     }
+    let _over_already = pieces.send(Piece::End).await;
     drop(pieces);
     working.await.map_err(ApiError::internal)?.map(Json)
 }
@@ -429,9 +444,16 @@ fn label(tlp: Option<Tlp>) -> String {
     tlp.map_or_else(|| "as marked".to_owned(), Tlp::label)
 }
 
+/// What comes of a body: its bytes, and that they were all.
+enum Piece {
+    Bytes(Bytes),
+    End,
+}
+
 /// What of a report its indicators lean on.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Lent {
+    source: Option<Source>,
     tlp: Option<Tlp>,
     /// Whether the report itself says it.
     says_confidence: bool,
@@ -441,6 +463,8 @@ struct Lent {
     usage: Option<Use>,
     confidence: Option<u8>,
     until: Option<Timestamp>,
+    /// The report goes out too; what stays here is said by each record itself.
+    goes: bool,
 }
 
 /// How many records do not say something themselves.
@@ -465,6 +489,8 @@ struct Work {
     unsaid: Unsaid,
     /// Only counts what is unsaid.
     counting: bool,
+    /// Records of all kinds that were handed on.
+    said: usize,
     withdrawn: BTreeSet<String>,
     /// What stands in the channel, where the file is more than an addition.
     standing: Option<Standing>,
@@ -497,16 +523,24 @@ impl Work {
         let outgoing = Outgoing::new(local.clone(), plan.channel.clone());
         let (hashers, audience) = (Default::default(), audience.name());
         let (seen, lent, withdrawn, hits) = (HashSet::new(), HashMap::new(), BTreeSet::new(), BTreeMap::new());
-        let (unsaid, counting) = (Unsaid::default(), false);
-        let standing = if plan.mode == Mode::Add { None } else { Some(Standing::of(&local, &plan.channel)?) };
-        Ok(Self { local, plan, permits, audience, reply, seen, hashers, lent, unsaid, counting, withdrawn, standing, outgoing, hits })
+        let (unsaid, counting, said) = (Unsaid::default(), false, 0);
+        let standing = if plan.mode == Mode::Add { None } else { Some(Standing::of(&local, &plan.channel, plan.origin.as_deref())?) };
+        Ok(Self { local, plan, permits, audience, reply, seen, hashers, lent, unsaid, counting, said, withdrawn, standing, outgoing, hits })
     }
 
-    fn run(mut self, mut queue: tokio::sync::mpsc::Receiver<Bytes>) -> Result<PublishReply, ApiError> {
-        let mut start = Vec::new();
-        while start.len() < DETECT_BYTES {
-            let Some(piece) = queue.blocking_recv() else { break };
-            start.extend_from_slice(&piece);
+    fn run(mut self, mut queue: tokio::sync::mpsc::Receiver<Piece>) -> Result<PublishReply, ApiError> {
+        // A body that breaks off is not a short file: a mirror would take back all that it lacks.
+        let mut next_piece = move || match queue.blocking_recv() {
+            Some(Piece::Bytes(piece)) => Ok(Some(piece)),
+            Some(Piece::End) => Ok(None),
+            None => Err(ApiError::bad("the file broke off before its end; what of it was not said yet stays unsaid")),
+        };
+        let (mut start, mut more) = (Vec::new(), true);
+        while more && start.len() < DETECT_BYTES {
+            match next_piece()? {
+                Some(piece) => start.extend_from_slice(&piece),
+                None => more = false,
+            }
         }
         if start.is_empty() {
             return Err(ApiError::bad("the file is empty"));
@@ -531,7 +565,7 @@ impl Work {
         let count_first = mirror || (!complete && may_say);
         let in_passes = !is_text || count_first;
         let mut spool = if in_passes { Some(self.spool()?) } else { None };
-        self.counting = is_text && in_passes;
+        self.counting = count_first;
         let mut length = 0;
         let mut next = Some(Bytes::from(start));
         while let Some(piece) = next {
@@ -544,7 +578,7 @@ impl Work {
             }
             reader.feed(&piece).map_err(ApiError::bad)?;
             self.given(&mut reader)?;
-            next = queue.blocking_recv();
+            next = if more { next_piece()? } else { None };
         }
         let mut again = reader.end_pass().map_err(ApiError::bad)?;
         self.given(&mut reader)?;
@@ -643,7 +677,7 @@ impl Work {
         for one in said {
             match one {
                 Said::Indicator { indicator, group, tlp } => self.indicator(*indicator, group, tlp, reader)?,
-                Said::Sighting { sighting, tlp } => self.sighting(*sighting, tlp)?,
+                Said::Sighting { sighting, tlp, group } => self.sighting(*sighting, tlp, group, reader)?,
                 Said::Document(document) => self.document(document, reader)?,
                 Said::Withdrawn { external_id } => {
                     if self.withdrawn.len() < WITHDRAWN_MAX {
@@ -665,24 +699,24 @@ impl Work {
     /// What the report with a number lends, and that it goes out before what belongs to it.
     fn lent(&mut self, number: usize, reader: &mut Reader) -> Lent {
         if let Some(lent) = self.lent.get(&number) {
-            return *lent;
+            return lent.clone();
         }
-        let Group { report, tlp } = reader.group(number);
+        let Group { report, tlp, revoked } = reader.group(number);
         let (says_confidence, says_until) = (report.confidence.is_some(), report.valid_until.is_some());
         let report = self.plan.complete(report);
         let Report { role, usage, confidence, valid_until: until, .. } = report;
-        let lent = Lent { tlp, says_confidence, says_until, role, usage, confidence, until };
-        self.lent.insert(number, lent);
         let marking = tlp.or(self.plan.tlp).unwrap_or(Tlp::Red);
-        // A report that its channel may not carry stays here; its indicators go without it.
-        if !self.plan.dry_run && !self.counting && self.permits.contains(&marking) && !self.outgoing.knows(number) {
+        let goes = self.permits.contains(&marking) && !revoked;
+        let lent = Lent { source: report.source.clone(), tlp, says_confidence, says_until, role, usage, confidence, until, goes };
+        self.lent.insert(number, lent.clone());
+        if !self.plan.dry_run && !self.counting && goes && !self.outgoing.knows(number) {
             self.outgoing.report(number, report, marking);
         }
         lent
     }
 
     /// The marking of something, or nothing if the channel may not carry it.
-    fn marking(&mut self, tlp: Option<Tlp>, lent: Option<Lent>) -> Option<Tlp> {
+    fn marking(&mut self, tlp: Option<Tlp>, lent: Option<&Lent>) -> Option<Tlp> {
         let said = tlp.or(lent.and_then(|lent| lent.tlp));
         self.unsaid.tlp += u64::from(said.is_none());
         let tlp = said.or(self.plan.tlp).unwrap_or(Tlp::Red);
@@ -699,8 +733,12 @@ impl Work {
 
     fn indicator(&mut self, mut indicator: Indicator, group: usize, tlp: Option<Tlp>, reader: &mut Reader) -> Result<(), ApiError> {
         let lent = self.lent(group, reader);
+        self.unsaid.confidence += u64::from(indicator.confidence.is_none() && !lent.says_confidence);
+        self.unsaid.validity += u64::from(indicator.valid_until.is_none() && !lent.says_until);
+        let Some(tlp) = self.marking(tlp, Some(&lent)) else { return Ok(()) };
         if !self.counting {
-            let key = (&indicator.value, indicator.scope, group);
+            let id = indicator.source.as_ref().and_then(|source| source.external_id.as_ref());
+            let key = (&indicator.value, indicator.scope, group, id);
             let marks = (self.hashers.0.hash_one(key), self.hashers.1.hash_one(key));
             if !self.seen.insert(marks) {
                 self.reply.duplicates += 1;
@@ -710,13 +748,27 @@ impl Work {
                 return Err(ApiError::bad("more than 5,000,000 values; publish them as several lists"));
             }
         }
-        self.unsaid.confidence += u64::from(indicator.confidence.is_none() && !lent.says_confidence);
-        self.unsaid.validity += u64::from(indicator.valid_until.is_none() && !lent.says_until);
-        let Some(tlp) = self.marking(tlp, Some(lent)) else { return Ok(()) };
+        if !lent.goes {
+            let Lent { role, usage, confidence, until, source, .. } = lent.clone();
+            (indicator.role, indicator.usage) = (indicator.role.or(role), indicator.usage.or(usage));
+            indicator.confidence = indicator.confidence.or(confidence);
+            indicator.valid_until = indicator.valid_until.or(until).filter(|until| indicator.valid_from.is_none_or(|from| from <= *until));
+            if let Some(Source { organisation, url, .. }) = source {
+                let own = indicator.source.get_or_insert(Source { organisation: None, url: None, external_id: None });
+                (own.organisation, own.url) = (organisation, url);
+            }
+            indicator.source =
+                indicator.source.filter(|source| source.organisation.is_some() || source.url.is_some() || source.external_id.is_some());
+        }
         if self.counting {
             self.standing.iter_mut().for_each(|standing| standing.see(&indicator));
             return Ok(());
         }
+        let mut record = Record::Indicator(indicator);
+        if !self.fits(&mut record) {
+            return Ok(());
+        }
+        let Record::Indicator(mut indicator) = record else { return Ok(()) };
         let now = self.local.clock.now();
         if let Some(standing) = &mut self.standing {
             let meaning = Meaning {
@@ -754,12 +806,48 @@ impl Work {
             }
             return Ok(());
         }
-        self.outgoing.take(Record::Indicator(indicator), Some(group), tlp, Class::Content)
+        self.say(Record::Indicator(indicator), lent.goes.then_some(group), tlp, Class::Content)
     }
 
-    fn sighting(&mut self, sighting: Sighting, tlp: Option<Tlp>) -> Result<(), ApiError> {
-        let Some(tlp) = self.marking(tlp, None).filter(|_| !self.counting) else { return Ok(()) };
-        let record = Record::Sighting(sighting.clone());
+    /// Hands on a record that its readers will take; one that they would refuse falls alone.
+    fn say(&mut self, record: Record, group: Option<usize>, tlp: Tlp, class: Class) -> Result<(), ApiError> {
+        self.said += 1;
+        if self.said > PUBLICATION_RECORDS_MAX {
+            return Err(ApiError::bad("more than 5,000,000 records; publish them as several files"));
+        }
+        self.outgoing.take(record, group, tlp, class)
+    }
+
+    /// Whether a record can be said. Tags that are too long for it are shortened.
+    fn fits(&mut self, record: &mut Record) -> bool {
+        loop {
+            // Room for the name of its report, which is not known yet.
+            let why = match record.encode() {
+                Ok(bytes) if bytes.len() + REFERENCE_BYTES <= RECORD_BYTES_MAX => return true,
+                Ok(_) => "it is too long for a record".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            let tags = match record {
+                Record::Indicator(indicator) => &mut indicator.tags,
+                Record::Document(document) => &mut document.tags,
+                _ => &mut Vec::new(),
+            };
+            if tags.is_empty() {
+                self.complain(Complaint { line: 0, path: String::new(), why });
+                return false;
+            }
+            tags.truncate(tags.len() / 2);
+        }
+    }
+
+    fn sighting(&mut self, sighting: Sighting, tlp: Option<Tlp>, group: usize, reader: &mut Reader) -> Result<(), ApiError> {
+        // What it is of is in its words too: it is never marked wider than that.
+        let lent = self.lent(group, reader);
+        let Some(tlp) = self.marking(tlp.max(lent.tlp), Some(&lent)).filter(|_| !self.counting) else { return Ok(()) };
+        let mut record = Record::Sighting(sighting.clone());
+        if !self.fits(&mut record) {
+            return Ok(());
+        }
         if self.standing.as_mut().is_some_and(|standing| standing.stands(&record)) {
             self.reply.unchanged += 1;
             return Ok(());
@@ -769,12 +857,12 @@ impl Work {
             return Ok(());
         }
         let class = if sighting.sighting == SightingKind::FalsePositive { Class::Removal } else { Class::Content };
-        self.outgoing.take(record, None, tlp, class)
+        self.say(record, None, tlp, class)
     }
 
     fn document(&mut self, attached: Attached, reader: &mut Reader) -> Result<(), ApiError> {
         let lent = attached.group.map(|number| self.lent(number, reader));
-        let Some(tlp) = self.marking(attached.tlp, lent).filter(|_| !self.counting) else { return Ok(()) };
+        let Some(tlp) = self.marking(attached.tlp, lent.as_ref()).filter(|_| !self.counting) else { return Ok(()) };
         self.reply.documents += 1;
         if self.plan.dry_run {
             return Ok(());
@@ -802,12 +890,16 @@ impl Work {
                 whole(Content::Hash { hash, length })
             }
         };
-        let record = Record::Document(document);
+        let mut record = Record::Document(document);
+        if !self.fits(&mut record) {
+            self.reply.documents = self.reply.documents.saturating_sub(1);
+            return Ok(());
+        }
         if self.standing.as_mut().is_some_and(|standing| standing.stands(&record)) {
             (self.reply.unchanged, self.reply.documents) = (self.reply.unchanged + 1, self.reply.documents.saturating_sub(1));
             return Ok(());
         }
-        self.outgoing.take(record, group, tlp, Class::Content)
+        self.say(record, group.filter(|_| lent.is_some_and(|lent| lent.goes)), tlp, Class::Content)
     }
 
     fn finish(mut self, mut reader: Reader) -> Result<PublishReply, ApiError> {
@@ -868,7 +960,7 @@ impl Work {
     fn take_back(&mut self, mirror: bool) -> Result<(), ApiError> {
         let mut targets = self.standing.as_mut().map(|standing| standing.take_leftovers(mirror)).unwrap_or_default();
         if !self.withdrawn.is_empty() {
-            targets.extend(quoting(&self.local, &self.plan.channel, &self.withdrawn)?);
+            targets.extend(quoting(&self.local, &self.plan.channel, self.plan.origin.as_deref(), &self.withdrawn)?);
             targets.sort();
             targets.dedup();
         }
@@ -884,8 +976,16 @@ impl Work {
     }
 }
 
+/// Whether what has these tags came from this source; without one, from none.
+pub(super) fn is_of(tags: &[String], origin: Option<&str>) -> bool {
+    match origin {
+        Some(origin) => tags.iter().any(|tag| tag == origin),
+        None => tags.iter().all(|tag| !tag.starts_with(ORIGIN_TAG)),
+    }
+}
+
 /// Records of ours in a channel that stand and quote one of these outside ids.
-fn quoting(local: &Local, channel: &ChannelName, ids: &BTreeSet<String>) -> Result<Vec<RecordRef>, ApiError> {
+fn quoting(local: &Local, channel: &ChannelName, origin: Option<&str>, ids: &BTreeSet<String>) -> Result<Vec<RecordRef>, ApiError> {
     let me = &local.identity.member;
     let feeds: Vec<_> = local.ledger.feeds().into_iter().filter(|(feed, _)| feed.member == *me && feed.channel == *channel).collect();
     let mut reading = Reading::new(&local.ledger, local.clock.now());
@@ -893,17 +993,17 @@ fn quoting(local: &Local, channel: &ChannelName, ids: &BTreeSet<String>) -> Resu
     for (feed, state) in feeds {
         for seq in state.first()..=state.last() {
             let Some(number) = local.ledger.batch_number(&feed, seq)? else { continue };
-            let Some(batch) = reading.batch(number)? else { continue };
-            for index in 0..batch.head.count {
-                let source = match batch.record(index) {
-                    Some(Record::Indicator(indicator)) => indicator.source,
-                    Some(Record::Report(report)) => report.source,
-                    _ => None,
+            let Some(count) = reading.batch(number)?.map(|batch| batch.head.count) else { continue };
+            for index in 0..count {
+                let Some(found_here) = reading.found(crate::ledger::Place { batch: number, index })? else { continue };
+                let (source, tags) = match &found_here.record {
+                    Record::Indicator(indicator) => (indicator.source.as_ref(), found_here.lent().tags.clone()),
+                    Record::Report(report) => (report.source.as_ref(), report.tags.clone()),
+                    _ => continue,
                 };
-                let quotes = source.and_then(|source| source.external_id).is_some_and(|id| ids.contains(&id));
-                let reference = batch.reference(index);
-                if quotes && local.ledger.withdrawn(&reference)?.is_none() {
-                    found.push(reference);
+                let quotes = source.and_then(|source| source.external_id.as_ref()).is_some_and(|id| ids.contains(id));
+                if quotes && found_here.withdrawn.is_none() && is_of(&tags, origin) {
+                    found.push(found_here.reference);
                 }
             }
         }

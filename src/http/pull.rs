@@ -9,12 +9,17 @@
 //! again; what stands already is not said twice. Times, pages and bytes are bounded. TAXII 2.1 section 3, 5.4; MISP feeds:
 //! `manifest.json` and an event a file.
 
-use super::{ApiError, Local, operators::Deed, publish, publish::PublishParameters, publish::PublishReply};
+use super::{
+    ApiError, Local,
+    operators::Deed,
+    publish::{self, PublishParameters, PublishReply},
+    queue,
+};
 use crate::{
     config::{PullConfig, SourceConfig},
     exchange::{Element, Is, Step, Take, Visit, Walker},
     node::fetch::{Answer, FetchError, Fetcher},
-    node::membership::IMPORTED,
+    node::{door::shared_channel, membership::IMPORTED},
     record::{Timestamp, UnknownName},
 };
 use axum::{
@@ -41,6 +46,13 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 const PAGES_MAX: u64 = 10_000;
 /// Most events of a feed that one pull fetches; the next goes on.
 const EVENTS_MAX: usize = 2_000;
+/// Most bytes of all pages of a pull, which stand in a file until they are read.
+const PULL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// How long a pull may take: a server that says a byte a minute is left, and asked again when it is due.
+const PULL_MAX: Duration = Duration::from_secs(3_600);
+/// Markings of a collection that are remembered, since later pages refer to those of earlier pulls.
+const MARKINGS_MAX: usize = 256;
+const MARKING_BYTES_MAX: usize = 16 * 1024;
 /// How often it is looked which source is due.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -66,6 +78,9 @@ pub struct PullReply {
     /// Objects, events or files that were fetched.
     pub fetched: u64,
     pub pages: u64,
+    /// Events of a feed that could not be read; they are asked for again.
+    #[serde(default)]
+    pub skipped: u64,
     /// From where the next pull goes on.
     pub cursor: Option<String>,
     pub import: Option<PublishReply>,
@@ -83,13 +98,16 @@ pub struct PullLine {
 }
 
 /// How far we are with a source.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Progress {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     added_after: Option<String>,
     /// Of a MISP feed: when each event that we have was changed there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     events: BTreeMap<String, String>,
+    /// Of a collection: its marking definitions, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    markings: BTreeMap<String, Box<serde_json::value::RawValue>>,
     #[serde(default)]
     at: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,24 +169,48 @@ pub(super) async fn pull(State(local): State<Local>, Json(parameters): Json<Pull
     Ok((Extension(deed), Json(reply)))
 }
 
-/// Pulls what is due, as long as the node runs.
+/// Pulls what is due, each source by itself, as long as the node runs.
 pub async fn pull_when_due(local: Local) {
+    for source in local.sources.iter() {
+        let Some(every) = source.pull.as_ref().and_then(PullConfig::every_ms) else { continue };
+        tokio::spawn(pull_again_and_again(local.clone(), source.name.clone(), every));
+    }
+}
+
+async fn pull_again_and_again(local: Local, name: String, every: u64) {
     loop {
         tokio::time::sleep(LOOK).await;
-        for source in local.sources.iter() {
-            let Some(every) = source.pull.as_ref().and_then(PullConfig::every_ms) else { continue };
-            if local.clock.now().ms().saturating_sub(progress(&local, &source.name).at) < every {
-                continue;
-            }
-            match pull_source(&local, &source.name, false).await {
-                Ok(reply) => tracing::info!(source = source.name, fetched = reply.fetched, "pulled"),
-                Err(error) => tracing::warn!(
-                    source = source.name,
-                    error = error.text,
-                    "a source could not be pulled; it is tried again when it is due"
-                ),
+        if local.clock.now().ms().saturating_sub(progress(&local, &name).at) < every {
+            continue;
+        }
+        match pull_source(&local, &name, false).await {
+            Ok(reply) => tracing::info!(source = name, fetched = reply.fetched, "pulled"),
+            Err(error) => {
+                tracing::warn!(source = name, error = error.text, "a source could not be pulled; it is tried again when it is due")
             }
         }
+    }
+}
+
+/// One pull of a source at a time.
+struct Turn<'a> {
+    local: &'a Local,
+    name: &'a str,
+}
+
+impl<'a> Turn<'a> {
+    fn of(local: &'a Local, name: &'a str) -> Result<Self, ApiError> {
+        let mut pulling = local.pulling.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match pulling.insert(name.to_owned()) {
+            true => Ok(Self { local, name }),
+            false => Err(ApiError::bad(format!("source `{name}` is being pulled already"))),
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.local.pulling.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(self.name);
     }
 }
 
@@ -177,8 +219,10 @@ async fn pull_source(local: &Local, name: &str, dry_run: bool) -> Result<PullRep
     let found = local.sources.iter().find(|source| source.name == name);
     let source = found.ok_or_else(|| ApiError::bad(UnknownName::new("source with a `url`", name, names())))?.clone();
     let config = source.pull.clone().ok_or_else(|| ApiError::bad(format!("source `{name}` has no `url` to pull from")))?;
+    let _turn = Turn::of(local, name)?;
     let before = progress(local, name);
-    let outcome = fetch_and_say(local, &source, &config, &before, dry_run).await;
+    let outcome = tokio::time::timeout(PULL_MAX, fetch_and_say(local, &source, &config, &before, dry_run)).await;
+    let outcome = outcome.unwrap_or_else(|_| Err(ApiError::bad("the server took more than an hour; nothing of it was taken")));
     if dry_run {
         return outcome.map(|(reply, _)| reply);
     }
@@ -202,6 +246,12 @@ async fn fetch_and_say(
     before: &Progress,
     dry_run: bool,
 ) -> Result<(PullReply, Progress), ApiError> {
+    let channel = config.channel.clone().unwrap_or_else(|| IMPORTED.to_owned());
+    // What would only be queued could fail later, when we have gone on already.
+    let named = channel.parse().map_err(ApiError::bad)?;
+    if shared_channel(&local.current.get(), &local.identity.member, &named)? && !queue::lane_is_free(local).await {
+        return Err(ApiError::bad("our lane waits for its own head; what is pulled into a shared channel waits with it"));
+    }
     let place = |path: &PathBuf| local.data.join(path);
     let fetcher =
         Fetcher::new(&config.url, config.networks().map_err(ApiError::bad)?, local.proxy.clone(), config.ca_file.as_ref().map(place))?;
@@ -231,7 +281,6 @@ async fn fetch_and_say(
     if reply.fetched == 0 {
         return Ok((reply, after));
     }
-    let channel = config.channel.clone().unwrap_or_else(|| IMPORTED.to_owned());
     let parameters = PublishParameters {
         channel,
         title: source.name.clone(),
@@ -283,6 +332,7 @@ struct Page<'a> {
     next: Option<String>,
     objects: u64,
     spool: &'a mut File,
+    markings: &'a mut BTreeMap<String, Box<serde_json::value::RawValue>>,
     first: bool,
     failed: Option<String>,
 }
@@ -308,10 +358,33 @@ impl Visit for Page<'_> {
             [Step::Key(_)] => self.next = serde_json::from_slice(bytes).ok(),
             _ => {
                 self.objects += 1;
+                self.remember(bytes);
                 let comma: &[u8] = if std::mem::take(&mut self.first) { b"" } else { b",\n" };
                 let written = self.spool.write_all(comma).and_then(|()| self.spool.write_all(bytes));
                 self.failed = written.err().map(|error| error.to_string()).or(self.failed.take());
             }
+        }
+    }
+}
+
+impl Page<'_> {
+    /// Keeps a marking definition for the pulls to come.
+    fn remember(&mut self, bytes: &[u8]) {
+        #[derive(Deserialize)]
+        struct Named {
+            #[serde(rename = "type")]
+            kind: String,
+            id: String,
+        }
+        if bytes.len() > MARKING_BYTES_MAX || memchr::memmem::find(bytes, b"\"marking-definition\"").is_none() {
+            return;
+        }
+        let named = serde_json::from_slice::<Named>(bytes).ok().filter(|named| named.kind == "marking-definition" && named.id.len() <= 128);
+        let raw = serde_json::from_slice::<Box<serde_json::value::RawValue>>(bytes).ok();
+        if let (Some(named), Some(raw)) = (named, raw)
+            && (self.markings.len() < MARKINGS_MAX || self.markings.contains_key(&named.id))
+        {
+            self.markings.insert(named.id, raw);
         }
     }
 }
@@ -330,6 +403,11 @@ async fn taxii(
     base.set_path(&format!("{path}/objects/"));
     spool.write_all(b"{\"type\":\"bundle\",\"objects\":[").map_err(ApiError::internal)?;
     let (mut next, mut first): (Option<String>, bool) = (None, true);
+    for marking in before.markings.values() {
+        let comma = if std::mem::take(&mut first) { "" } else { ",\n" };
+        write!(spool, "{comma}{}", marking.get()).map_err(ApiError::internal)?;
+    }
+    let mut room = PULL_BYTES_MAX;
     loop {
         let mut url = base.clone();
         {
@@ -344,9 +422,15 @@ async fn taxii(
         }
         let answer = fetcher.get(&url, &headers).await?;
         let last = answer.header("x-taxii-date-added-last").filter(|text| Timestamp::parse(text).is_some()).map(str::to_owned);
-        let mut page = Page { more: false, next: None, objects: 0, spool: &mut *spool, first, failed: None };
+        let markings = &mut after.markings;
+        let mut page = Page { more: false, next: None, objects: 0, spool: &mut *spool, markings, first, failed: None };
         let mut walker = Walker::default();
-        answer.each(PAGE_BYTES_MAX, |piece| walker.feed(piece, &mut page).map_err(|error| error.to_string())).await?;
+        let max = PAGE_BYTES_MAX.min(room);
+        let feed = |piece: &[u8]| {
+            room = room.saturating_sub(piece.len() as u64);
+            walker.feed(piece, &mut page).map_err(|error| error.to_string())
+        };
+        answer.each(max, feed).await?;
         // A page without objects may be nothing at all.
         let whole = walker.finish(&mut page);
         if page.objects > 0 {
@@ -403,17 +487,48 @@ async fn misp_feed(
     let is_id = |uuid: &str| uuid.len() == 36 && uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     // One list, so that each event is told from the next.
     spool.write_all(b"[").map_err(ApiError::internal)?;
+    let mut room = PULL_BYTES_MAX;
     for (uuid, listed) in manifest.into_iter().filter(|(uuid, _)| is_id(uuid)).filter(changed).take(EVENTS_MAX) {
-        let answer = fetcher.get(&at(&format!("{uuid}.json")), &headers).await?;
-        if reply.fetched > 0 {
-            spool.write_all(b",\n").map_err(ApiError::internal)?;
+        let mut event = Vec::new();
+        let take = |piece: &[u8]| {
+            event.extend_from_slice(piece);
+            Ok(())
+        };
+        let fetched = match fetcher.get(&at(&format!("{uuid}.json")), &headers).await {
+            Ok(answer) => answer.each(PAGE_BYTES_MAX.min(room), take).await,
+            Err(error) => Err(error),
+        };
+        // One event that is broken or gone is asked for again; the others do not wait for it.
+        if fetched.is_err() || !is_whole(&event) {
+            reply.skipped += 1;
+            continue;
         }
-        answer.each(PAGE_BYTES_MAX, |piece| spool.write_all(piece).map_err(|error| error.to_string())).await?;
+        room = room.saturating_sub(event.len() as u64);
+        let comma: &[u8] = if reply.fetched > 0 { b",\n" } else { b"" };
+        spool.write_all(comma).and_then(|()| spool.write_all(&event)).map_err(ApiError::internal)?;
         after.events.insert(uuid, listed.timestamp.to_string());
         (reply.fetched, reply.pages) = (reply.fetched + 1, reply.pages + 1);
     }
     spool.write_all(b"]\n").map_err(ApiError::internal)?;
     Ok(after)
+}
+
+/// Whether a text is one JSON value that closes.
+fn is_whole(text: &[u8]) -> bool {
+    struct Roots {
+        several: bool,
+    }
+    impl Visit for Roots {
+        fn begins(&mut self, path: &[Step], _: Is) -> Take {
+            self.several |= matches!(path, [Step::Index(_)]);
+            if path.is_empty() { Take::Descend } else { Take::Skip }
+        }
+        fn element(&mut self, _: Element<'_>) {}
+    }
+    let mut walker = Walker::default();
+    let begins = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    let mut roots = Roots { several: false };
+    begins && walker.feed(text, &mut roots).is_ok() && walker.finish(&mut roots).is_ok() && !roots.several
 }
 
 async fn file(

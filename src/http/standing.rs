@@ -4,7 +4,7 @@
 //! A record is found again by the id that its file gives it, or by its value where there is none. It is the same as long as
 //! it means the same: value, marking, role, use, confidence, tags, an end of its own. One that is nearly over is said anew.
 
-use super::{ApiError, Local};
+use super::{ApiError, Local, publish::is_of};
 use crate::{
     query::{Reading, Standing as Stands},
     record::{ChannelName, Document, Indicator, Record, RecordRef, Role, Scope, Timestamp, Tlp, Use},
@@ -75,8 +75,8 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// Reads what stands in `channel` now.
-    pub(super) fn of(local: &Local, channel: &ChannelName) -> Result<Self, ApiError> {
+    /// Reads what stands in `channel` now and came from one source, or, without one, from none.
+    pub(super) fn of(local: &Local, channel: &ChannelName, origin: Option<&str>) -> Result<Self, ApiError> {
         let me = &local.identity.member;
         let mut found = Self {
             feeds: Vec::new(),
@@ -102,14 +102,15 @@ impl Standing {
                         found.beside.extend(found.mark(&record.record).filter(|_| record.withdrawn.is_none()));
                         continue;
                     };
-                    if record.withdrawn.is_some() || reading.standing(&record).0 == Stands::Over {
+                    let lent = record.lent();
+                    let ours = is_of(&lent.tags, origin);
+                    if !ours || record.withdrawn.is_some() || reading.standing(&record).0 == Stands::Over {
                         continue;
                     }
                     found.count += 1;
                     if found.count > RECORDS_MAX {
                         return Err(ApiError::bad("the channel has more than 2,000,000 records that stand; mirror it in several channels"));
                     }
-                    let lent = record.lent();
                     let meaning = found.hashers.0.hash_one(Meaning {
                         indicator_value: &indicator.value,
                         scope: indicator.scope,

@@ -4,8 +4,8 @@
 //! lines -Tool::write-> texts -aside, fsync-> read back, compared -rename-> NAME.zone, ... -command, no shell-> the tool
 //! ```
 //!
-//! The last export stands until every file of the new one has been read back. The files before it stay beside it as
-//! `*.previous`. A command is a program and its words as the configuration has them: no value ever becomes a word of it.
+//! The last export stands until every file of the new one has been read back. What an older export held is in no file any
+//! more, because what was erased has to be gone. A command is a program and its words as the configuration has them: no value ever becomes a word of it.
 
 use crate::{
     exchange::{Entry, ExportFile, Sheet, Tool, Written, nftables_delta},
@@ -14,7 +14,7 @@ use crate::{
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{BufWriter, Read as _, Write as _},
+    io::{BufWriter, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -82,16 +82,14 @@ impl Shelf {
         matches!(self.delivery.tool, Tool::Rpz | Tool::Nftables | Tool::Suricata)
     }
 
-    /// Writes an export and tells the tool. Fails if the last export stands; answers with what the tool said if it could not
-    /// be told.
-    pub fn write(&mut self, entries: Vec<Entry>, serial: u64, now: Timestamp) -> Result<Result<(), String>, String> {
+    /// Writes an export. Fails if the last one stands; else answers what is to be run to tell the tool.
+    pub fn write(&mut self, entries: Vec<Entry>, serial: u64, now: Timestamp) -> Result<Tell, String> {
         let sheet = Sheet { name: &self.name, serial, now, blocks: self.blocks, sid: self.delivery.sid };
         let Written { files, left } = self.delivery.tool.write(&entries, &sheet);
         std::fs::create_dir_all(&self.directory).map_err(|error| format!("{}: {error}", self.directory.display()))?;
         let aside = files.iter().map(|file| self.aside(file)).collect::<Result<Vec<_>, _>>()?;
         for (file, aside) in files.iter().zip(&aside) {
             let path = self.path(&file.ending);
-            keep_previous(&path)?;
             std::fs::rename(aside, &path).map_err(|error| format!("{}: {error}", path.display()))?;
         }
         self.remove_what_is_not(&files)?;
@@ -105,10 +103,15 @@ impl Shelf {
         };
         synced(&self.directory)?;
         self.left = left;
-        let told = self.tell(&changes);
-        // Only what the tool was told is a beginning for changes.
-        self.told = (self.delivery.tool == Tool::Nftables && told.is_ok()).then_some(entries);
-        Ok(told)
+        self.told = (self.delivery.tool == Tool::Nftables && !self.delivery.reload.is_empty()).then_some(entries);
+        Ok(self.tell(changes))
+    }
+
+    /// Says whether the tool was told. Only what it was told is a beginning for changes.
+    pub fn told(&mut self, success: bool) {
+        if !success {
+            self.told = None;
+        }
     }
 
     fn path(&self, ending: &str) -> PathBuf {
@@ -141,15 +144,34 @@ impl Shelf {
         Ok(())
     }
 
-    fn tell(&self, changes: &Path) -> Result<(), String> {
-        let Some((program, words)) = self.delivery.reload.split_first() else { return Ok(()) };
-        let file = self.file();
+    fn tell(&self, changes: PathBuf) -> Tell {
         let word = |word: &String| match word.as_str() {
-            "{file}" => file.clone().into_os_string(),
-            "{changes}" => changes.to_owned().into_os_string(),
+            "{file}" => self.file().into_os_string(),
+            "{changes}" => changes.clone().into_os_string(),
             other => other.into(),
         };
-        run(program, words.iter().map(word)).map_err(|why| format!("the export is written, but `{program}` {why}"))
+        let command = self.delivery.reload.iter().map(word).collect();
+        // What has changed holds values that are gone: it is no longer kept than it is needed.
+        let passing = Some(changes.clone()).filter(|path| *path != self.file());
+        Tell { command, passing }
+    }
+}
+
+/// How a tool is told of an export; run it without holding anything that others wait for.
+pub struct Tell {
+    command: Vec<std::ffi::OsString>,
+    passing: Option<PathBuf>,
+}
+
+impl Tell {
+    /// Runs the command. Fails with what it said.
+    pub fn run(self) -> Result<(), String> {
+        let Some((program, words)) = self.command.split_first() else { return Ok(()) };
+        let outcome = run(program, words).map_err(|why| format!("the export is written, but `{}` {why}", program.to_string_lossy()));
+        if let Some(path) = self.passing {
+            let _next_one_replaces_it = std::fs::remove_file(path);
+        }
+        outcome
     }
 }
 
@@ -160,14 +182,12 @@ fn is_ending(ending: &str) -> bool {
     ending == "-watch.zone" || set.and_then(|name| name.strip_prefix('-')).is_some_and(|name| sets.contains(&name))
 }
 
-fn run(program: &str, words: impl Iterator<Item = std::ffi::OsString>) -> Result<(), String> {
-    let mut child = Command::new(program)
-        .args(words)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("could not be run: {error}"))?;
+fn run(program: &std::ffi::OsStr, words: &[std::ffi::OsString]) -> Result<(), String> {
+    // A file takes whatever is said, from grandchildren too; a pipe would have to be read.
+    let mut said = tempfile::tempfile().map_err(|error| error.to_string())?;
+    let stderr = said.try_clone().map_err(|error| error.to_string())?;
+    let child = Command::new(program).args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
+    let mut child = child.map_err(|error| format!("could not be run: {error}"))?;
     let begun = Instant::now();
     let status = loop {
         match child.try_wait().map_err(|error| error.to_string())? {
@@ -183,25 +203,9 @@ fn run(program: &str, words: impl Iterator<Item = std::ffi::OsString>) -> Result
     if status.success() {
         return Ok(());
     }
-    let mut said = String::new();
-    if let Some(stderr) = child.stderr.take() {
-        let _not_text = stderr.take(SAID_BYTES_MAX).read_to_string(&mut said);
-    }
-    Err(format!("failed ({status}): {}", said.trim()))
-}
-
-/// Keeps what stands at `path` as `path.previous`.
-fn keep_previous(path: &Path) -> Result<(), String> {
-    let mut previous = path.as_os_str().to_owned();
-    previous.push(".previous");
-    let previous = PathBuf::from(previous);
-    match std::fs::remove_file(&previous).and_then(|()| std::fs::hard_link(path, &previous)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => match std::fs::hard_link(path, &previous) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(format!("{}: {error}", previous.display())),
-            _ => Ok(()),
-        },
-        outcome => outcome.map_err(|error| format!("{}: {error}", previous.display())),
-    }
+    let mut bytes = Vec::new();
+    let _nothing_said = said.rewind().and_then(|()| said.take(SAID_BYTES_MAX).read_to_end(&mut bytes));
+    Err(format!("failed ({status}): {}", String::from_utf8_lossy(&bytes).trim()))
 }
 
 fn names_in(directory: &Path) -> Vec<String> {

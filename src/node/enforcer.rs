@@ -12,7 +12,7 @@
 
 use super::{
     Current,
-    delivery::{Delivery, Shelf, empty_forgotten, replace},
+    delivery::{Delivery, Shelf, Tell, empty_forgotten, replace},
 };
 use crate::{
     clock::Clock,
@@ -75,6 +75,8 @@ struct Shared {
     clock: Clock,
     directory: PathBuf,
     desk: Mutex<Desk>,
+    /// Held while exports are written and their tools are told.
+    telling: Mutex<()>,
     waiting: Mutex<Waiting>,
     through: AtomicU64,
     /// Nothing is written but by order: others have to be heard first.
@@ -267,6 +269,7 @@ impl Enforcer {
             clock,
             directory,
             desk: Mutex::new(desk),
+            telling: Mutex::default(),
             waiting: Mutex::default(),
             through: AtomicU64::new(0),
             awaits: AtomicBool::new(away),
@@ -370,18 +373,36 @@ impl Enforcer {
         }
     }
 
-    /// Writes every export that has changed. Answers how many lines stand in each outlet now.
+    /// Writes every export that has changed, and tells the tools. Answers how many lines stand in each outlet now.
     pub fn write(&self) -> Vec<(String, usize)> {
+        // Tools are told in the order in which exports are written; nobody who only looks has to wait for them.
+        let _in_turn = held(&self.shared.telling);
         let now = self.shared.clock.now();
-        let mut desk = held(&self.shared.desk);
-        let Desk { orders, outlets } = &mut *desk;
-        let mut counts = Vec::new();
-        for kept in outlets {
-            if let Err(error) = kept.write(&self.shared.directory, orders, now) {
-                tracing::error!(%error, outlet = kept.set.outlet.name, "an export did not reach its tool");
-                kept.failure = Some(error);
+        let (mut counts, mut tells) = (Vec::new(), Vec::new());
+        {
+            let mut desk = held(&self.shared.desk);
+            let Desk { orders, outlets } = &mut *desk;
+            for (at, kept) in outlets.iter_mut().enumerate() {
+                match kept.write(&self.shared.directory, orders, now) {
+                    Ok(tell) => tells.extend(tell.map(|tell| (at, tell))),
+                    Err(error) => {
+                        tracing::error!(%error, outlet = kept.set.outlet.name, "an export could not be written; the last one stands");
+                        kept.failure = Some(error);
+                    }
+                }
+                counts.push((kept.set.outlet.name.clone(), kept.lines));
             }
-            counts.push((kept.set.outlet.name.clone(), kept.lines));
+        }
+        for (at, tell) in tells {
+            let told = tell.run();
+            let mut desk = held(&self.shared.desk);
+            let Some(kept) = desk.outlets.get_mut(at) else { continue };
+            if let Err(error) = &told {
+                tracing::error!(%error, outlet = kept.set.outlet.name, "a tool could not be told of its export; it is told again");
+            }
+            kept.shelf.told(told.is_ok());
+            kept.again = told.is_err().then(|| now.plus_ms(RETELL_MS));
+            kept.failure = told.err();
         }
         counts
     }
@@ -776,10 +797,10 @@ impl StoredLine {
 }
 
 impl Kept {
-    /// Writes what has changed, and tells the tool.
-    fn write(&mut self, directory: &Path, orders: &Orders, now: Timestamp) -> Result<(), String> {
+    /// Writes what has changed; answers how the tool is told.
+    fn write(&mut self, directory: &Path, orders: &Orders, now: Timestamp) -> Result<Option<Tell>, String> {
         let name = self.set.outlet.name.clone();
-        let mut told = Ok(());
+        let mut tell = None;
         if self.dirty {
             let entry = |(value, line): (&Observable, &Line), watched: bool| {
                 let Proposal { below, until, .. } = line.proposal;
@@ -793,14 +814,13 @@ impl Kept {
             }
             // Seconds since 1970, and never the same twice: it rises over restarts without being kept anywhere.
             let serial = (self.serial + 1).max(now.ms() / 1_000);
-            told = self.shelf.write(entries, serial, now)?;
+            tell = Some(self.shelf.write(entries, serial, now)?);
             if self.exports.len() >= EXPORTS_KEPT {
                 self.exports.pop_front();
             }
             self.exports.push_back((serial, now));
             (self.serial, self.lines, self.written, self.dirty) = (serial, lines, Some(now), false);
-            self.failure = told.clone().err();
-            self.again = told.is_err().then(|| now.plus_ms(RETELL_MS));
+            (self.failure, self.again) = (None, None);
         }
         let due = self.set.lines().len() <= LINES_SHORT || now.ms_since(self.reasons_at) >= LINES_DELAY_MS;
         if self.reasons == Reasons::Urgent || (self.reasons == Reasons::Due && due) {
@@ -813,6 +833,6 @@ impl Kept {
             })?;
             (self.reasons, self.reasons_at) = (Reasons::Written, now);
         }
-        told
+        Ok(tell)
     }
 }

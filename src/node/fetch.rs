@@ -43,7 +43,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Networks in which no server of a stranger stands: RFC 6890 and its registry, and what leads into them.
-const INSIDE: [&str; 25] = [
+const INSIDE: [&str; 26] = [
+    "64:ff9b:1::/48",
     "0.0.0.0/8",
     "10.0.0.0/8",
     "100.64.0.0/10",
@@ -297,6 +298,7 @@ mod tests {
             "::ffff:127.0.0.1",
             "::ffff:169.254.169.254",
             "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::1",
             "fe80::1",
             "fd00::1",
             "0.0.0.0",

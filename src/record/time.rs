@@ -19,6 +19,9 @@ const TIMESTAMP_MS_MAX: u64 = 253_402_207_200_000;
 pub struct Timestamp(u64);
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const START: Self = Self(0);
+
     /// The moment `ms` milliseconds after 1970; `None` past the year 9999.
     pub fn from_ms(ms: u64) -> Option<Self> {
         (ms <= TIMESTAMP_MS_MAX).then_some(Self(ms))

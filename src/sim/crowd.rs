@@ -396,6 +396,7 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
         operators: Operators::of(&[]),
         sources: Vec::new().into(),
         proxy: None,
+        pulling: Default::default(),
         enforcer: enforcer.clone(),
         reach: reach.clone(),
         documents: documents.clone(),

@@ -277,3 +277,155 @@ fn a_refreshed_file_is_known_again_by_its_own_ids() {
     let answer = json_of(&huecry(data.path(), &["--json", "query", "c2.example"]));
     assert!(answer["values"][0]["assertions"].as_array().unwrap().len() == 1 && answer["values"][0]["confidence"] == 95, "{answer}");
 }
+
+/// A MISP event of one attribute; the parts are put in as they are.
+fn event(head: &str, attribute: &str) -> String {
+    format!(
+        r#"{{"Event":{{"uuid":"0f0f0f0f-0000-4000-8000-000000000000","info":"SECRET-NAME",{head},
+        "Attribute":[{{"uuid":"0f0f0f0f-0000-4000-8000-000000000001","type":"domain","value":"marked.example","to_ids":true{attribute}}}]}}}}"#
+    )
+}
+
+#[test]
+fn nothing_is_published_wider_than_its_file_says_or_may_have_said() {
+    let data = founded();
+    let about = ["--tlp", "green", "--confidence", "77", "--valid-days", "5"];
+    let publish = |text: &str| {
+        let path = file(data.path(), "in.json", text);
+        let output = huecry(data.path(), &[&["--json", "publish", &path][..], &about].concat());
+        if code(&output) == 0 { json_of(&output) } else { serde_json::json!({ "records": 0, "sightings": 0, "error": stderr(&output) }) }
+    };
+    let report = |more: &str| {
+        format!(
+            r#"{{"type":"bundle","objects":[{{"type":"report","id":"report--0f0f0f0f-0000-4000-8000-000000000011","name":"R",
+            "object_marking_refs":["marking-definition--e828b379-4e03-4974-9ac4-e53a884c97c1"],"object_refs":["indicator--0f0f0f0f-0000-4000-8000-000000000012"]{more}}},
+            {{"type":"indicator","id":"indicator--0f0f0f0f-0000-4000-8000-000000000012","pattern":"[domain-name:value = 'marked.example']"}}]}}"#
+        )
+    };
+    for (what, text) in [
+        ("the event is RED", event(r#""Tag":[{"name":"tlp:red"}]"#, "")),
+        ("so is a sighting of its value", event(r#""Tag":[{"name":"tlp:red"}]"#, r#","Sighting":[{"type":"0"}]"#)),
+        ("one tag cannot be read", event(r#""Tag":[{"name":null}]"#, "")),
+        ("the report is RED", report("")),
+        ("the report is RED and cannot be read", report(r#","labels":null"#)),
+        ("the report is RED and taken back", report(r#","revoked":true"#)),
+        ("the report has no id that could be followed", report("").replace("report--0f0f0f0f-0000-4000-8000-000000000011", "report--1")),
+    ] {
+        let reply = publish(&text);
+        assert_eq!((count(&reply, "records"), count(&reply, "sightings")), (0, 0), "{what}: {reply}");
+        assert_eq!(code(&huecry(data.path(), &["query", "marked.example"])), 1, "{what}");
+    }
+    // A RED event stays; its GREEN attribute goes, with what was said once, and without a word of the event.
+    let green = publish(&event(
+        r#""Orgc":{"name":"Example CERT"},"Tag":[{"name":"tlp:red"},{"name":"secret-tag"}]"#,
+        r#","Tag":[{"name":"tlp:green"}]"#,
+    ));
+    assert_eq!(count(&green, "records"), 1, "{green}");
+    let answer = json_of(&huecry(data.path(), &["--json", "query", "marked.example"]));
+    let one = &answer["values"][0]["assertions"][0];
+    assert!(one["confidence"] == 77 && one["title"].is_null() && !one["ends"].as_str().unwrap().starts_with("2028"), "{answer}");
+    // The same value RED first does not keep its GREEN copy from being said.
+    let twice = r#"{"type":"bundle","objects":[
+        {"type":"indicator","id":"indicator--0f0f0f0f-0000-4000-8000-000000000021","pattern":"[domain-name:value = 'twice.example']",
+         "object_marking_refs":["marking-definition--e828b379-4e03-4974-9ac4-e53a884c97c1"]},
+        {"type":"indicator","id":"indicator--0f0f0f0f-0000-4000-8000-000000000022","pattern":"[domain-name:value = 'twice.example']"}]}"#;
+    assert_eq!(count(&publish(twice), "records"), 1);
+}
+
+#[test]
+fn a_record_that_nobody_would_take_falls_alone_and_a_page_is_said_once() {
+    let data = founded();
+    let labels = (0..80).map(|number| format!("\"{number}-{}\"", "x".repeat(240))).collect::<Vec<_>>().join(",");
+    let text = format!(
+        r#"{{"type":"bundle","objects":[
+        {{"type":"indicator","id":"indicator--0f0f0f0f-0000-4000-8000-000000000031","pattern":"[domain-name:value = 'many.example']","labels":[{labels}]}},
+        {{"type":"indicator","id":"indicator--0f0f0f0f-0000-4000-8000-000000000032","pattern":"[domain-name:value = 'few.example']"}}]}}"#
+    );
+    let reply = json_of(&huecry(data.path(), &["--json", "import", &file(data.path(), "many.json", &text), "--as-is"]));
+    assert_eq!(count(&reply, "records"), 2, "{reply}");
+    let rows = "value,valid_from,valid_until\na.example,2027-01-01,2026-01-01\nb.example,,2027-06-01\n";
+    let reply = json_of(&huecry(data.path(), &["--json", "import", &file(data.path(), "rows.csv", rows), "--as-is"]));
+    assert_eq!((count(&reply, "records"), count(&reply, "complaints")), (1, 1), "{reply}");
+    let page = event(r##""Tag":[{"name":"tlp:green"}],"EventReport":[{"name":"Page","content":"# What we saw"}]"##, "");
+    let reply = json_of(&huecry(data.path(), &["--json", "publish", &file(data.path(), "page.json", &page), "--confidence", "50"]));
+    assert_eq!((count(&reply, "documents"), count(&reply, "records")), (1, 1), "{reply}");
+    assert_eq!(json_of(&huecry(data.path(), &["--json", "document"]))["documents"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_small_file_that_multiplies_costs_little() {
+    let data = founded();
+    let id = |kind: &str, number: usize| format!("{kind}--0f0f0f0f-0000-4000-8000-{number:012}");
+    let values = (0..999).map(|number| format!("'n{number}.example'")).collect::<Vec<_>>().join(",");
+    let mut objects =
+        vec![format!(r#"{{"type":"indicator","id":"{}","pattern":"[domain-name:value IN ({values})]"}}"#, id("indicator", 1))];
+    objects.extend((0..400).map(|number| {
+        format!(
+            r#"{{"type":"sighting","id":"{}","sighting_of_ref":"{}","count":{}}}"#,
+            id("sighting", number),
+            id("indicator", 1),
+            number + 1
+        )
+    }));
+    for number in 0..2_000 {
+        let relation = |from: &str, to: &str, kind: &str| {
+            format!(
+                r#"{{"type":"relationship","id":"{}","relationship_type":"{kind}","source_ref":"{from}","target_ref":"{to}"}}"#,
+                id("relationship", number)
+            )
+        };
+        objects.push(relation(&id("indicator", 1), &id("campaign", number % 7), "indicates"));
+        objects.push(relation(&id("campaign", number % 7), &id("intrusion-set", number), "attributed-to"));
+        objects.push(format!(
+            r#"{{"type":"intrusion-set","id":"{}","name":"Set {number} {}"}}"#,
+            id("intrusion-set", number),
+            "x".repeat(200)
+        ));
+    }
+    let text = format!(r#"{{"type":"bundle","objects":[{}]}}"#, objects.join(","));
+    let reply = json_of(&huecry(data.path(), &["--json", "import", &file(data.path(), "many.json", &text), "--as-is"]));
+    assert_eq!(count(&reply, "records"), 999);
+    assert!(count(&reply, "sightings") <= 400 * 16, "{}", count(&reply, "sightings"));
+}
+
+#[test]
+fn a_file_that_breaks_off_takes_nothing_back() {
+    let data = founded();
+    let list = file(data.path(), "list.txt", &(0..100).map(|number| format!("n{number}.example\n")).collect::<String>());
+    let about = ["--mirror", "--withdraw-max", "100", "--confidence", "60", "--valid-days", "30"];
+    assert_eq!(code(&huecry(data.path(), &[&["publish", &list][..], &about].concat())), 0);
+    let packed = data.path().join("cut.txt.gz");
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    std::io::Write::write_all(&mut out, &std::fs::read(&list).unwrap()).unwrap();
+    let bytes = out.finish().unwrap();
+    std::fs::write(&packed, &bytes[..bytes.len() / 2]).unwrap();
+    let _running = crate::support::start(data.path());
+    let broken = huecry(data.path(), &[&["publish", packed.to_str().unwrap()][..], &about].concat());
+    assert_eq!(code(&broken), 3, "{}", stderr(&broken));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(code(&huecry(data.path(), &["query", "n99.example"])), 0);
+}
+
+#[test]
+fn one_source_takes_nothing_of_another_back() {
+    let data = founded();
+    let config = data.path().join("node.toml");
+    let source = |name: &str, confidence: u8| {
+        format!("[[sources]]\nname = \"{name}\"\ntlp = \"green\"\nconfidence = {confidence}\nvalid_days = 30\n")
+    };
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}\n{}{}", source("one", 40), source("other", 80))).unwrap();
+    let import = |name: &str, text: &str, more: &[&str]| {
+        let path = file(data.path(), "in.json", text);
+        json_of(&huecry(data.path(), &[&["--json", "import", &path, "--as", name][..], more].concat()))
+    };
+    let said = r#"{"type":"bundle","objects":[{"type":"indicator","id":"indicator--0f0f0f0f-0000-4000-8000-000000000041","pattern":"[domain-name:value = 'shared.example']"}]}"#;
+    let revoked = said.replace("\"pattern\"", "\"revoked\":true,\"pattern\"");
+    assert_eq!(count(&import("one", said, &["--refresh"]), "records"), 1);
+    assert_eq!(count(&import("other", said, &["--refresh"]), "replaced"), 0);
+    assert_eq!(count(&import("one", said, &["--refresh"]), "unchanged"), 1, "each stands by itself");
+    assert_eq!(count(&import("other", &revoked, &[]), "withdrawn"), 1);
+    let answer = json_of(&huecry(data.path(), &["--json", "query", "shared.example"]));
+    assert_eq!(answer["values"][0]["assertions"].as_array().unwrap().len(), 1, "{answer}");
+    assert_eq!(answer["values"][0]["assertions"][0]["confidence"], 40);
+}

@@ -5,6 +5,10 @@ use crate::{
     enforcing::Pair,
     support::{port, until},
 };
+use huecry::{
+    exchange::{Entry, Sheet, Tool, nftables_delta},
+    record::{Observable, Timestamp},
+};
 use std::{
     path::Path,
     process::{Child, Command, Output, Stdio},
@@ -162,15 +166,19 @@ fn nftables_takes_the_sets_and_their_changes() {
     if !["nft", "unshare"].iter().all(|program| there(program)) {
         return;
     }
-    let outlet = "[[outlets]]\nname = \"edge-one\"\nformat = \"nftables\"\ntypes = [\"ipv4\", \"ipv6\", \"cidr\", \"endpoint\"]\n";
-    let pair = Pair::new(outlet);
+    let told = tempfile::NamedTempFile::new().unwrap();
+    let outlet = format!(
+        "[[outlets]]\nname = \"edge-one\"\nformat = \"nftables\"\ntypes = [\"ipv4\", \"ipv6\", \"cidr\", \"endpoint\"]\nreload = [\"cp\", \"{{changes}}\", \"{}\"]\n",
+        told.path().display()
+    );
+    let pair = Pair::new(&outlet);
     pair.start();
     let values = ["192.0.2.7", "2001:db8::7", "198.51.100.0/24", "198.51.100.128/25", "203.0.113.9:8443", "[2001:db8::9]:443"];
     pair.publish(&values, &["--confidence", "90", "--source", "own"]);
     pair.until_monitored(6);
     pair.police(&["outlets", "promote", "edge-one"]);
     pair.police(&["outlets", "promote", "edge-one", "--origin", "some-vendor"]);
-    let (full, changes) = ("outlets/edge-one.nft", "outlets/edge-one-changes.nft");
+    let full = "outlets/edge-one.nft";
     let old = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(old.path(), pair.read(full)).unwrap();
     pair.police(&["unblock", "192.0.2.7", "--reason", "wrong"]);
@@ -188,9 +196,29 @@ fn nftables_takes_the_sets_and_their_changes() {
     let said = done("unshare", &["--net", "sh", "-c", &script]);
     assert!(said.contains("203.0.113.9 . 8443 timeout") && said.contains("2001:db8::9 . 443"), "{said}");
     assert!(!said.contains("192.0.2.7") && !said.contains("198.51.100"), "both networks covered what is unblocked: {said}");
-    assert!(said.contains("table inet huecry") && said.matches("set edge_one_").count() == 6, "{said}");
-    let text = pair.read(changes);
+    assert!(said.contains("table inet huecry") && said.matches("set edge_one_").count() == 12, "{said}");
+    let text = std::fs::read_to_string(told.path()).unwrap();
+    assert!(!pair.agency().join("outlets/edge-one-changes.nft").exists(), "what was taken out is in no file any more");
     assert!(text.contains("flush set inet huecry edge_one_net4") && !text.contains("flush ruleset"), "{text}");
+    // A change takes out what has ended in the kernel meanwhile, or it would fail and with it everything else in it.
+    let kept = "198.51.100.7";
+    let (old, new) = (file_of(&["192.0.2.7", kept], 1), file_of(&[kept], 1));
+    let (before, after) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(before.path(), &old.0).unwrap();
+    std::fs::write(after.path(), nftables_delta(&old.1, &new.1, &SHEET)).unwrap();
+    let script = format!("nft -f {} && sleep 2.2 && nft -f {} && nft list ruleset", before.path().display(), after.path().display());
+    done("unshare", &["--net", "sh", "-c", &script]);
+}
+
+const SHEET: Sheet<'static> = Sheet { name: "edge", serial: 1, now: Timestamp::START, blocks: true, sid: 1 };
+
+/// A script for these addresses, which end in so many seconds.
+fn file_of(addresses: &[&str], seconds: u64) -> (String, Vec<Entry>) {
+    let until = Timestamp::START.plus_ms(seconds * 1_000);
+    let entry = |text: &&str| Entry { value: Observable::recognise(text).unwrap(), below: false, until, watched: false };
+    let mut entries: Vec<Entry> = addresses.iter().map(entry).collect();
+    entries.sort();
+    (Tool::Nftables.write(&entries, &SHEET).files[0].text.clone(), entries)
 }
 
 #[test]
@@ -210,7 +238,6 @@ fn a_tool_that_cannot_be_told_is_an_alarm_and_the_export_is_there_all_the_same()
     promote(&["outlets", "promote", "resolver", "--origin", "some-vendor"]);
     until("the alarm", || pair.outlet()["failure"].as_str().is_some_and(|text| text.contains("`sh` failed") && text.contains("no daemon")));
     assert_eq!(pair.read("outlets/resolver.list"), "c2.example\n");
-    assert_eq!(pair.read("outlets/resolver.list.previous"), "", "what stood there before is kept");
 }
 
 #[test]

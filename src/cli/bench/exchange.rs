@@ -185,7 +185,7 @@ fn export(tool: Tool, count: u64) -> Result<(Duration, Duration), Failure> {
     entries.sort();
     let mut shelf = Shelf::new(&place.path, "bench", true, Delivery { tool, ..Delivery::default() });
     let begun = Instant::now();
-    shelf.write(before.clone(), now.ms() / 1_000, now).and_then(|told| told).map_err(Failure::environment)?;
+    shelf.write(before.clone(), now.ms() / 1_000, now).and_then(|tell| tell.run()).map_err(Failure::environment)?;
     let took = begun.elapsed();
     let sheet = Sheet { name: "bench", serial: now.ms() / 1_000 + 1, now, blocks: true, sid: 1 };
     let begun = Instant::now();

@@ -70,7 +70,7 @@ pub fn misp_line(stated: &Stated) -> MispLine {
     let confidence = format!("huecry:confidence=\"{}\"", row.confidence);
     let tags = std::iter::once(confidence).chain(row.tags.iter().cloned()).map(|name| json!({ "name": name }));
     let comment = if kind == "other" { row.kind() } else { String::new() };
-    let event = report.as_deref().unwrap_or(&row.origin);
+    let event = report.as_ref().map_or(&row.origin, |(report, _)| report);
     MispLine {
         event: id(event),
         info: if row.title.is_empty() { row.origin.clone() } else { row.title.clone() },

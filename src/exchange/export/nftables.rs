@@ -49,10 +49,8 @@ pub(super) fn write(entries: &[Entry], about: &Sheet<'_>) -> Written {
     let mut meant = Vec::new();
     for watched in [false, true] {
         for (ending, kind, flags) in SETS {
+            // Every set is there, so that changes find the one they are in, and none keeps what an older export put there.
             let elements = sets.remove(&(watched, ending)).unwrap_or_default();
-            if watched && elements.is_empty() {
-                continue;
-            }
             let set = set_name(about.name, watched, ending);
             let _infallible = write!(text, "add set inet huecry {set} {{ type {kind}; flags {flags}; }}\nflush set inet huecry {set}\n");
             let elements = if flags.starts_with("interval") { apart(elements, &mut written) } else { elements };
@@ -99,10 +97,13 @@ pub fn nftables_delta(before: &[Entry], after: &[Entry], about: &Sheet<'_>) -> S
         old.into_iter().for_each(|entry| note(entry, false));
         fresh.into_iter().for_each(|entry| note(entry, true));
     }
-    for (verb, sets) in [("delete", gone), ("add", new)] {
-        for (set, elements) in sets {
-            elements_of(&mut text, verb, &set, elements.into_iter());
-        }
+    for (set, elements) in gone {
+        // What has ended by itself is not there any more, and deleting what is not there fails the whole script.
+        elements_of(&mut text, "add", &set, elements.iter().map(|element| format!("{element} timeout 60s")));
+        elements_of(&mut text, "delete", &set, elements.into_iter());
+    }
+    for (set, elements) in new {
+        elements_of(&mut text, "add", &set, elements.into_iter());
     }
     for (watched, ending) in anew {
         let of = |entry: &&Entry| entry.watched == watched;

@@ -133,6 +133,12 @@ impl Row {
         ]
     }
 
+    /// The value alone, with the line's end; nothing if some readers would take it for two lines.
+    pub fn line(&self) -> String {
+        let value = self.value.to_string();
+        if value.contains(LINE_ENDS) { String::new() } else { value + "\n" }
+    }
+
     /// One line of a table, with its end.
     pub fn csv(&self) -> String {
         csv_line(&self.cells())
@@ -217,20 +223,42 @@ fn csv_line(cells: &[impl AsRef<str>]) -> String {
     String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
 }
 
-/// A cell that no spreadsheet computes, on one line.
+/// A cell that no spreadsheet computes, on one line: not as a whole, and in no part of it that another locale would take for a
+/// cell of its own, because its tables are separated by `;`.
 fn as_text(cell: &str) -> String {
-    let flat: String = cell.chars().map(|char| if char.is_control() || LINE_ENDS.contains(&char) { ' ' } else { char }).collect();
-    if is_formula(&flat) { format!("'{flat}") } else { flat }
-}
-
-fn is_formula(cell: &str) -> bool {
-    cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\'', '|', '%'])
-}
-
-/// A cell as it was meant, without the mark that keeps a spreadsheet from computing it.
-pub fn from_cell(cell: &str) -> &str {
-    match cell.strip_prefix('\'') {
-        Some(rest) if is_formula(rest) => rest,
-        _ => cell,
+    let mut text = String::with_capacity(cell.len());
+    let mut begins = true;
+    for char in cell.chars() {
+        let char = if char.is_control() || LINE_ENDS.contains(&char) { ' ' } else { char };
+        if begins && is_formula(char) {
+            text.push('\'');
+        }
+        text.push(char);
+        begins = matches!(char, ';' | ',' | '"' | '|');
     }
+    text
+}
+
+/// What begins a formula, or the mark that keeps a text from being one.
+fn is_formula(char: char) -> bool {
+    matches!(char, '=' | '+' | '-' | '@' | '\t' | '\r' | '\'' | '%')
+}
+
+/// A cell as it was meant, without the marks that keep a spreadsheet from computing it.
+pub fn from_cell(cell: &str) -> std::borrow::Cow<'_, str> {
+    if !cell.contains('\'') {
+        return std::borrow::Cow::Borrowed(cell);
+    }
+    let mut text = String::with_capacity(cell.len());
+    let (mut begins, mut chars) = (true, cell.chars().peekable());
+    while let Some(char) = chars.next() {
+        if begins && char == '\'' && chars.peek().is_some_and(|next| is_formula(*next)) {
+            begins = false;
+            continue;
+        }
+        text.push(char);
+        begins = matches!(char, ';' | ',' | '"' | '|');
+    }
+    // The character behind a mark was taken as it stands.
+    std::borrow::Cow::Owned(text)
 }

@@ -88,11 +88,11 @@ pub struct Stated {
     /// When it was signed.
     pub signed: Timestamp,
     pub tlp: Tlp,
-    /// Name of its report.
-    pub report: Option<String>,
+    /// Name of its report, and that one's marking.
+    pub report: Option<(String, Tlp)>,
     pub scope: Option<Scope>,
-    /// It has been taken back.
-    pub revoked: bool,
+    /// When it was taken back, if it was.
+    pub revoked: Option<Timestamp>,
     /// Signed head and the record with its place, both in base64.
     pub proof: Option<(String, String)>,
 }
@@ -120,13 +120,13 @@ impl StixBundle {
         let object_id = id("indicator", &row.record);
         let from = row.valid_from.unwrap_or(*signed);
         let mut object = json!({
-            "type": "indicator", "spec_version": "2.1", "id": object_id, "created_by_ref": author, "created": signed.precise(), "modified": signed.precise(),
+            "type": "indicator", "spec_version": "2.1", "id": object_id, "created_by_ref": author, "created": signed.precise(), "modified": revoked.unwrap_or(*signed).precise(),
             "name": row.value.defanged(), "pattern": pattern(row), "pattern_type": "stix", "pattern_version": "2.1", "valid_from": from.precise(),
             "confidence": row.confidence, "object_marking_refs": [marking_id],
             "external_references": [{ "source_name": "huecry", "external_id": row.record }],
         });
         if let Some(object) = object.as_object_mut() {
-            decorate(object, row, from, *revoked);
+            decorate(object, row, from, revoked.is_some());
             let mut extension = Map::new();
             extension.insert("extension_type".to_owned(), json!("property-extension"));
             if scope == &Some(Scope::Subdomains) {
@@ -144,7 +144,9 @@ impl StixBundle {
                 object.insert("extensions".to_owned(), json!({ EXTENSION: extension }));
             }
         }
-        if let Some(report) = report {
+        if let Some((report, report_tlp)) = report {
+            let (marking_id, marked) = marking(*report_tlp);
+            self.once(&mut text, &marking_id, || marked);
             let (_, members) = self.reports.entry(report.clone()).or_insert_with(|| {
                 let title = if row.title.is_empty() { report } else { &row.title };
                 let object = json!({
