@@ -22,7 +22,7 @@ use crate::{
         setup::{self, NewNode},
     },
     publish::{Lane, Publisher},
-    record::{FeedId, Indicator, Kind, Observable, Record, Report, Tlp, WireRef},
+    record::{FeedId, Indicator, Observable, Record, Report, Tlp, WireRef},
     sim::listed_value,
 };
 use axum::body::Body;
@@ -257,23 +257,9 @@ fn make_batches(data: &Path, path: &Path, values: &Values) -> Result<(u64, u64, 
         // As publishers do: a report for every ten thousand indicators.
         if number % 10_000 == 0 {
             let record = Record::Report(Report {
-                kind: Kind::Report,
-                role: None,
-                usage: None,
                 confidence: Some(80),
-                valid_from: None,
-                valid_until: None,
                 tags: vec!["bench".to_owned()],
-                title: format!("bench {number}"),
-                description: None,
-                language: None,
-                actors: Vec::new(),
-                malware: Vec::new(),
-                techniques: Vec::new(),
-                references: Vec::new(),
-                source: None,
-                caveat: None,
-                replaces: None,
+                ..Report::titled(format!("bench {number}"))
             });
             let (reference, full) = publisher.push(record, None).map_err(Failure::environment)?;
             report = Some(reference);

@@ -105,7 +105,7 @@ fn the_manual_takes_those_who_connect_tools_through_formats_sources_exports_and_
         "assumed tlp TLP:AMBER: 2 records do not say",
         "2 of our records were taken back, as their source has",
         "ipv4,192.0.2.66,",
-        "green.json: 2 records, read back",
+        "green.json: 4 records, read back",
         "192.0.2[.]66  ipv4  TLP:GREEN  confidence 60  asserted by xb-police",
         "ipv4 domain as rpz",
     ];
