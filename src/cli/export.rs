@@ -24,15 +24,18 @@ pub struct Arguments {
     format: String,
     #[command(flatten)]
     filter: Filter,
+    /// With stix: each record's signed head and proof, so that its author's word can be checked wherever the bundle goes.
+    #[arg(long)]
+    proofs: bool,
     /// Write to this file, or for misp this directory, once it is complete and has been read back; standard output unless said.
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { format, filter, output } = arguments;
+    let Arguments { format, filter, proofs, output } = arguments;
     let mut parameters = filter.parameters()?;
-    parameters.format = Some(format.clone());
+    (parameters.format, parameters.proofs) = (Some(format.clone()), proofs);
     if format == "misp" {
         let directory = output.ok_or_else(|| Failure::usage("a MISP feed is a directory; name it with --output"))?;
         return feed(context, &parameters, &directory);

@@ -9,6 +9,7 @@
 
 use super::{ApiError, Deed, Local, Operator, QueryParameters, blocking};
 use crate::{
+    envelope::part_of,
     exchange::{Row, Stated, StixBundle, csv_header, misp_line},
     query::{self, Assertion, Found, Question, Reading, Standing, VALUES_MAX},
     record::{Kind, Record, RecordRef, Timestamp, Tlp, UnknownName},
@@ -67,7 +68,15 @@ pub(super) async fn export(
     let deed = Deed(format!("exports as {name}, up to {}", question.tlp_max.unwrap_or(Tlp::Red).label()));
     tokio::task::spawn_blocking(move || {
         let tlp_max = question.tlp_max.unwrap_or(Tlp::Red);
-        let mut sheet = Sheet { form, bundle: StixBundle::default(), text: String::new(), pieces, tlp_max, revoked: BTreeSet::new() };
+        let mut sheet = Sheet {
+            form,
+            bundle: StixBundle::default(),
+            text: String::new(),
+            pieces,
+            tlp_max,
+            proofs: parameters.proofs,
+            revoked: BTreeSet::new(),
+        };
         // The body breaks off, so that nobody takes a part for the whole.
         if let Err(error) = sheet.write(&local, question, now) {
             tracing::error!(error = error.text, "an export ended early");
@@ -89,6 +98,7 @@ struct Sheet {
     text: String,
     pieces: tokio::sync::mpsc::Sender<std::io::Result<Bytes>>,
     tlp_max: Tlp,
+    proofs: bool,
     /// Records that were written as taken back.
     revoked: BTreeSet<RecordRef>,
 }
@@ -223,7 +233,7 @@ impl Sheet {
                     tlp: head.tlp,
                     report: report.zip(report_tlp),
                     revoked: found.withdrawn.as_ref().map(|withdrawn| withdrawn.at).filter(|_| revoked),
-                    proof: None,
+                    proof: if self.proofs { proof_of(found)? } else { None },
                 };
                 if self.form == Form::Stix {
                     let text = self.bundle.add(&stated);
@@ -237,6 +247,14 @@ impl Sheet {
         }
         Ok(())
     }
+}
+
+/// The signed head and the record with the proof of its place in it, both in base64: enough to check the author's word anywhere.
+fn proof_of(found: &Found) -> Result<Option<(String, String)>, ApiError> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let (entry, index) = (&found.batch.entry, found.reference.index);
+    let part = part_of(&entry.body, found.batch.head.count, |at| at == index).map_err(ApiError::internal)?;
+    Ok(Some((STANDARD.encode(&entry.head), STANDARD.encode(part))))
 }
 
 /// A record itself, or, of a report, all that stands under it: they come behind it in its feed.

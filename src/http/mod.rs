@@ -455,6 +455,8 @@ pub struct QueryParameters {
     /// How an export writes what is found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
+    /// A bundle carries the signed heads and proofs of its records.
+    pub proofs: bool,
 }
 
 impl QueryParameters {

@@ -4,6 +4,10 @@ use crate::{
     importing::{SAID, file},
     support::{code, founded, huecry, json_of, stderr, stdout},
 };
+use huecry::{
+    envelope::{SignedHead, Slot, fits, stored_slots},
+    exchange::EXTENSION,
+};
 use std::{collections::BTreeSet, path::Path, process::Command};
 
 const VALUES: &str = "192.0.2.7\n2001:db8::7\n198.51.100.0/24\nevil.example\nc2.evil.example:8443\n192.0.2.9:443\n[2001:db8::9]:443\nhttp://drop.example/a?b=%27c%27\nsomeone@evil.example\n\
@@ -221,4 +225,28 @@ fn what_was_taken_back_is_told_whenever_it_was_said() {
     );
     let (_, count) = export(data.path(), "list", &[]);
     assert_eq!(count, 1);
+}
+
+#[test]
+fn the_signature_leaves_with_a_record_and_proves_it_elsewhere() {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let data = knowing();
+    let (path, _) = export(data.path(), "stix", &["--tlp-max", "green", "--proofs"]);
+    let federation = json_of(&huecry(data.path(), &["--json", "status"]))["federation"].as_str().unwrap().parse().unwrap();
+    let bundle: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let mut proved = 0;
+    for object in bundle["objects"].as_array().unwrap().iter().filter(|object| object["type"] == "indicator") {
+        let extension = &object["extensions"][EXTENSION];
+        let bytes = |name: &str| STANDARD.decode(extension[name].as_str().unwrap()).unwrap();
+        let head = SignedHead::open(&bytes("head"), &federation).unwrap();
+        assert!(fits(head.head(), &bytes("proof")), "{object}");
+        let shown = stored_slots(&bytes("proof")).unwrap().into_iter().filter(|slot| matches!(slot, Slot::Present(_))).count();
+        assert_eq!(shown, 1, "no other record leaves with it");
+        let mut changed = bytes("proof");
+        let last = changed.len() - 1;
+        changed[last] ^= 1;
+        assert!(!fits(head.head(), &changed));
+        proved += 1;
+    }
+    assert_eq!(proved, 18);
 }
