@@ -31,7 +31,7 @@ struct About {
     /// What the columns of a table are, as in -,value,confidence,tags; `-` means nothing. By its header unless said.
     #[arg(long, value_name = "COLUMNS")]
     columns: Option<String>,
-    /// What an entry of [[sources]] in node.toml says of the files.
+    /// What an entry of `sources` in node.toml says of the files.
     #[arg(long = "as", value_name = "NAME")]
     as_source: Option<String>,
     /// The type of every value, such as domain or other:filename. Recognised unless said.

@@ -4,7 +4,7 @@ use super::{Context, Failure, client::Client, print::grouped, publish};
 use crate::http::{PullLine, PullParameters, PullReply};
 use serde_json::json;
 
-/// Fetch what is new from a source under [[sources]] that has a [sources.pull]; without a name, show them.
+/// Fetch what is new from one of the `sources` in node.toml that has a `pull`; without a name, show them.
 #[derive(clap::Args)]
 pub struct Arguments {
     name: Option<String>,
