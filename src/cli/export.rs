@@ -27,7 +27,7 @@ pub struct Arguments {
     /// With stix: each record's signed head and proof, so that its author's word can be checked wherever the bundle goes.
     #[arg(long)]
     proofs: bool,
-    /// Write to this file, or for misp this directory, once it is complete and has been read back; standard output unless said.
+    /// Write to this file, or for misp this directory, once it is complete and has been read back; standard output unless said, where what acts on a screen is made visible.
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
 }
@@ -50,7 +50,13 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         None => Box::new(std::io::stdout()),
     });
     let cursor = Client::with(&context.data, async |client| {
-        client.pieces("/v1/export", &parameters, |piece| out.write_all(piece).map_err(Failure::environment)).await
+        let mut shown = Shown::default();
+        let write = |piece: &[u8]| {
+            // A file is for programs; what goes to standard output may come before eyes.
+            let written = if output.is_some() { out.write_all(piece) } else { out.write_all(shown.take(piece).as_bytes()) };
+            written.map_err(Failure::environment)
+        };
+        client.pieces("/v1/export", &parameters, write).await
     })?;
     out.flush().map_err(Failure::environment)?;
     drop(out);
@@ -65,6 +71,34 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         context.screen.note(&format!("what comes after this: the same with --since {cursor}"));
     }
     Ok(())
+}
+
+/// Text as it may be shown, cut anywhere: a character that stands on two pieces is shown with the second.
+#[derive(Default)]
+struct Shown {
+    rest: Vec<u8>,
+}
+
+impl Shown {
+    fn take(&mut self, piece: &[u8]) -> String {
+        self.rest.extend_from_slice(piece);
+        let end = match std::str::from_utf8(&self.rest) {
+            Ok(text) => text.len(),
+            Err(error) => error.valid_up_to(),
+        };
+        let whole: Vec<u8> = self.rest.drain(..end).collect();
+        let text = String::from_utf8(whole).unwrap_or_default();
+        text.split_inclusive('\n').fold(String::with_capacity(text.len()), |mut shown, line| {
+            match line.strip_suffix('\n') {
+                Some(line) => {
+                    shown.push_str(&super::print::visible(line));
+                    shown.push('\n');
+                }
+                None => shown.push_str(&super::print::visible(line)),
+            }
+            shown
+        })
+    }
 }
 
 /// Writes a MISP feed: an event a file, a manifest, and hashes of the values. Events that are no more are removed; the manifest comes

@@ -3,6 +3,7 @@
 //! Control characters, C1, and everything that reorders or hides text are shown as `\u{202e}`; a line is one line.
 
 use super::Failure;
+use crate::record::acts_on_a_screen;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
@@ -94,7 +95,7 @@ pub fn json_line(value: &impl Serialize) -> String {
     let text = serde_json::to_string(value).unwrap_or_default();
     let mut units = [0; 2];
     text.chars().fold(String::with_capacity(text.len()), |mut out, char| {
-        if is_hostile(char) {
+        if acts_on_a_screen(char) {
             char.encode_utf16(&mut units).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
         } else {
             out.push(char);
@@ -106,21 +107,13 @@ pub fn json_line(value: &impl Serialize) -> String {
 /// `text` with every character that could act on a screen made visible.
 pub fn visible(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, char| {
-        if is_hostile(char) {
+        if acts_on_a_screen(char) {
             out.push_str(&format!("\\u{{{:x}}}", u32::from(char)));
         } else {
             out.push(char);
         }
         out
     })
-}
-
-/// Controls (C0, DEL, C1), line and paragraph separators, bidirectional marks and isolates, zero-width and tag characters.
-fn is_hostile(char: char) -> bool {
-    char.is_control()
-        || matches!(char,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Whole numbers with spaces between thousands.
@@ -141,10 +134,10 @@ mod tests {
     fn x_01_x_02_what_acts_on_a_screen_is_shown_instead() {
         let hostile = "a\u{1b}]52;c;x\u{7}\u{8}\u{9b}\u{202e}\u{200b}\u{2066}\nb";
         let shown = visible(hostile);
-        assert!(shown.chars().all(|char| !is_hostile(char)), "{shown}");
+        assert!(shown.chars().all(|char| !acts_on_a_screen(char)), "{shown}");
         assert_eq!(shown, "a\\u{1b}]52;c;x\\u{7}\\u{8}\\u{9b}\\u{202e}\\u{200b}\\u{2066}\\u{a}b");
         let json = json_line(&hostile);
-        assert!(json.chars().all(|char| !is_hostile(char)), "{json}");
+        assert!(json.chars().all(|char| !acts_on_a_screen(char)), "{json}");
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hostile);
     }
 

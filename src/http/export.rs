@@ -161,7 +161,7 @@ impl Sheet {
                         if !meant || self.revoked.contains(&reference) {
                             continue;
                         }
-                        let assertion = reading.assertion(&found);
+                        let assertion = reading.assertion_up_to(&found, self.tlp_max)?;
                         self.record(reading, &found, &assertion)?;
                         if self.text.len() >= PIECE_BYTES && !self.send() {
                             return Ok(());
@@ -198,7 +198,7 @@ impl Sheet {
         if revoked && !self.revoked.insert(reference.clone()) {
             return Ok(());
         }
-        // A report that is marked narrower than what is asked for lends no word of its own.
+        // A report that is marked narrower than what is asked for is not named either.
         let report_tlp = match &found.report {
             Some(report) => reading.named(report)?.map(|report| report.batch.head.tlp),
             None => None,
@@ -215,8 +215,8 @@ impl Sheet {
             tlp: assertion.tlp.clone(),
             origin: assertion.origin.clone(),
             record: assertion.reference.clone(),
-            title: assertion.title.clone().filter(|_| told).unwrap_or_default(),
-            tags: if told { assertion.tags.clone() } else { indicator.tags.clone() },
+            title: assertion.title.clone().unwrap_or_default(),
+            tags: assertion.tags.clone(),
             standing: if revoked { "withdrawn" } else { "accepted" }.to_owned(),
         };
         match self.form {

@@ -41,7 +41,7 @@ pub fn hit(reading: &mut Reading<'_>, value: &Observable, clearance: Tlp, since:
                 continue;
             }
             let Some(indicator) = crate::intake::value_of(&found.record) else { continue };
-            let said = reading.assertion(&found);
+            let said = reading.assertion_up_to(&found, clearance)?;
             origins.insert(said.origin.clone());
             if best.as_ref().is_none_or(|best| said.confidence > best.confidence) {
                 best = Some(Hit {

@@ -227,6 +227,23 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// The record as an answer shows it to a reader up to `tlp_max`: a report that is marked narrower lends no word of its own.
+    pub fn assertion_up_to(&mut self, found: &Found, tlp_max: Tlp) -> Result<Assertion, LedgerError> {
+        let mut said = self.assertion(found);
+        let above = match &found.report {
+            Some(report) if tlp_max < Tlp::Red => self.named(report)?.is_some_and(|report| report.batch.head.tlp > tlp_max),
+            _ => false,
+        };
+        if above {
+            said.title = None;
+            said.tags = match &found.record {
+                Record::Indicator(indicator) => indicator.tags.clone(),
+                _ => Vec::new(),
+            };
+        }
+        Ok(said)
+    }
+
     /// The record as an answer shows it.
     pub fn assertion(&self, found: &Found) -> Assertion {
         let (standing, reason) = self.standing(found);

@@ -299,7 +299,7 @@ impl Asking<'_> {
         if (below && !speaks_below) || !self.is_meant(&found)? {
             return Ok(());
         }
-        let assertion = self.reading.assertion(&found);
+        let assertion = self.reading.assertion_up_to(&found, self.question.tlp_max.unwrap_or(Tlp::Red))?;
         if assertion.standing != Standing::Accepted && !self.question.all {
             *self.answer.not_shown.entry(rule_of(&assertion)).or_default() += 1;
             return Ok(());

@@ -98,6 +98,15 @@ pub fn excerpt(text: &str) -> String {
     short
 }
 
+/// Whether a character does something to a screen instead of standing on it: controls (C0, DEL, C1), line and paragraph
+/// separators, bidirectional marks and isolates, zero-width and tag characters.
+pub fn acts_on_a_screen(char: char) -> bool {
+    char.is_control()
+        || matches!(char,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// A value as it travels: bytes for addresses and hashes, text for names, a number for an ASN.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WireValue {

@@ -186,6 +186,8 @@ fn p_12_a_report_that_is_marked_narrower_lends_no_word_to_an_export() {
         "Attribute":[{"uuid":"0f0f0f0f-0000-4000-8000-000000000001","type":"domain","value":"open.example","to_ids":true,"Tag":[{"name":"tlp:green"}]}]}}"#;
     let path = file(data.path(), "event.json", event);
     assert_eq!(code(&huecry(data.path(), &["import", &path, "--confidence", "50", "--valid-days", "30"])), 0);
+    let asked = stdout(&huecry(data.path(), &["--json", "query", "open.example", "--tlp-max", "green"]));
+    assert!(asked.contains("open.example") && !asked.contains("SECRET") && !asked.contains("secret-tag"), "{asked}");
     for format in ["csv", "json", "ecs", "stix", "misp"] {
         let (path, count) = export(data.path(), format, &["--tlp-max", "green"]);
         assert_eq!(count, 1, "{format}");
@@ -249,4 +251,50 @@ fn the_signature_leaves_with_a_record_and_proves_it_elsewhere() {
         proved += 1;
     }
     assert_eq!(proved, 18);
+}
+
+#[test]
+fn what_misps_own_converter_makes_of_our_feed_is_the_same_values_again() {
+    if std::env::var_os("HUECRY_INTEROP").is_none() {
+        println!("skipped: scripts/test sets up misp-stix");
+        return;
+    }
+    let data = founded();
+    let values =
+        ["192.0.2.7", "evil.example", "d41d8cd98f00b204e9800998ecf8427e", "http://drop.example/a", "192.0.2.9:443", "someone@evil.example"];
+    let about = ["--tlp", "green", "--confidence", "80", "--valid-days", "30", "--use", "block"];
+    assert_eq!(code(&huecry(data.path(), &[&["import", &file(data.path(), "values.txt", &values.join("\n"))][..], &about].concat())), 0);
+    let (feed, _) = export(data.path(), "misp", &[]);
+    let (root, bundle) = (Path::new(env!("CARGO_MANIFEST_DIR")), data.path().join("converted.json"));
+    let mut convert = Command::new(root.join("target/interop/venv/bin/python"));
+    let output = convert.arg(root.join("tests/interop/misp_to_stix.py")).arg(&feed).arg(&bundle).output().unwrap();
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    let other = founded();
+    let imported = huecry(other.path(), &["import", bundle.to_str().unwrap(), "--confidence", "50", "--valid-days", "30"]);
+    assert_eq!(code(&imported), 0, "the converter's TLP marking is understood: {}", stderr(&imported));
+    for value in values {
+        let answer = json_of(&huecry(other.path(), &["--json", "query", value]));
+        assert!(answer["values"][0]["assertions"].as_array().unwrap().iter().any(|one| one["tlp"] == "TLP:GREEN"), "{value}: {answer}");
+    }
+}
+
+#[test]
+fn x_01_x_02_g_26_what_acts_on_a_screen_reaches_no_screen_by_an_export() {
+    let data = founded();
+    let path = file(data.path(), "names.txt", "photo\u{202e}gpj.exe\n");
+    let title = "a \u{1b}[2J title \u{9b}1m \u{200b}";
+    assert_eq!(code(&huecry(data.path(), &["import", &path, "--type", "other:filename", "--title", title, "--as-is"])), 0);
+    for format in ["csv", "json", "ecs", "stix", "list"] {
+        let output = huecry(data.path(), &["export", format]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        for text in [stdout(&output), stderr(&output)] {
+            let acts =
+                |char: char| (char.is_control() && char != '\n') || matches!(char, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}');
+            assert!(!text.contains(acts), "{format}: {text:?}");
+        }
+    }
+    // In a file, and to a program that parses, the name is what it is.
+    let (path, _) = export(data.path(), "json", &[]);
+    let line: serde_json::Value = serde_json::from_str(std::fs::read_to_string(path).unwrap().trim()).unwrap();
+    assert_eq!(line["value"], "photo\u{202e}gpj.exe");
 }

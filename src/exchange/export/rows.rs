@@ -4,7 +4,7 @@
 //! write for a text, and our own reader takes it off again.
 
 use super::{Entry, Sheet, Written};
-use crate::record::{Observable, ObservableType, Scope, Timestamp};
+use crate::record::{Observable, ObservableType, Scope, Timestamp, acts_on_a_screen};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
@@ -202,11 +202,22 @@ impl Row {
     }
 }
 
-/// One line of JSON, with its end: what some readers take for the end of a line is escaped, as JSON may always be.
+/// One line of JSON, with its end: what some readers take for the end of a line, and what acts on a screen, is escaped, as JSON
+/// may always be.
 pub(super) fn json_line(value: &Value) -> String {
     let text = value.to_string();
-    let escaped = |char: char| if LINE_ENDS.contains(&char) { format!("\\u{:04x}", u32::from(char)) } else { char.to_string() };
-    let line = if text.contains(LINE_ENDS) { text.chars().map(escaped).collect() } else { text };
+    if !text.contains(acts_on_a_screen) {
+        return text + "\n";
+    }
+    let mut units = [0; 2];
+    let mut line = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        if acts_on_a_screen(char) {
+            char.encode_utf16(&mut units).iter().for_each(|unit| line.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            line.push(char);
+        }
+    }
     line + "\n"
 }
 
