@@ -132,6 +132,8 @@ pub struct Defaults {
     pub tags: Vec<String>,
     /// Whose finding it is.
     pub source: Option<Source>,
+    /// When its author last renewed it.
+    pub renewed: Option<Timestamp>,
 }
 
 impl Defaults {
@@ -145,7 +147,14 @@ impl Defaults {
             valid_until: report.valid_until,
             tags: report.tags.clone(),
             source: report.source.clone(),
+            renewed: None,
         }
+    }
+
+    /// The same of a report that its author has renewed at `at`, until `until`. One that names no end has none to be put off.
+    pub fn renewed(self, until: Timestamp, at: Timestamp) -> Self {
+        let later = |one: Option<Timestamp>, other: Timestamp| one.map_or(other, |one| one.max(other));
+        Self { valid_until: self.valid_until.map(|own| own.max(until)), renewed: Some(later(self.renewed, at)), ..self }
     }
 }
 
@@ -487,6 +496,8 @@ impl Bench<'_> {
                 self.reports.push((index, Arc::clone(&defaults)));
                 Some(defaults)
             }
+            // What renews a report is judged as that is.
+            Record::Renewal(renewal) => renewal.targets.first().and_then(|report| self.inherited(report, known).ok()),
             Record::Indicator(Indicator { report: Some(report), .. }) => match self.inherited(report, known) {
                 Ok(defaults) => Some(defaults),
                 Err(missing) => return Outcome::Waiting(missing),

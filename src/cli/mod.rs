@@ -36,6 +36,7 @@ mod pull;
 mod quarantine;
 mod query;
 mod receipts;
+mod renew;
 mod retention;
 mod run;
 mod share;
@@ -91,6 +92,7 @@ enum Verb {
     Match(logs::Arguments),
     Explain(explain::Arguments),
     Withdraw(withdraw::Arguments),
+    Renew(renew::Arguments),
     Subject(subject::Arguments),
     Erase(erase::Arguments),
     Retention(retention::Arguments),
@@ -207,6 +209,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Match(arguments) => logs::run(context, arguments),
         Verb::Explain(arguments) => explain::run(context, arguments),
         Verb::Withdraw(arguments) => withdraw::run(context, arguments),
+        Verb::Renew(arguments) => renew::run(context, arguments),
         Verb::Disputes(arguments) => disputes::run(context, arguments),
         Verb::Held(arguments) => held::run(context, arguments),
         Verb::Policy(arguments) => policy::run(context, arguments),

@@ -415,6 +415,9 @@ pub(super) fn show(context: &Context, name: &str, reply: &PublishReply) {
     if !beside.is_empty() {
         screen.line(&format!("  {beside}"));
     }
+    if reply.renewed > 0 {
+        screen.line(&format!("  {} hold longer, with their reports", grouped(reply.renewed)));
+    }
     if reply.unchanged + reply.replaced > 0 {
         screen.line(&format!("  {} stood already, {} are said in place of what stood", grouped(reply.unchanged), grouped(reply.replaced)));
     }

@@ -97,6 +97,8 @@ pub struct OutletSet {
     pub beyond: u64,
     /// The export has a place for what is only watched.
     pub shows_watched: bool,
+    /// The export says when each line ends, and the tool lets it go then by itself.
+    pub shows_ends: bool,
     sweep: u32,
 }
 
@@ -104,7 +106,7 @@ impl OutletSet {
     /// An outlet without lines.
     pub fn new(outlet: Outlet) -> Self {
         let (lines, staged, counts, recent) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { outlet, lines, staged, spare: BTreeSet::new(), counts, recent, beyond: 0, shows_watched: false, sweep: 0 }
+        Self { outlet, lines, staged, spare: BTreeSet::new(), counts, recent, beyond: 0, shows_watched: false, shows_ends: false, sweep: 0 }
     }
 
     /// Puts back a line as it was before a restart. It is looked at again by the next sweep.
@@ -170,7 +172,9 @@ impl OutletSet {
             Some(Stage::Monitored) | None => Stage::Staged,
         };
         let enters = (stage == Stage::Enforced) != (was == Some(Stage::Enforced));
-        let changed = enters || self.is_shown(stage) != was.is_some_and(|was| self.is_shown(was));
+        let reads = |one: &Proposal| (one.below, Some(one.until).filter(|_| self.shows_ends));
+        let reads_otherwise = before.as_ref().is_some_and(|line| self.is_shown(stage) && reads(&line.proposal) != reads(&proposal));
+        let changed = enters || reads_otherwise || self.is_shown(stage) != was.is_some_and(|was| self.is_shown(was));
         let since = if enters { now } else { since };
         self.insert(value.clone(), Line { stage, since, proposal, behind, sweep: self.sweep });
         changed

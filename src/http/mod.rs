@@ -38,11 +38,13 @@ mod matching;
 mod metrics;
 mod operators;
 mod outgoing;
+mod plan;
 mod policy;
 mod progress;
 mod publish;
 mod pull;
 mod queue;
+mod renew;
 mod roster;
 mod share;
 mod standby;
@@ -102,11 +104,13 @@ pub use export::CURSOR_HEADER;
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use matching::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, SeenValue};
 pub use operators::{Operators, sign_decision};
+pub use plan::PublishParameters;
 pub use policy::{ListLine, PolicyReply, RejudgeParameters, TryParameters};
 pub use progress::Line;
-pub use publish::{AssumedLine, ChangedLine, ListHit, PublishParameters, PublishReply, ReachLine};
+pub use publish::{AssumedLine, ChangedLine, ListHit, PublishReply, ReachLine};
 pub use pull::{PullLine, PullParameters, PullReply, pull_when_due};
 pub use queue::{drain, queued};
+pub use renew::{RenewParameters, RenewReply};
 pub use roster::{DocumentParameters, RosterReply, decision_text};
 pub use share::{ShareLine, ShareParameters, ShareReply};
 pub use standby::{DecisionOut, StreamParameters, TakeParameters, TakenReply, taken_up_to};
@@ -265,6 +269,7 @@ pub fn router(local: Local) -> Router {
         .route_layer(of(Role::Decides));
     let publishes = Router::new()
         .route("/v1/withdraw", post(withdraw_deed).layer(json()))
+        .route("/v1/renew", post(renew::renew_deed).layer(json()))
         .route("/v1/documents", post(documents::publish).layer(DefaultBodyLimit::disable()))
         .route("/v1/ask", post(talk::ask).layer(json()))
         .route("/v1/pull", post(pull::pull).layer(json()))

@@ -12,7 +12,8 @@
 use super::{
     ApiError, Local,
     operators::Deed,
-    publish::{self, PublishParameters, PublishReply},
+    plan::PublishParameters,
+    publish::{self, PublishReply},
     queue,
 };
 use crate::{

@@ -5,7 +5,8 @@
 //! a crash between the two publishes twice rather than never.
 
 use super::{
-    ApiError, AskParameters, Local, PublishParameters, SightingParameters, WithdrawParameters, documents, publish, talk, withdraw,
+    ApiError, AskParameters, Local, PublishParameters, RenewParameters, SightingParameters, WithdrawParameters, documents, publish, renew,
+    talk, withdraw,
 };
 use axum::{
     Json,
@@ -38,6 +39,7 @@ pub(super) type Pieces = futures::stream::Fuse<BodyDataStream>;
 enum Job {
     Publish(PublishParameters),
     Withdraw(WithdrawParameters),
+    Renew(RenewParameters),
     Document(documents::Ready),
     Question(AskParameters),
     Sighting(SightingParameters),
@@ -61,6 +63,10 @@ pub(super) async fn keep_publication(local: &Local, parameters: PublishParameter
 
 pub(super) async fn keep_withdrawal(local: &Local, parameters: WithdrawParameters) -> Result<String, ApiError> {
     keep(local, &Job::Withdraw(parameters), &mut Body::empty().into_data_stream().fuse()).await
+}
+
+pub(super) async fn keep_renewal(local: &Local, parameters: RenewParameters) -> Result<String, ApiError> {
+    keep(local, &Job::Renew(parameters), &mut Body::empty().into_data_stream().fuse()).await
 }
 
 pub(super) async fn keep_document(local: &Local, ready: documents::Ready) -> Result<String, ApiError> {
@@ -153,6 +159,7 @@ async fn perform(local: &Local, path: &Path) -> Result<(), ApiError> {
             publish::publish(State(local.clone()), parameters, &mut body).await.map(|_| ())
         }
         Job::Withdraw(parameters) => withdraw(State(local.clone()), Json(parameters)).await.map(|_| ()),
+        Job::Renew(parameters) => renew::renew(State(local.clone()), Json(parameters)).await.map(|_| ()),
         Job::Document(ready) => documents::send(local, ready).await.map(|_| ()),
         Job::Question(parameters) => talk::put_question(local, parameters).await.map(|_| ()),
         Job::Sighting(parameters) => talk::put_sighting(local, parameters).await.map(|_| ()),

@@ -2,15 +2,19 @@
 //! as a mirror, takes back what it does not have any more.
 //!
 //! A record is found again by the id that its file gives it, or by its value where there is none. It is the same as long as
-//! it means the same: value, marking, role, use, confidence, tags, an end of its own. One that is nearly over is said anew.
+//! it means the same: value, marking, role, use, confidence, tags, an end of its own. One that is nearly over is renewed with its report where
+//! all that stands under that is in the file or taken back, which is so in a mirror; elsewhere it is said anew.
 
-use super::{ApiError, Local, publish::is_of};
+use super::{
+    ApiError, Local,
+    plan::{Mode, Plan, is_of},
+};
 use crate::{
     query::{Reading, Standing as Stands},
-    record::{ChannelName, Document, Indicator, Record, RecordRef, Role, Scope, Timestamp, Tlp, Use},
+    record::{Document, Indicator, Record, RecordRef, Role, Scope, Timestamp, Tlp, Use},
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::{BuildHasher as _, RandomState},
 };
 
@@ -41,6 +45,8 @@ struct One {
     index: u16,
     meaning: u64,
     ends: Timestamp,
+    /// The report that it has its end from, if that can be renewed.
+    report: Option<u32>,
 }
 
 /// Records that are found under one id or value.
@@ -54,6 +60,8 @@ struct Subject {
 pub(super) enum Step {
     /// It stands already.
     Nothing,
+    /// It stands, and holds longer with its report.
+    Renew,
     Say,
     /// It stands, and means something else or is nearly over.
     SayInPlaceOf(RecordRef),
@@ -70,13 +78,17 @@ pub(super) struct Standing {
     beside: HashSet<u64>,
     hashers: (RandomState, RandomState),
     count: usize,
+    /// Reports that can be renewed, their marking, and until when they are to be.
+    reports: Vec<(RecordRef, Tlp, Option<Timestamp>)>,
     /// What is taken back once the rest is said.
     replaced: Vec<RecordRef>,
 }
 
 impl Standing {
-    /// Reads what stands in `channel` now and came from one source, or, without one, from none.
-    pub(super) fn of(local: &Local, channel: &ChannelName, origin: Option<&str>) -> Result<Self, ApiError> {
+    /// Reads what stands in the channel of `plan` now and came from its source, or, without one, from none. `permits` are the markings that
+    /// the channel may carry now.
+    pub(super) fn of(local: &Local, plan: &Plan, permits: &[Tlp]) -> Result<Self, ApiError> {
+        let (channel, origin) = (&plan.channel, plan.origin.as_deref());
         let me = &local.identity.member;
         let mut found = Self {
             feeds: Vec::new(),
@@ -86,10 +98,12 @@ impl Standing {
             beside: HashSet::new(),
             hashers: Default::default(),
             count: 0,
+            reports: Vec::new(),
             replaced: Vec::new(),
         };
         let feeds = local.ledger.feeds().into_iter().filter(|(feed, _)| feed.member == *me && feed.channel == *channel);
         let mut reading = Reading::new(&local.ledger, local.clock.now());
+        let mut renewable: HashMap<RecordRef, Option<u32>> = HashMap::new();
         for (feed, state) in feeds {
             let number = u32::try_from(found.feeds.len()).unwrap_or(u32::MAX);
             found.feeds.push(feed.clone());
@@ -122,15 +136,52 @@ impl Standing {
                         until: indicator.valid_until,
                     });
                     let ends = indicator.valid_until.or(lent.valid_until).unwrap_or(Timestamp::from_ms(u64::MAX >> 20).unwrap_or_default());
+                    let report = record
+                        .report
+                        .as_ref()
+                        .filter(|_| matches!(plan.mode, Mode::Mirror(_)) && indicator.valid_until.is_none() && lent.valid_until.is_some());
+                    let report = match report {
+                        None => None,
+                        Some(report) => match renewable.get(report) {
+                            Some(number) => *number,
+                            None => {
+                                let tlp = reading.named(report)?.map(|one| one.batch.head.tlp).filter(|tlp| permits.contains(tlp));
+                                let number = tlp.map(|tlp| found.report(report, tlp));
+                                renewable.insert(report.clone(), number);
+                                number
+                            }
+                        },
+                    };
                     let key = found.key(indicator);
                     if let Some(id) = found.id(indicator) {
                         found.by_id.entry(id).or_default().push(key);
                     }
-                    found.subjects.entry(key).or_default().ones.push(One { feed: number, seq, index, meaning, ends });
+                    found.subjects.entry(key).or_default().ones.push(One { feed: number, seq, index, meaning, ends, report });
                 }
             }
         }
         Ok(found)
+    }
+
+    fn report(&mut self, report: &RecordRef, tlp: Tlp) -> u32 {
+        self.reports.push((report.clone(), tlp, None));
+        u32::try_from(self.reports.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a report will hold until then; one that is to hold until another moment will not.
+    fn renew(reports: &mut [(RecordRef, Tlp, Option<Timestamp>)], report: u32, until: Timestamp) -> bool {
+        reports.get_mut(report as usize).is_some_and(|(_, _, wanted)| *wanted.get_or_insert(until) == until)
+    }
+
+    /// Reports to be renewed: until when, their marking, and their names.
+    pub(super) fn take_renewals(&mut self) -> Vec<(Timestamp, Tlp, Vec<RecordRef>)> {
+        let mut found: BTreeMap<(Timestamp, Tlp), Vec<RecordRef>> = BTreeMap::new();
+        for (report, tlp, wanted) in std::mem::take(&mut self.reports) {
+            if let Some(until) = wanted {
+                found.entry((until, tlp)).or_default().push(report);
+            }
+        }
+        found.into_iter().map(|((until, tlp), reports)| (until, tlp, reports)).collect()
     }
 
     fn id(&self, indicator: &Indicator) -> Option<u64> {
@@ -178,6 +229,13 @@ impl Standing {
         let enough = |one: &One| until.is_none_or(|until| one.ends.ms_since(now) >= until.ms_since(now) / 2);
         if subject.ones.iter().any(|one| one.meaning == meaning && enough(one)) {
             return Step::Nothing;
+        }
+        let reports = &mut self.reports;
+        let mut same = subject.ones.iter().filter(|one| one.meaning == meaning).filter_map(|one| one.report);
+        if let Some(until) = until
+            && same.any(|report| Self::renew(reports, report, until))
+        {
+            return Step::Renew;
         }
         let ones = std::mem::take(&mut subject.ones);
         let places: Vec<RecordRef> = ones.iter().filter_map(|one| self.place(one)).collect();

@@ -45,6 +45,10 @@ fn said<'a>(record: &'a Record, defaults: &Defaults) -> Said<'a> {
             until: one.valid_until.or(defaults.valid_until),
             tags: &one.tags,
         },
+        // A renewal is judged as the report that it renews, and by its own end.
+        Record::Renewal(one) => {
+            Said { role: defaults.role, usage: defaults.usage, confidence: defaults.confidence, until: Some(one.valid_until), ..nothing }
+        }
         Record::Report(_) => {
             Said { role: defaults.role, usage: defaults.usage, confidence: defaults.confidence, until: defaults.valid_until, ..nothing }
         }
@@ -53,7 +57,7 @@ fn said<'a>(record: &'a Record, defaults: &Defaults) -> Said<'a> {
             Sighted::Records(_) => Said { until: one.until, ..nothing },
         },
         Record::Question(one) => Said { value: one.value.as_ref(), until: one.until, ..nothing },
-        Record::Withdrawal(_) | Record::Renewal(_) | Record::Document(_) => nothing,
+        Record::Withdrawal(_) | Record::Document(_) => nothing,
     }
 }
 
@@ -67,7 +71,9 @@ impl<'a> Matter<'a> {
 
     /// When a record ends here: at its own end, its report's, or our limit, whichever is first.
     pub fn ends(&self, record: &Record, defaults: &Defaults) -> Timestamp {
-        let life_ends = self.head.time.plus_ms(u64::from(self.intake.limits.life_days_max) * DAY_MS);
+        // Our own limit counts from when its author last stood by it.
+        let said_at = defaults.renewed.map_or(self.head.time, |renewed| renewed.max(self.head.time));
+        let life_ends = said_at.plus_ms(u64::from(self.intake.limits.life_days_max) * DAY_MS);
         said(record, defaults).until.unwrap_or(life_ends).min(life_ends)
     }
 
@@ -121,7 +127,8 @@ impl<'a> Matter<'a> {
             let text = "our charter is not known to be current, so what is new waits";
             return (Arc::new(Judgement::by_rule(Verdict::Hold, "stale-charter", text)), ends);
         }
-        let clipped = judgement.expires_in_days.map(|days| self.now.plus_ms(u64::from(days) * DAY_MS));
+        let said_at = defaults.renewed.map_or(self.now, |renewed| renewed.max(self.now));
+        let clipped = judgement.expires_in_days.map(|days| said_at.plus_ms(u64::from(days) * DAY_MS));
         (judgement, clipped.map_or(ends, |clip| clip.min(ends)))
     }
 }

@@ -192,6 +192,43 @@ pub struct JudgedEntry {
     pub policy: Hash,
     pub table: Vec<OutcomeLine>,
     pub places: Vec<JudgedPlace>,
+    /// Batch by batch, where a report was renewed and its indicators are judged again together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<JudgedRuns>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed: Option<RenewedReport>,
+}
+
+/// The report whose renewal has its indicators judged again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewedReport {
+    pub report: String,
+    /// With this all of them are.
+    pub done: bool,
+}
+
+/// Verdicts on one batch: runs of places, the first of each, how many, and their line of the table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JudgedRuns {
+    pub feed: String,
+    pub seq: u64,
+    pub runs: Vec<(u16, u16, u16)>,
+}
+
+/// Verdicts on many places of a batch that were made together after it came: runs of places, the first of each and how many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaterRuns {
+    pub at: Timestamp,
+    pub policy: Hash,
+    pub lines: Vec<(u16, u16, OutcomeLine)>,
+}
+
+impl LaterRuns {
+    /// What was decided about one place.
+    pub fn line(&self, index: u16) -> Option<&OutcomeLine> {
+        let found = self.lines.iter().find(|(first, count, _)| index.checked_sub(*first).is_some_and(|behind| behind < *count));
+        found.map(|(_, _, line)| line)
+    }
 }
 
 /// A verdict that was made after its record came.

@@ -183,13 +183,28 @@ impl Writer {
         for ((feed, seq), places) in by_batch {
             // What was set aside or rewritten out since is not judged any more.
             if let Some(batch) = self.ledger.batch_at(&feed, seq)? {
-                self.note_places(entry, &batch, &places);
+                for (index, line) in &places {
+                    self.note_single(entry, &batch, *index, line);
+                }
+                self.note_places(&batch, &places);
             }
         }
-        Ok(())
+        self.note_runs(entry)
     }
 
-    fn note_places(&mut self, entry: &JudgedEntry, batch: &StoredBatch, places: &[(u16, &OutcomeLine)]) {
+    /// A verdict on one record, beside those before it.
+    fn note_single(&mut self, entry: &JudgedEntry, batch: &StoredBatch, index: u16, line: &OutcomeLine) {
+        if batch.record(index).is_none() {
+            return;
+        }
+        let mut verdicts = batch.later.get(&index).cloned().unwrap_or_default();
+        verdicts.push(LaterVerdict { at: entry.at, by: entry.by.clone(), policy: entry.policy, line: line.clone() });
+        verdicts.drain(..verdicts.len().saturating_sub(LATER_VERDICTS_MAX));
+        self.changes.verdicts(Place { batch: batch.number, index }, &verdicts);
+    }
+
+    /// What other verdicts on places of a batch change in counts, queues and the index.
+    pub(super) fn note_places(&mut self, batch: &StoredBatch, places: &[(u16, &OutcomeLine)]) {
         let (mut before, mut after) = (Counts::default(), Counts::default());
         for (index, line) in places {
             let Some(record) = batch.record(*index) else { continue };
@@ -199,16 +214,17 @@ impl Writer {
             if let Some(report) = was.waits_for() {
                 self.changes.wait(&report, place, false);
             }
-            let mut verdicts = batch.later.get(index).cloned().unwrap_or_default();
-            verdicts.push(LaterVerdict { at: entry.at, by: entry.by.clone(), policy: entry.policy, line: (*line).clone() });
-            verdicts.drain(..verdicts.len().saturating_sub(LATER_VERDICTS_MAX));
-            self.changes.verdicts(place, &verdicts);
+            self.changes.held(place, line.verdict() == Some(Verdict::Hold));
             let OutcomeLine::Judged { ends, judgement } = line else { continue };
             let reference = || batch.reference(*index);
             match judgement.verdict {
-                Verdict::Accept => self.note_dispute(&record, &reference, &batch.head, *ends),
+                Verdict::Accept => {
+                    self.note_dispute(&record, &reference, &batch.head, *ends);
+                    self.note_renewal(&record, &reference, &batch.head);
+                }
                 Verdict::Hold | Verdict::Refuse => {
                     self.changes.undispute(&reference());
+                    self.unrenew(&reference());
                     // Looked at before what is merely new.
                     self.touch(|touched| touched.record(reference()));
                 }

@@ -21,6 +21,7 @@ mod known;
 mod later;
 mod quarantine;
 mod recent;
+mod renewals;
 mod retention;
 mod shares;
 mod state;
@@ -136,6 +137,8 @@ pub struct Writer {
     next_batch: u64,
     /// Batches taken in since the last commit.
     fresh: Vec<StoredBatch>,
+    /// Reports whose indicators are to get another end, since that was last asked.
+    renewed: BTreeSet<RecordRef>,
     /// What changed since it was last asked for, if anybody asks.
     touched: Option<Touched>,
 }
@@ -161,8 +164,10 @@ pub struct StoredBatch {
     pub slots: Vec<Slot>,
     /// Why it does not count, if so.
     pub aside: Option<Aside>,
-    /// Verdicts that were made after it came, the oldest first.
+    /// Verdicts on single records that were made after it came, the oldest first.
     pub later: BTreeMap<u16, Vec<LaterVerdict>>,
+    /// Verdicts on many at once, one for each report that was renewed.
+    pub runs: Vec<LaterRuns>,
 }
 
 impl StoredBatch {
@@ -189,10 +194,28 @@ impl StoredBatch {
 
     /// What became of one of its records: the newest verdict.
     pub fn outcome(&self, index: u16) -> OutcomeLine {
-        if let Some(later) = self.later.get(&index).and_then(|verdicts| verdicts.last()) {
-            return later.line.clone();
+        match self.newest(index) {
+            Some((_, line)) => line.clone(),
+            None => self.first_outcome(index),
         }
-        self.first_outcome(index)
+    }
+
+    /// The newest verdict that was made after it came.
+    fn newest(&self, index: u16) -> Option<(Timestamp, &OutcomeLine)> {
+        let single = self.later.get(&index).and_then(|verdicts| verdicts.last()).map(|one| (one.at, &one.line));
+        // Of what was erased nothing counts that was said of it.
+        let is_here = matches!(self.slots.get(usize::from(index)), Some(Slot::Present(_)));
+        let runs = self.runs.iter().filter(|_| is_here).filter_map(|runs| Some((runs.at, runs.line(index)?)));
+        runs.chain(single).max_by_key(|(at, _)| *at)
+    }
+
+    /// Every verdict on one of its records that was made after it came, the oldest first; of those in runs the newest of each report.
+    pub fn verdicts(&self, index: u16) -> Vec<LaterVerdict> {
+        let mut verdicts = self.later.get(&index).cloned().unwrap_or_default();
+        let of_runs = |runs: &LaterRuns| Some(LaterVerdict { at: runs.at, by: None, policy: runs.policy, line: runs.line(index)?.clone() });
+        verdicts.extend(self.runs.iter().filter_map(of_runs));
+        verdicts.sort_by_key(|verdict| verdict.at);
+        verdicts
     }
 }
 
@@ -264,9 +287,12 @@ impl Ledger {
             indexing: None,
             next_batch,
             fresh: Vec::new(),
+            renewed: BTreeSet::new(),
             touched: None,
         };
         recovery.replayed = writer.replay(state_position.unwrap_or(0), index_position.unwrap_or(0))?;
+        // What of these is not done yet stands in the state.
+        writer.renewed.clear();
         Ok((ledger, writer, recovery))
     }
 
@@ -314,8 +340,8 @@ impl Ledger {
         };
         let head = stored_head(&entry.head)?;
         let aside = info.aside.or_else(|| self.state(|state| state.feeds.get(&head.feed()).and_then(|feed| feed.aside)));
-        let later = self.state(|state| state.later_verdicts(number))?;
-        Ok(Some(StoredBatch { number, head, entry, slots, aside, later }))
+        let (later, runs) = self.state(|state| state.later_verdicts(number))?;
+        Ok(Some(StoredBatch { number, head, entry, slots, aside, later, runs }))
     }
 
     fn note_damage(&self, what: String) {
@@ -522,7 +548,8 @@ impl Known for Ledger {
         }
         let batch = self.batch_at(&report.feed, report.seq).ok()??;
         let Record::Report(found) = batch.record(report.index)? else { return None };
-        let defaults = Arc::new(Defaults::of(&found));
+        let renewed = self.state(|state| state.renewed(report)).ok()?;
+        let defaults = Arc::new(renewals::lent(&found, &renewed));
         self.remember(report.clone(), Arc::clone(&defaults));
         Some(defaults)
     }
@@ -605,7 +632,7 @@ impl Writer {
         if self.fresh.len() >= recent::BATCHES_MAX {
             self.fresh.remove(0);
         }
-        self.fresh.push(StoredBatch { number, head: head.clone(), entry, slots, aside: None, later: BTreeMap::new() });
+        self.fresh.push(StoredBatch { number, head: head.clone(), entry, slots, aside: None, later: BTreeMap::new(), runs: Vec::new() });
         Ok(())
     }
 
@@ -860,6 +887,7 @@ impl Writer {
         self.note_record(record, &reference, head);
         if judgement.verdict == Verdict::Accept {
             self.note_dispute(record, &reference, head, *ends);
+            self.note_renewal(record, &reference, head);
         }
         self.rows.extend(words::word_rows(record, place));
         if let Some(value) = value_of(record) {
@@ -881,7 +909,7 @@ impl Writer {
 
     fn note_record(&mut self, record: &Record, reference: &impl Fn() -> RecordRef, head: &Head) {
         match record {
-            Record::Report(report) => self.ledger.remember(reference(), Arc::new(Defaults::of(report))),
+            Record::Report(report) => self.note_report(report, &reference()),
             Record::Withdrawal(withdrawal) => {
                 let by = reference();
                 for target in withdrawal.targets.iter().filter_map(|target| target.resolve(&by.feed, by.seq)) {
@@ -889,6 +917,7 @@ impl Writer {
                     let reason = withdrawal.reason as u8;
                     self.changes.withdraw(&target, &Withdrawn { reason, by: by.to_string(), at: head.time, note });
                     self.changes.undispute(&target);
+                    self.unrenew(&target);
                     // What no batch can hold was never said, and would wait for ever.
                     if withdrawal.reason.erases() && usize::from(target.index) < BATCH_RECORDS_MAX {
                         self.changes.to_erase(&target, true);
@@ -1002,7 +1031,7 @@ impl Writer {
         let Some(at) = info.positions().take_while(|one| *one < position).last() else { return Ok(None) };
         let (Entry::Batch(entry) | Entry::Filled(entry)) = Entry::decode(&self.ledger.shared.journal.read(at)?)? else { return Ok(None) };
         let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
-        Ok(Some(StoredBatch { number, head: head.clone(), entry, slots, aside: info.aside, later: BTreeMap::new() }))
+        Ok(Some(StoredBatch { number, head: head.clone(), entry, slots, aside: info.aside, later: BTreeMap::new(), runs: Vec::new() }))
     }
 
     /// The number of the first batch at or behind `position`. Numbers rise with positions.

@@ -157,6 +157,7 @@ impl Writer {
                     }
                 }
                 Some(Record::Sighting(_)) => self.changes.undispute(&by),
+                Some(Record::Renewal(_)) => self.unrenew(&by),
                 _ => (),
             }
         }

@@ -137,6 +137,7 @@ impl Retention {
         };
         batch.entry.table.iter().any(line)
             || !batch.later.is_empty()
+            || !batch.runs.is_empty()
             || past(batch.head.time, self.content_days)
             || self.rules.iter().any(|rule| rule.is_due(batch.entry.received, now))
     }

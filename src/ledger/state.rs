@@ -5,7 +5,7 @@
 //! the journal is replayed from there. May be deleted; it is rebuilt.
 
 use super::{
-    Aside, Dispute, Disputes, LaterVerdict, LedgerError, Place, Position, ShareEntry, Shares,
+    Aside, Dispute, Disputes, LaterRuns, LaterVerdict, LedgerError, Place, Position, ShareEntry, Shares,
     entry::{BatchEntry, ErasedPlaces, Runs},
     tree::{Batch, Tree},
 };
@@ -48,13 +48,19 @@ mod table {
     pub const NAMED: u8 = b'N';
     pub const PENDING: u8 = b'G';
     pub const PENDING_DECISION: u8 = b'g';
+    pub const RENEWED: u8 = b'n';
+    pub const RENEWS: u8 = b'r';
+    pub const RENEWING: u8 = b'c';
 
     /// Follows from what the journal's files hold besides what was said in them: not compared with a replay.
     pub const LOCAL: [u8; 5] = [META, NAMED, PENDING, PENDING_DECISION, WITHHELD];
 }
 
 /// What the tables hold, as a number: a state that was written by another version is built anew from the journal.
-const STATE_FORMAT: u32 = 3;
+const STATE_FORMAT: u32 = 4;
+
+/// Bytes of a key under which the later verdicts on one place stand: table, batch, index. Those of runs are longer.
+const SINGLE_KEY_BYTES: usize = 11;
 
 /// How many records of a feed met which end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +183,19 @@ impl Withdrawn {
     }
 }
 
+/// Verdicts that were made after a batch came: by place, and in runs.
+pub type Later = (BTreeMap<u16, Vec<LaterVerdict>>, Vec<LaterRuns>);
+
+/// That a report holds longer than it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewed {
+    pub until: Timestamp,
+    /// When its author said so.
+    pub at: Timestamp,
+    /// The renewal record.
+    pub by: String,
+}
+
 /// A document whose bytes stand in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentKey<'a> {
@@ -212,6 +231,10 @@ pub struct Changes {
     pub withdrawn: HashSet<RecordRef>,
     /// In which batches reports are named, as it is after these changes.
     pub named: HashMap<RecordRef, (u64, u64)>,
+    /// Renewals of reports, as they are after these changes.
+    pub renewed: HashMap<RecordRef, Vec<Renewed>>,
+    /// What renewals among these changes are about.
+    pub renews: HashMap<RecordRef, Vec<RecordRef>>,
     pub next_batch: Option<u64>,
     /// Something about a batch that was here before is among them.
     old: bool,
@@ -410,6 +433,22 @@ impl State {
         by.filter_map(Result::transpose).collect()
     }
 
+    /// Renewals of a report that count; the one that holds longest is the last.
+    pub fn renewed(&self, report: &RecordRef) -> Result<Vec<Renewed>, LedgerError> {
+        Ok(self.get(table::RENEWED, &record_key(report))?.unwrap_or_default())
+    }
+
+    /// Whether a record is a renewal that counts.
+    pub fn renews(&self, by: &RecordRef) -> Result<bool, LedgerError> {
+        Ok(self.tree.get(&keyed(table::RENEWS, &[&record_key(by)]))?.is_some())
+    }
+
+    /// Reports whose indicators have not got their new end yet.
+    pub fn renewing(&self, limit: usize) -> Result<Vec<RecordRef>, LedgerError> {
+        let rows = self.tree.prefix(&[table::RENEWING], limit)?;
+        rows.iter().map(|(_, value)| Ok(read::<String>(value)?.parse().ok())).filter_map(Result::transpose).collect()
+    }
+
     /// Records that are found by their kind, the newest first.
     pub fn listed(&self, kind: Kind, limit: usize) -> Result<Vec<Place>, LedgerError> {
         let rows = self.tree.last(&[table::LISTED, kind as u8], limit)?;
@@ -432,16 +471,16 @@ impl State {
         Ok(places)
     }
 
-    /// Verdicts on places of a batch that were made after it came, the oldest first.
-    pub fn later_verdicts(&self, batch: u64) -> Result<BTreeMap<u16, Vec<LaterVerdict>>, LedgerError> {
-        let mut found = BTreeMap::new();
-        for row in self.tree.prefix(&keyed(table::VERDICT, &[&batch.to_be_bytes()]), usize::MAX)? {
-            let (key, value) = row;
-            if let Some(place) = place_of(&key) {
-                found.insert(place.index, read(&value)?);
+    /// Verdicts on places of a batch that were made after it came: one by one, the oldest first, and in runs.
+    pub fn later_verdicts(&self, batch: u64) -> Result<Later, LedgerError> {
+        let (mut singly, mut runs) = (BTreeMap::new(), Vec::new());
+        for (key, value) in self.tree.prefix(&keyed(table::VERDICT, &[&batch.to_be_bytes()]), usize::MAX)? {
+            match place_of(&key) {
+                Some(place) if key.len() == SINGLE_KEY_BYTES => drop(singly.insert(place.index, read(&value)?)),
+                _ => runs.push(read(&value)?),
             }
         }
-        Ok(found)
+        Ok((singly, runs))
     }
 
     /// Where operators' orders stand, oldest first.
@@ -770,13 +809,51 @@ impl Changes {
     /// Notes the verdicts that were made after the record came, the oldest first.
     pub fn verdicts(&mut self, place: Place, verdicts: &[LaterVerdict]) {
         self.old = true;
-        let newest = verdicts.last().and_then(|one| one.line.verdict());
-        if newest == Some(crate::policy::Verdict::Hold) {
-            self.hold(place);
-        } else {
-            self.batch.remove(keyed(table::HELD, &[&place_key(place)]));
-        }
         self.batch.insert(keyed(table::VERDICT, &[&place_key(place)]), cbor::to_vec(verdicts));
+    }
+
+    /// Notes that many places of a batch were judged again together, because `report` was renewed.
+    pub fn runs(&mut self, batch: u64, report: &RecordRef, runs: &LaterRuns) {
+        self.old = true;
+        let key = keyed(table::VERDICT, &[&batch.to_be_bytes(), &record_key(report)]);
+        self.batch.insert(key, cbor::to_vec(runs));
+    }
+
+    /// Notes whether a record waits for a person.
+    pub fn held(&mut self, place: Place, is_held: bool) {
+        if is_held { self.hold(place) } else { self.batch.remove(keyed(table::HELD, &[&place_key(place)])) }
+    }
+
+    /// Notes which renewals of a report count now.
+    pub fn renewals(&mut self, report: &RecordRef, renewals: Vec<Renewed>) {
+        let key = keyed(table::RENEWED, &[&record_key(report)]);
+        if renewals.is_empty() {
+            self.batch.remove(key)
+        } else {
+            self.batch.insert(key, cbor::to_vec(&renewals))
+        }
+        self.renewed.insert(report.clone(), renewals);
+    }
+
+    /// Notes what a renewal is about, or that it does not count any more.
+    pub fn renews(&mut self, by: &RecordRef, reports: Option<Vec<RecordRef>>) {
+        let key = keyed(table::RENEWS, &[&record_key(by)]);
+        match reports {
+            Some(reports) => {
+                self.batch.insert(key, []);
+                self.renews.insert(by.clone(), reports);
+            }
+            None => {
+                self.batch.remove(key);
+                self.renews.remove(by);
+            }
+        }
+    }
+
+    /// Notes whether the indicators of a report have yet to get their new end.
+    pub fn renewing(&mut self, report: &RecordRef, is_due: bool) {
+        let key = keyed(table::RENEWING, &[&record_key(report)]);
+        if is_due { self.batch.insert(key, cbor::to_vec(&report.to_string())) } else { self.batch.remove(key) }
     }
 
     /// Notes where an operator's order stands.

@@ -47,6 +47,10 @@ const GROUP_MAX: usize = 256;
 const INDEX_DELAY: Duration = Duration::from_millis(300);
 /// Most indicators that are judged when their report comes at last; a report has as many at most that anybody reads.
 const WAITING_MAX: usize = 1_000_000;
+/// Reports whose renewals a start goes on with; more wait for the next one.
+const RENEWING_MAX: usize = 65_536;
+/// Goes of renewals that a stop waits for: a second; the next start does the rest.
+const RENEWALS_AT_CLOSE: usize = 64;
 /// Most targets of one withdrawal request.
 pub const WITHDRAW_MAX: usize = 65_536;
 
@@ -364,6 +368,8 @@ pub struct Door {
     caught_up: bool,
     /// Where judging again what is held goes on, while it does.
     rejudging: Option<Place>,
+    /// Reports that were renewed, or are so no more, and from which batch on their indicators have yet to get their end.
+    renewing: BTreeMap<RecordRef, u64>,
     /// Reports that came after some of their indicators.
     late_reports: Vec<RecordRef>,
     /// What is followed.
@@ -396,6 +402,11 @@ impl Door {
         own: OwnHeads,
         clock: Clock,
     ) -> Self {
+        let renewing = writer.ledger().renewing(RENEWING_MAX).unwrap_or_else(|error| {
+            tracing::error!(%error, "what was renewed and is not carried out yet could not be read");
+            Vec::new()
+        });
+        let renewing = renewing.into_iter().map(|report| (report, 0)).collect();
         Self {
             writer,
             current,
@@ -413,6 +424,7 @@ impl Door {
             untold: true,
             caught_up: false,
             rejudging: None,
+            renewing,
             late_reports: Vec::new(),
             wanted: Wanted::default(),
             compacting: Vec::new(),
@@ -529,17 +541,18 @@ impl Door {
         Ok(())
     }
 
-    /// How many records a batch takes back of which nothing is known here: each costs a row for ever, and may be invented.
+    /// How many records a batch takes back or renews of which nothing is known here: each costs a row for ever, and may be invented.
     fn unmet_targets(&self, admitted: &Admitted) -> u64 {
         let (feed, seq) = (admitted.batch().head().head().feed(), admitted.batch().head().head().seq);
-        let withdrawals = admitted.outcomes().iter().filter_map(|outcome| match outcome {
+        let about = admitted.outcomes().iter().filter_map(|outcome| match outcome {
             Outcome::Judged(one) => match &one.record {
                 Record::Withdrawal(withdrawal) => Some(&withdrawal.targets),
+                Record::Renewal(renewal) => Some(&renewal.targets),
                 _ => None,
             },
             _ => None,
         });
-        let targets = withdrawals.flatten().filter_map(|target| target.resolve(&feed, seq));
+        let targets = about.flatten().filter_map(|target| target.resolve(&feed, seq));
         targets.filter(|target| self.writer.head_at(&target.feed, target.seq).is_none()).count() as u64
     }
 
@@ -633,7 +646,7 @@ impl Door {
     }
 
     /// Judges what waited for a report that has come. After a commit.
-    fn judge_waiting(&mut self) -> Result<(), DoorError> {
+    pub fn judge_waiting(&mut self) -> Result<(), DoorError> {
         for report in std::mem::take(&mut self.late_reports) {
             let places = self.ledger().waiting_for(&report, WAITING_MAX)?;
             let records = self.names(&places)?;
@@ -1225,7 +1238,7 @@ pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::syn
             door.current.room().look();
             looked_at = Instant::now();
         }
-        let pending = door.untold || door.rejudging.is_some();
+        let pending = door.untold || door.rejudging.is_some() || !door.renewing.is_empty();
         let wait = match (pending, door.writer.is_compacting()) {
             (true, _) => INDEX_IDLE,
             (false, true) => COMPACTION_POLL,
@@ -1262,6 +1275,10 @@ pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::syn
         if stop.is_some() {
             return close(door, stop);
         }
+        if let Err(error) = door.carry_out_renewals() {
+            tracing::error!(%error, "what was renewed could not be carried out; the next start goes on with it");
+            door.renewing.clear();
+        }
         if door.writer.is_compacted() {
             door.end_compaction();
         }
@@ -1279,7 +1296,18 @@ pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::syn
     }
 }
 
-fn close(door: Door, reply: Option<oneshot::Sender<Result<(), LedgerError>>>) {
+fn close(mut door: Door, reply: Option<oneshot::Sender<Result<(), LedgerError>>>) {
+    // Whoever comes next mostly asks about what has just been renewed.
+    for _go in 0..RENEWALS_AT_CLOSE {
+        match door.carry_out_renewals() {
+            Ok(true) => (),
+            Ok(false) => break,
+            Err(error) => {
+                tracing::warn!(%error, "what was renewed is not carried out yet; the next start goes on with it");
+                break;
+            }
+        }
+    }
     let closed = door.close();
     if let (Err(error), None) = (&closed, &reply) {
         tracing::error!(%error, "the ledger was not closed in order; it is replayed at the next start");

@@ -236,6 +236,7 @@ impl Enforcer {
             let path = directory.join(format!("{}.lines.jsonl", outlet.name));
             let mut set = OutletSet::new(outlet);
             set.shows_watched = shelf.can_watch();
+            set.shows_ends = shelf.delivery.tool == Tool::Nftables;
             let (serial, failure) = match restore(&path, &mut set, now) {
                 Ok(Restored { serial, written }) => {
                     last_written = last_written.max(written);

@@ -290,13 +290,19 @@ impl Serving {
     fn defaults(&self, batch: &StoredBatch, index: u16, record: &Record, reports: &mut HashMap<u16, Arc<Defaults>>) -> Arc<Defaults> {
         match record {
             Record::Report(report) => {
-                let defaults = Arc::new(Defaults::of(report));
+                let defaults = self.ledger.defaults(&batch.reference(index)).unwrap_or_else(|| Arc::new(Defaults::of(report)));
                 reports.insert(index, Arc::clone(&defaults));
                 defaults
             }
-            Record::Indicator(one) => {
-                let report = one.report.as_ref().and_then(|report| report.resolve(&batch.head.feed(), batch.head.seq));
-                let Some(report) = report else { return Arc::default() };
+            Record::Indicator(_) | Record::Renewal(_) => {
+                let report = match record {
+                    Record::Indicator(one) => one.report.as_ref(),
+                    Record::Renewal(one) => one.targets.first(),
+                    _ => None,
+                };
+                let Some(report) = report.and_then(|report| report.resolve(&batch.head.feed(), batch.head.seq)) else {
+                    return Arc::default();
+                };
                 let here = report.seq == batch.head.seq && report.feed == batch.head.feed();
                 let near = reports.get(&report.index).filter(|_| here).cloned();
                 near.or_else(|| self.ledger.defaults(&report)).unwrap_or_default()

@@ -241,6 +241,49 @@ impl Reading<'_> {
         Ok(again.filter(|now| judgement(now) != judgement(&found.outcome)))
     }
 
+    /// What becomes of the indicators of a report that was renewed, or is so no more, and of itself, from batch `from` of its feed on: their
+    /// verdicts where they change, and the batch to go on with. Looks at `batches` of them.
+    ///
+    /// What a person let in stays let in; everything else is judged again by the policies in force.
+    pub fn renewed(&mut self, intake: &Intake, report: &RecordRef, from: u64, batches: usize) -> Result<Renewal, LedgerError> {
+        let mut renewal = Renewal::default();
+        if from <= report.seq {
+            let found = self.named(report)?;
+            renewal
+                .verdicts
+                .extend(found.and_then(|found| self.renewed_verdict(intake, &found)).map(|line| (report.seq, report.index, line)));
+        }
+        let Some((first, last)) = self.ledger.naming(report)? else { return Ok(renewal) };
+        let spans = self.ledger.feed(&report.feed).map(|state| state.spans).unwrap_or_default();
+        let mut seqs = spans.iter().skip_while(|seq| *seq < first.max(from)).take_while(|seq| *seq <= last);
+        for seq in seqs.by_ref().take(batches) {
+            let Some(batch) = self.ledger.batch_number(&report.feed, seq)? else { continue };
+            let Some(count) = self.batch(batch)?.map(|batch| batch.head.count) else { continue };
+            for index in 0..count {
+                let Some(found) = self.found(Place { batch, index })? else { continue };
+                // An end of its own is not put off.
+                let inherits = matches!(&found.record, Record::Indicator(Indicator { valid_until: None, .. }));
+                if inherits && found.report.as_ref() == Some(report) {
+                    renewal.verdicts.extend(self.renewed_verdict(intake, &found).map(|line| (seq, index, line)));
+                }
+            }
+        }
+        renewal.next = seqs.next();
+        Ok(renewal)
+    }
+
+    fn renewed_verdict(&self, intake: &Intake, found: &Found) -> Option<OutcomeLine> {
+        let line = match &found.outcome {
+            OutcomeLine::Judged { judgement, .. } if judgement.by_operator() => {
+                let counts = found.withdrawn.is_none() && found.batch.aside.is_none();
+                let ends = Matter::new(intake, &found.batch.head, self.now).ends(&found.record, &found.lent());
+                counts.then(|| OutcomeLine::Judged { judgement: judgement.clone(), ends })
+            }
+            _ => self.judge_again(intake, found, As::Then),
+        };
+        line.filter(|line| *line != found.outcome)
+    }
+
     /// The verdict that the policies of `intake` make of a record that was judged before.
     pub fn judge_again(&self, intake: &Intake, found: &Found, at: As) -> Option<OutcomeLine> {
         // What a person decided about a record is not undone by a policy.
@@ -259,6 +302,15 @@ impl Reading<'_> {
         let (judgement, ends) = Matter::new(intake, &found.batch.head, at).judge(&found.record, &defaults, &disputed);
         Some(OutcomeLine::Judged { judgement: (*judgement).clone(), ends })
     }
+}
+
+/// What a renewal changes.
+#[derive(Debug, Default)]
+pub struct Renewal {
+    /// By batch and place, rising but for the report itself, which comes first.
+    pub verdicts: Vec<(u64, u16, OutcomeLine)>,
+    /// The batch to go on with, if there are more.
+    pub next: Option<u64>,
 }
 
 /// As of when a record is judged again: its age and its end depend on it.

@@ -202,8 +202,7 @@ impl Teller<'_> {
         let (batch, index) = (&found.batch, found.reference.index);
         let mut decisions = Vec::new();
         let first = (batch.entry.received, None, batch.entry.policy, batch.first_outcome(index));
-        let later = batch.later.get(&index).into_iter().flatten();
-        let later = later.map(|one| (one.at, one.by.clone(), one.policy, one.line.clone()));
+        let later = batch.verdicts(index).into_iter().map(|one| (one.at, one.by, one.policy, one.line));
         for (at, by, policy, line) in std::iter::once(first).chain(later) {
             let OutcomeLine::Judged { judgement, .. } = line else { continue };
             let texts = self.texts(policy)?;

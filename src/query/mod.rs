@@ -133,19 +133,18 @@ pub struct Found {
     pub reference: RecordRef,
     pub record: Record,
     pub outcome: OutcomeLine,
+    /// What it has from its report.
     pub defaults: Option<Arc<Defaults>>,
+    /// Of a report: what it lends.
+    lends: Option<Arc<Defaults>>,
     pub report: Option<RecordRef>,
     pub withdrawn: Option<Withdrawn>,
 }
 
 impl Found {
-    /// What its report lends it; a report lends to itself what it lends to others. As at the door.
+    /// What its report lends it; a report lends to itself what it lends to others, and to what renews it. As at the door.
     pub fn lent(&self) -> Arc<Defaults> {
-        match (&self.record, &self.defaults) {
-            (Record::Report(report), _) => Arc::new(Defaults::of(report)),
-            (_, Some(defaults)) => Arc::clone(defaults),
-            (_, None) => Arc::default(),
-        }
+        self.lends.as_ref().or(self.defaults.as_ref()).map_or_else(Arc::default, Arc::clone)
     }
 }
 
@@ -187,14 +186,16 @@ impl<'a> Reading<'a> {
         let reference = batch.reference(index);
         let report = match &record {
             Record::Indicator(Indicator { report: Some(report), .. }) => WireRef::resolve(report, &reference.feed, reference.seq),
+            Record::Renewal(renewal) => renewal.targets.first().and_then(|report| report.resolve(&reference.feed, reference.seq)),
             _ => None,
         };
+        let lends = if let Record::Report(_) = &record { self.ledger.defaults(&reference) } else { None };
         let mut withdrawn = self.ledger.withdrawn(&reference)?;
         if let (None, Some(report)) = (&withdrawn, &report) {
             withdrawn = self.ledger.withdrawn(report)?;
         }
         let defaults = report.as_ref().and_then(|report| self.ledger.defaults(report));
-        Ok(Some(Found { outcome: batch.outcome(index), batch, reference, record, defaults, report, withdrawn }))
+        Ok(Some(Found { outcome: batch.outcome(index), batch, reference, record, defaults, lends, report, withdrawn }))
     }
 
     /// How a record stands, and the sentence that says why.

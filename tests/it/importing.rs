@@ -1,6 +1,10 @@
 //! Importing what other tools write, as the person does it: the files, the questions, the report, and what is there afterwards.
 
 use crate::support::{code, founded, huecry, json_of, stderr, stdout};
+use huecry::{
+    clock::Clock,
+    record::{DAY_MS, Timestamp},
+};
 use std::path::{Path, PathBuf};
 
 pub const BUNDLE: &str = r#"{"type":"bundle","id":"bundle--0a0a0a0a-0000-4000-8000-000000000000","objects":[
@@ -255,9 +259,18 @@ fn a_mirror_makes_a_channel_equal_to_its_file_and_twice_is_once() {
     let answer = json_of(&huecry(data.path(), &["--json", "query", "n5.example"]));
     let assertions = answer["values"][0]["assertions"].as_array().unwrap();
     assert!(assertions.len() == 1 && assertions[0]["confidence"] == 90, "{answer}");
-    // Nearly over: said anew, for a life of thirty days where only ten were left.
-    let short = huecry(data.path(), &["--json", "publish", &list, "--mirror", "--confidence", "90", "--valid-days", "100"]);
-    assert_eq!(counts(&short), [15, 0, 15, 0]);
+    // Nearly over, for a life of a hundred days where thirty are left: one record lets all of them hold longer.
+    let longer = |more: &[&str]| {
+        let about = ["--json", "publish", &list, "--mirror", "--confidence", "90", "--valid-days", "100"];
+        json_of(&huecry(data.path(), &[&about[..], more].concat()))
+    };
+    for (more, renewed, unchanged) in [(&["--dry-run"][..], 15, 0), (&[][..], 15, 0), (&[][..], 0, 15)] {
+        let reply = longer(more);
+        assert_eq!(["records", "renewed", "unchanged", "withdrawn"].map(|what| count(&reply, what)), [0, renewed, unchanged, 0], "{reply}");
+    }
+    let answer = json_of(&huecry(data.path(), &["--json", "query", "n5.example"]));
+    let end = Timestamp::parse(answer["values"][0]["assertions"][0]["ends"].as_str().unwrap()).unwrap();
+    assert!(end.ms_since(Clock::System.now()) > 99 * DAY_MS, "{answer}");
     assert_eq!(code(&huecry(data.path(), &["publish", &list, &list, "--mirror"])), 2);
 }
 

@@ -39,6 +39,7 @@ mod pulling;
 mod questions;
 mod rehearsal;
 mod relays;
+mod renewing;
 mod snapshots;
 mod source;
 mod standards;

@@ -162,6 +162,20 @@ impl Node {
         self.door.write_index().unwrap();
     }
 
+    /// Takes one batch of `from`, wherever it stands.
+    pub fn take(&mut self, from: &Self, feed: &FeedId, seq: u64) {
+        let (batch, intake) = (from.ledger.batch_at(feed, seq).unwrap().unwrap(), self.current.get());
+        let (head, beyond) = match self.door.place(&intake, &batch.entry.head).unwrap() {
+            huecry::intake::Placed::Next(head) | huecry::intake::Placed::Gap(head) => (head, false),
+            huecry::intake::Placed::Ahead { head, .. } => (head, true),
+            other => panic!("{other:?}"),
+        };
+        let served = huecry::replica::Served { body: batch.entry.body.to_vec(), withheld: 0, path: Vec::new(), from: [7; 32] };
+        self.door.batch(Arrived::of(Box::new(head), served, beyond)).unwrap();
+        self.door.commit().unwrap();
+        self.door.write_index().unwrap();
+    }
+
     /// Takes what `from` has of a feed and is not here, wherever it stands.
     pub fn refill(&mut self, from: &Self, author: &str) {
         let feed: FeedId = format!("{author}/c2").parse().unwrap();
@@ -201,6 +215,12 @@ pub fn founded_by_hand(place: &Path) -> (Node, Node, Timestamp) {
 pub fn reopened(place: &Path) -> (Node, Timestamp) {
     let clock = Clock::Driven(Arc::new(AtomicU64::new(day(1).ms())));
     (Node::new(&place.join("police"), "xa-police", (32, 42), &roster_by_hand(), &clock), day(1))
+}
+
+/// The same with a clock in the caller's hand.
+pub fn reopened_at(place: &Path, hand: &Arc<AtomicU64>) -> (Node, Timestamp) {
+    let clock = Clock::Driven(Arc::clone(hand));
+    (Node::new(&place.join("police"), "xa-police", (32, 42), &roster_by_hand(), &clock), clock.now())
 }
 
 /// The charter of the first day with the cards of the police unit and the first vendor.
