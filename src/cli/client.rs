@@ -52,6 +52,14 @@ enum Way {
     },
 }
 
+/// Where one goes on who has read an answer to its end.
+#[derive(Debug, Default)]
+pub struct Onward {
+    pub cursor: Option<String>,
+    /// Records that were erased since the cursor that was named: nothing else tells of them.
+    pub erased: u64,
+}
+
 impl Client {
     /// Opens a way, asks what `asking` asks over it, and leaves the ledger in order.
     pub fn with<T>(data: &Path, asking: impl AsyncFnOnce(&Self) -> Result<T, Failure>) -> Result<T, Failure> {
@@ -162,12 +170,14 @@ impl Client {
         path: &str,
         parameters: &impl Serialize,
         mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<Onward, Failure> {
         let answer = self.respond("GET", &with_query(path, parameters), Body::empty(), None).await?;
-        let cursor = answer.headers().get(http::CURSOR_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let erased = header(http::ERASED_HEADER).and_then(|count| count.parse().ok()).unwrap_or(0);
+        let onward = Onward { cursor: header(http::CURSOR_HEADER), erased };
         let (status, body) = (answer.status(), answer.into_body());
         if !status.is_success() {
-            return self.answer::<serde_json::Value>(status, body).await.map(|_| None);
+            return self.answer::<serde_json::Value>(status, body).await.map(|_| Onward::default());
         }
         let mut frames = http_body_util::BodyStream::new(body);
         while let Some(frame) = frames.next().await {
@@ -175,7 +185,7 @@ impl Client {
                 each(&data)?;
             }
         }
-        Ok(cursor)
+        Ok(onward)
     }
 
     /// Sends JSON to something that takes a while, and hears how far it is until it is done.

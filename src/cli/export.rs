@@ -1,9 +1,16 @@
 //! `huecry export`: what is known, in the formats of others.
 
-use super::{Context, Failure, client::Client, query::Filter};
+use super::{
+    Context, Failure,
+    client::{Client, Onward},
+    query::Filter,
+};
 use crate::{
-    exchange::{About, DETECT_BYTES, Format, Layout, MispLine, Reader, TextReader, misp_event},
-    http::QueryParameters,
+    clock::Clock,
+    exchange::{About, DETECT_BYTES, Entry, Format, Layout, MispLine, Reader, TextReader, Tool, misp_event},
+    http::{EntryLine, QueryParameters},
+    node::delivery::{Delivery, SID_FIRST, Shelf},
+    record::{Timestamp, TypeName},
 };
 use std::{
     collections::BTreeMap,
@@ -15,30 +22,42 @@ use std::{
 const FEED_ATTRIBUTES_MAX: u64 = 2_000_000;
 
 /// Write what is known as csv, json (a record a line), ecs (Elastic Common Schema), stix (a bundle), list (a value a line), or misp
-/// (a directory that is a feed).
+/// (a directory that is a feed); with --outlet what that one may act on, also as rpz, nftables, suricata, zeek or hosts.
 #[derive(clap::Args)]
 #[command(after_help = "Without a filter: every indicator that stands here and that you may see. What tools act on comes through \
-                        outlets, which policies decide about; see `huecry outlets`.")]
+                        outlets, which policies decide about and a running node keeps fresh; see `huecry outlets`.\n\
+                        --since takes 7d, 12h, a date, or the cursor that an export names at its end: then what came, was judged anew or \
+                        renewed since is told, and, in csv, json and stix, what does not stand any more.")]
 pub struct Arguments {
-    /// csv, json, ecs, stix, list or misp.
+    /// csv, json, ecs, stix, list or misp; with --outlet also rpz, nftables, suricata, zeek or hosts.
     format: String,
+    /// What this outlet enforces now, by policy and orders, instead of all that is known.
+    #[arg(long, value_name = "NAME")]
+    outlet: Option<String>,
     #[command(flatten)]
     filter: Filter,
     /// With stix: each record's signed head and proof, so that its author's word can be checked wherever the bundle goes.
     #[arg(long)]
     proofs: bool,
-    /// Write to this file, or for misp this directory, once it is complete and has been read back; standard output unless said, where what acts on a screen is made visible.
+    /// Write to this file, or for misp and tools this directory, once it is complete and has been read back; standard output unless said, where
+    /// what acts on a screen is made visible.
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { format, filter, proofs, output } = arguments;
+    let Arguments { format, outlet, mut filter, proofs, output } = arguments;
+    let after = filter.since.take_if(|since| is_cursor(since));
     let mut parameters = filter.parameters()?;
     (parameters.format, parameters.proofs) = (Some(format.clone()), proofs);
+    (parameters.outlet, parameters.after) = (outlet, after);
     if format == "misp" {
         let directory = output.ok_or_else(|| Failure::usage("a MISP feed is a directory; name it with --output"))?;
         return feed(context, &parameters, &directory);
+    }
+    if let Some(tool) = Tool::ALL.iter().find(|tool| **tool != Tool::List && tool.name() == format) {
+        let directory = output.ok_or_else(|| Failure::usage("what a tool reads are files; name a directory for them with --output"))?;
+        return for_tool(context, parameters, *tool, &directory);
     }
     let aside = output.as_ref().map(|path| {
         let mut name = path.clone().into_os_string();
@@ -49,7 +68,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         Some(path) => Box::new(std::fs::File::create(path).map_err(|error| Failure::environment(format!("{}: {error}", path.display())))?),
         None => Box::new(std::io::stdout()),
     });
-    let cursor = Client::with(&context.data, async |client| {
+    let Onward { cursor, erased } = Client::with(&context.data, async |client| {
         let mut shown = Shown::default();
         let write = |piece: &[u8]| {
             // A file is for programs; what goes to standard output may come before eyes.
@@ -67,9 +86,71 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         context.screen.line(&format!("{}: {} records, read back", path.display(), super::print::grouped(count)));
         context.screen.value(&serde_json::json!({ "file": path, "records": count, "cursor": cursor }));
     }
-    if let Some(cursor) = cursor {
+    if erased > 0 {
+        context.screen.note(&format!("{erased} records were erased since, of which nothing is left to be told: take everything once more"));
+    }
+    if parameters.after.is_some() && !matches!(format.as_str(), "csv" | "json" | "stix") {
+        context.screen.note(&format!("{format} has no word for what was taken back since; csv, json and stix have"));
+    }
+    if let Some(cursor) = cursor.filter(|_| parameters.outlet.is_none()) {
         context.screen.note(&format!("what comes after this: the same with --since {cursor}"));
     }
+    Ok(())
+}
+
+/// Whether a text is the cursor of an export, and no time.
+fn is_cursor(text: &str) -> bool {
+    text.strip_prefix('c').and_then(|rest| rest.split_once('-')).is_some_and(|(at, _)| at.parse::<u64>().is_ok())
+}
+
+/// Gathers the lines of what comes in pieces.
+fn lines(mut take: impl FnMut(&[u8]) -> Result<(), Failure>) -> impl FnMut(&[u8]) -> Result<(), Failure> {
+    let mut rest = Vec::new();
+    move |mut piece| {
+        while let Some(end) = memchr::memchr(b'\n', piece) {
+            let (line, tail) = piece.split_at(end);
+            rest.extend_from_slice(line);
+            take(&std::mem::take(&mut rest))?;
+            piece = tail.get(1..).unwrap_or_default();
+        }
+        rest.extend_from_slice(piece);
+        Ok(())
+    }
+}
+
+/// Writes what an outlet holds for a tool, under the outlet's name, as the node writes its own: aside, read back, renamed.
+fn for_tool(context: &Context, mut parameters: QueryParameters, tool: Tool, directory: &Path) -> Result<(), Failure> {
+    let name = parameters.outlet.clone().ok_or_else(|| {
+        Failure::usage(format!("{} is for a tool that acts on it, so it is an outlet's; name it with --outlet", tool.name()))
+    })?;
+    parameters.format = Some("entries".to_owned());
+    let mut entries: Vec<Entry> = Vec::new();
+    let take = |line: &[u8]| {
+        let line: EntryLine = serde_json::from_slice(line).map_err(Failure::environment)?;
+        let value = line.kind.parse::<TypeName>().map_err(Failure::environment)?.read(&line.value).map_err(Failure::environment)?;
+        let until = Timestamp::from_ms(line.until).ok_or_else(|| Failure::environment("an entry ends at no time"))?;
+        entries.push(Entry { value, below: line.below, until, watched: line.watched });
+        Ok(())
+    };
+    let outlets = Client::with(&context.data, async |client| {
+        client.pieces("/v1/export", &parameters, lines(take)).await?;
+        client.get::<Vec<crate::node::enforcer::OutletLine>>("/v1/outlets", &()).await
+    })?;
+    let blocks = outlets.iter().find(|outlet| outlet.name == name).is_some_and(|outlet| outlet.usage == "block");
+    let watches = matches!(tool, Tool::Rpz | Tool::Nftables | Tool::Suricata);
+    entries.retain(|entry| watches || !entry.watched);
+    entries.sort();
+    let (count, watched) = (entries.len() as u64, entries.iter().filter(|entry| entry.watched).count() as u64);
+    let now = Clock::System.now();
+    let mut shelf = Shelf::new(directory, &name, blocks, Delivery { tool, reload: Vec::new(), sid: SID_FIRST });
+    // Seconds since 1970: it never goes back.
+    shelf.write(entries, now.ms() / 1_000, now).map_err(Failure::environment)?;
+    let (count_text, file) = (super::print::grouped(count - watched), shelf.file());
+    context.screen.line(&format!("{}: {count_text} lines enforced, {} watched, read back", file.display(), super::print::grouped(watched)));
+    for (why, count) in &shelf.left {
+        context.screen.line(&format!("  {count} left out: {why}"));
+    }
+    context.screen.value(&serde_json::json!({ "file": file, "records": count - watched, "watched": watched, "left": shelf.left }));
     Ok(())
 }
 
@@ -104,8 +185,8 @@ impl Shown {
 /// Writes a MISP feed: an event a file, a manifest, and hashes of the values. Events that are no more are removed; the manifest comes
 /// last, so that it never names a file that is not there.
 fn feed(context: &Context, parameters: &QueryParameters, directory: &Path) -> Result<(), Failure> {
-    let (mut events, mut rest, mut count) = (BTreeMap::<String, (MispLine, Vec<serde_json::Value>)>::new(), Vec::new(), 0u64);
-    let mut take = |line: &[u8]| {
+    let (mut events, mut count) = (BTreeMap::<String, (MispLine, Vec<serde_json::Value>)>::new(), 0u64);
+    let take = |line: &[u8]| {
         let mut line: MispLine = serde_json::from_slice(line).map_err(Failure::environment)?;
         let attribute = line.attribute.take();
         count += 1;
@@ -118,20 +199,7 @@ fn feed(context: &Context, parameters: &QueryParameters, directory: &Path) -> Re
         attributes.push(attribute);
         Ok(())
     };
-    Client::with(&context.data, async |client| {
-        let pieces = |piece: &[u8]| {
-            let mut piece = piece;
-            while let Some(end) = memchr::memchr(b'\n', piece) {
-                let (line, tail) = piece.split_at(end);
-                rest.extend_from_slice(line);
-                take(&std::mem::take(&mut rest))?;
-                piece = tail.get(1..).unwrap_or_default();
-            }
-            rest.extend_from_slice(piece);
-            Ok(())
-        };
-        client.pieces("/v1/export", parameters, pieces).await
-    })?;
+    Client::with(&context.data, async |client| client.pieces("/v1/export", parameters, lines(take)).await)?;
     let failed = |error: std::io::Error| Failure::environment(format!("{}: {error}", directory.display()));
     std::fs::create_dir_all(directory).map_err(failed)?;
     let put = |name: &str, text: &str| {

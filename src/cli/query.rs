@@ -57,7 +57,7 @@ pub(super) struct Filter {
     record: Option<String>,
     /// Only what was received since: 7d, 12h, a date.
     #[arg(long, value_name = "WHEN")]
-    since: Option<String>,
+    pub(super) since: Option<String>,
     /// Only what was received before.
     #[arg(long, value_name = "WHEN")]
     until: Option<String>,

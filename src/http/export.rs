@@ -1,18 +1,22 @@
-//! Exports at the local window: what a question finds, record by record, in the formats of others.
+//! Exports at the local window: what a question finds, what an outlet holds, or what has changed, in the formats of others.
 //!
 //! ```text
-//! question -pages of answers-> records that stand -Row, Stated-> csv, json, ecs, stix, list     (streamed; memory of a page)
+//! question -pages of answers---> records that stand -Row, Stated-> csv, json, ecs, stix, misp, list   (streamed; memory of a page)
+//! outlet   -pages of its lines-> the record of each  --^
+//! cursor   -the journal--------> what is other than it was, and what does not stand any more --^
 //! ```
 //!
-//! The answer's header `huecry-cursor` is what a later export names with `since` to have only what is new: with it come the
-//! records that were taken back meanwhile, marked as such where the format has a word for it.
+//! The answer's header `huecry-cursor` is what a later export names with `after`: it then tells what came, what was judged
+//! anew or renewed, and, marked as such, what does not stand any more.
 
 use super::{ApiError, Deed, Local, Operator, QueryParameters, blocking};
 use crate::{
     envelope::part_of,
     exchange::{Row, Stated, StixBundle, csv_header, misp_line},
-    query::{self, Assertion, Found, Question, Reading, Standing, VALUES_MAX},
-    record::{Kind, Record, RecordRef, Timestamp, Tlp, UnknownName},
+    ledger::{Change, Position},
+    policy::Verdict,
+    query::{self, Assertion, Found, Meant, Question, Reading, Standing, VALUES_MAX},
+    record::{FeedId, Kind, Observable, Record, RecordRef, Timestamp, Tlp, UnknownName},
 };
 use axum::{
     Extension,
@@ -21,6 +25,7 @@ use axum::{
     http::HeaderMap,
     response::IntoResponse,
 };
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Pieces that wait for the reader.
@@ -29,6 +34,15 @@ const PIECES_MAX: usize = 8;
 const PIECE_BYTES: usize = 256 * 1024;
 /// The header that carries the cursor.
 pub const CURSOR_HEADER: &str = "huecry-cursor";
+/// The header that says how many records were erased since the cursor that was named: of those nothing is left to be told.
+pub const ERASED_HEADER: &str = "huecry-erased";
+/// Lines of an outlet that are taken at once: some 10 MiB.
+const LINES_AT_ONCE: usize = 65_536;
+/// Records that have changed since a cursor, remembered so that none is told twice: some 200 MB of names.
+const CHANGED_MAX: usize = 1_000_000;
+
+/// What is said when there are more.
+const MANY_CHANGES: &str = "more than 1,000,000 records have changed since; take everything once more";
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +54,43 @@ enum Form {
     Stix,
     /// A line for each attribute with its event; whoever asks makes files of them.
     Misp,
+    /// A line for each entry of an outlet; whoever asks writes it for a tool.
+    Entries,
 }
 
 impl Form {
-    const ALL: [(&str, Self); 6] =
-        [("list", Self::List), ("csv", Self::Csv), ("json", Self::Json), ("ecs", Self::Ecs), ("stix", Self::Stix), ("misp", Self::Misp)];
+    const ALL: [(&str, Self); 7] = [
+        ("list", Self::List),
+        ("csv", Self::Csv),
+        ("json", Self::Json),
+        ("ecs", Self::Ecs),
+        ("stix", Self::Stix),
+        ("misp", Self::Misp),
+        ("entries", Self::Entries),
+    ];
+
+    /// Whether the format has a word for what does not stand any more.
+    fn takes_back(self) -> bool {
+        matches!(self, Self::Stix | Self::Json | Self::Csv)
+    }
+}
+
+/// An entry of an outlet, on its way to whoever writes it for a tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryLine {
+    pub value: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub below: bool,
+    pub until: u64,
+    pub watched: bool,
+}
+
+/// Where an export takes its records from.
+enum From {
+    Question,
+    Outlet(String),
+    Cursor(Position),
 }
 
 /// `GET /v1/export`.
@@ -60,25 +106,51 @@ pub(super) async fn export(
     question.tlp_max = Some(question.tlp_max.map_or(operator.clearance, |tlp| tlp.min(operator.clearance)));
     question.record = Some(Kind::Indicator);
     question.limit = VALUES_MAX;
+    let from = match (&parameters.outlet, &parameters.after) {
+        (Some(_), Some(_)) => {
+            let why = "an outlet's lines change by orders and policies too, which no cursor counts; take them whole";
+            return Err(ApiError::bad(why));
+        }
+        (Some(outlet), None) => {
+            let outlets = local.enforcer.specs();
+            let names = || outlets.iter().map(|outlet| outlet.name.as_str());
+            if !names().any(|name| name == outlet) {
+                return Err(ApiError::bad(UnknownName::new("outlet", outlet, names())));
+            }
+            From::Outlet(outlet.clone())
+        }
+        (None, _) if form == Form::Entries => return Err(ApiError::bad("what is written for tools is an outlet's; name it")),
+        (None, Some(_)) if form == Form::Misp => {
+            return Err(ApiError::bad("a MISP feed is whole; whoever reads it takes what is new of it"));
+        }
+        (None, Some(cursor)) => From::Cursor(local.ledger.read_cursor(cursor).map_err(ApiError::bad)?),
+        (None, None) => From::Question,
+    };
     let now = local.clock.now();
-    // What is wrong with the question is said before anything is sent.
+    // What is wrong with the question is said before anything is sent, and where one goes on before anything is read.
     let (first, here) = (Question { limit: 1, ..question.clone() }, local.clone());
-    blocking(move || Ok(query::answer(&here.ledger, &first, now)?)).await?;
+    let since = if let From::Cursor(position) = from { Some(position) } else { None };
+    let (cursor, erased) = blocking(move || {
+        query::answer(&here.ledger, &first, now)?;
+        let mut erased = 0;
+        if let Some(since) = since {
+            here.ledger.each_change(since, |change| {
+                erased += if let Change::Erased(count) = change { count } else { 0 };
+                Ok(())
+            })?;
+        }
+        Ok((here.ledger.cursor()?, erased))
+    })
+    .await?;
     let (pieces, waiting) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(PIECES_MAX);
-    let deed = Deed(format!("exports as {name}, up to {}", question.tlp_max.unwrap_or(Tlp::Red).label()));
+    let of_outlet = parameters.outlet.as_ref().map(|outlet| format!(" for outlet {outlet}")).unwrap_or_default();
+    let deed = Deed(format!("exports as {name}{of_outlet}, up to {}", question.tlp_max.unwrap_or(Tlp::Red).label()));
     tokio::task::spawn_blocking(move || {
         let tlp_max = question.tlp_max.unwrap_or(Tlp::Red);
-        let mut sheet = Sheet {
-            form,
-            bundle: StixBundle::default(),
-            text: String::new(),
-            pieces,
-            tlp_max,
-            proofs: parameters.proofs,
-            revoked: BTreeSet::new(),
-        };
+        let (bundle, text, proofs) = (StixBundle::default(), String::new(), parameters.proofs);
+        let mut sheet = Sheet { form, bundle, text, pieces, tlp_max, proofs, told: BTreeSet::new() };
         // The body breaks off, so that nobody takes a part for the whole.
-        if let Err(error) = sheet.write(&local, question, now) {
+        if let Err(error) = sheet.write(&local, question, &from, now) {
             tracing::error!(error = error.text, "an export ended early");
             let _reader_gone = sheet.pieces.blocking_send(Err(std::io::Error::other(error.text)));
         }
@@ -86,8 +158,10 @@ pub(super) async fn export(
     let mut waiting = waiting;
     let stream = futures::stream::poll_fn(move |context| waiting.poll_recv(context));
     let mut headers = HeaderMap::new();
-    if let Ok(cursor) = now.precise().parse() {
-        headers.insert(CURSOR_HEADER, cursor);
+    for (header, text) in [(CURSOR_HEADER, cursor), (ERASED_HEADER, erased.to_string())] {
+        if let Ok(text) = text.parse() {
+            headers.insert(header, text);
+        }
     }
     Ok((Extension(deed), headers, Body::from_stream(stream)))
 }
@@ -99,25 +173,49 @@ struct Sheet {
     pieces: tokio::sync::mpsc::Sender<std::io::Result<Bytes>>,
     tlp_max: Tlp,
     proofs: bool,
-    /// Records that were written as taken back.
-    revoked: BTreeSet<RecordRef>,
+    /// Records that were told of what has changed.
+    told: BTreeSet<RecordRef>,
 }
 
+/// Whoever reads has gone, which is no error.
+struct Gone;
+
+/// What becomes of one record or page.
+type Told = Result<Result<(), Gone>, ApiError>;
+
 impl Sheet {
-    fn write(&mut self, local: &Local, mut question: Question, now: Timestamp) -> Result<(), ApiError> {
+    fn write(&mut self, local: &Local, question: Question, from: &From, now: Timestamp) -> Result<(), ApiError> {
         if self.form == Form::Csv {
             self.text.push_str(&csv_header());
         }
-        // Who asks for what is new has to hear what is over.
-        question.all |= question.since.is_some();
         let mut reading = Reading::new(&local.ledger, now);
+        let done = match from {
+            From::Question => self.answers(&mut reading, local, question, now),
+            From::Outlet(outlet) => self.lines(&mut reading, local, &question, outlet),
+            From::Cursor(position) => self.changes(&mut reading, local, &question, *position),
+        };
+        if done?.is_err() {
+            return Ok(());
+        }
+        if self.form == Form::Stix {
+            let end = std::mem::take(&mut self.bundle).finish();
+            self.text.push_str(&end);
+        }
+        let _last_piece = self.send();
+        Ok(())
+    }
+
+    /// What a question finds.
+    fn answers(&mut self, reading: &mut Reading<'_>, local: &Local, mut question: Question, now: Timestamp) -> Told {
         loop {
             let answer = query::answer(&local.ledger, &question, now)?;
             for value in &answer.values {
-                for assertion in value.assertions.iter().filter(|one| one.kind == "indicator") {
-                    self.assertion(&mut reading, assertion)?;
-                    if self.text.len() >= PIECE_BYTES && !self.send() {
-                        return Ok(());
+                for assertion in value.assertions.iter().filter(|one| one.kind == "indicator" && one.standing == Standing::Accepted) {
+                    let Ok(reference) = assertion.reference.parse::<RecordRef>() else { continue };
+                    let Some(found) = reading.named(&reference)? else { continue };
+                    self.record(reading, &found, assertion)?;
+                    if self.send_if_full().is_err() {
+                        return Ok(Err(Gone));
                     }
                 }
             }
@@ -126,78 +224,155 @@ impl Sheet {
                 None if answer.cut => {
                     return Err(ApiError::bad("there is more than can be looked at for this question; ask more narrowly"));
                 }
-                None => break,
+                None => return Ok(Ok(())),
             }
         }
-        if let Some(since) = question.since.filter(|_| matches!(self.form, Form::Stix | Form::Json | Form::Csv)) {
-            self.taken_back(&mut reading, local, &question, since)?;
+    }
+
+    /// What an outlet's export holds, as far as the question means it: the record for which each line stands there.
+    fn lines(&mut self, reading: &mut Reading<'_>, local: &Local, question: &Question, outlet: &str) -> Told {
+        let meant = Meant::of(question)?;
+        let mut after: Option<Observable> = None;
+        loop {
+            let entries = local.enforcer.standing(outlet, after.as_ref(), LINES_AT_ONCE).unwrap_or_default();
+            after = entries.last().map(|last| last.entry.value.clone());
+            let more = entries.len() >= LINES_AT_ONCE;
+            for one in entries {
+                let Some(found) = reading.named(&one.record)? else { continue };
+                if !meant.is_meant_by_value(reading, &found)? {
+                    continue;
+                }
+                if self.form == Form::Entries {
+                    self.entry(&one.entry)?;
+                } else if !one.entry.watched {
+                    let assertion = reading.assertion_up_to(&found, self.tlp_max)?;
+                    self.record(reading, &found, &assertion)?;
+                }
+                if self.send_if_full().is_err() {
+                    return Ok(Err(Gone));
+                }
+            }
+            if !more {
+                return Ok(Ok(()));
+            }
         }
-        if self.form == Form::Stix {
-            let end = std::mem::take(&mut self.bundle).finish();
-            self.text.push_str(&end);
-        }
-        self.send();
+    }
+
+    fn entry(&mut self, entry: &crate::exchange::Entry) -> Result<(), ApiError> {
+        let kind = entry.value.other().map_or_else(|| entry.value.kind().to_string(), |name| format!("other:{name}"));
+        let (below, until, watched) = (entry.below, entry.until.ms(), entry.watched);
+        let line = EntryLine { value: entry.value.to_string(), kind, below, until, watched };
+        self.text.push_str(&serde_json::to_string(&line).map_err(ApiError::internal)?);
+        self.text.push('\n');
         Ok(())
     }
 
-    /// What was taken back since, whenever it was said.
-    fn taken_back(&mut self, reading: &mut Reading<'_>, local: &Local, question: &Question, since: Timestamp) -> Result<(), ApiError> {
-        for number in 0..local.ledger.batches() {
-            let Some(batch) = reading.batch(number)?.filter(|batch| batch.entry.received >= since && batch.aside.is_none()) else {
-                continue;
+    /// What is other than it was at a position, as far as the question means it.
+    fn changes(&mut self, reading: &mut Reading<'_>, local: &Local, question: &Question, from: Position) -> Told {
+        let (meant, mut changes) = (Meant::of(question)?, Vec::new());
+        local.ledger.each_change(from, |change| {
+            if changes.last() != Some(&change) && changes.len() <= CHANGED_MAX {
+                changes.push(change);
+            }
+            Ok(())
+        })?;
+        if changes.len() > CHANGED_MAX {
+            return Err(ApiError::bad(MANY_CHANGES));
+        }
+        for change in changes {
+            let told = match change {
+                Change::Batch(number) => self.batch(reading, local, &meant, number)?,
+                Change::Record(record) => self.changed(reading, local, &meant, &record)?,
+                Change::Feed(feed) => self.feed(reading, local, &meant, &feed)?,
+                Change::Erased(_) => Ok(()),
             };
-            for index in 0..batch.head.count {
-                let Some(Record::Withdrawal(withdrawal)) = batch.record(index) else { continue };
-                let by = batch.reference(index);
-                for target in withdrawal.targets.iter().filter_map(|target| target.resolve(&by.feed, by.seq)) {
-                    for reference in under(reading, local, &target)? {
-                        let Some(found) = reading.named(&reference)? else { continue };
-                        let Record::Indicator(indicator) = &found.record else { continue };
-                        let head = &found.batch.head;
-                        let meant = head.tlp <= self.tlp_max
-                            && question.origin.as_ref().is_none_or(|origin| *origin == head.member)
-                            && question.channel.as_ref().is_none_or(|channel| *channel == head.channel)
-                            && question.kind.is_none_or(|kind| kind == indicator.value.kind());
-                        if !meant || self.revoked.contains(&reference) {
-                            continue;
-                        }
-                        let assertion = reading.assertion_up_to(&found, self.tlp_max)?;
-                        self.record(reading, &found, &assertion)?;
-                        if self.text.len() >= PIECE_BYTES && !self.send() {
-                            return Ok(());
-                        }
+            if told.is_err() {
+                return Ok(Err(Gone));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// A batch that is new, and what its withdrawals and renewals are about.
+    fn batch(&mut self, reading: &mut Reading<'_>, local: &Local, meant: &Meant<'_>, number: u64) -> Told {
+        let Some(batch) = reading.batch(number)? else { return Ok(Ok(())) };
+        for index in 0..batch.head.count {
+            let by = batch.reference(index);
+            let targets = match batch.record(index) {
+                Some(Record::Indicator(_)) => {
+                    if self.changed(reading, local, meant, &by)?.is_err() {
+                        return Ok(Err(Gone));
+                    }
+                    continue;
+                }
+                Some(Record::Withdrawal(withdrawal)) => withdrawal.targets,
+                Some(Record::Renewal(renewal)) => renewal.targets,
+                _ => continue,
+            };
+            for target in targets.iter().filter_map(|target| target.resolve(&by.feed, by.seq)) {
+                for record in under(reading, local, &target)? {
+                    if self.changed(reading, local, meant, &record)?.is_err() {
+                        return Ok(Err(Gone));
                     }
                 }
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
-    /// Answers whether somebody still reads.
-    fn send(&mut self) -> bool {
-        let piece = Bytes::from(std::mem::take(&mut self.text));
-        self.pieces.blocking_send(Ok(piece)).is_ok()
-    }
-
-    fn assertion(&mut self, reading: &mut Reading<'_>, assertion: &Assertion) -> Result<(), ApiError> {
-        let Ok(reference) = assertion.reference.parse::<RecordRef>() else { return Ok(()) };
-        match reading.named(&reference)? {
-            Some(found) => self.record(reading, &found, assertion),
-            None => Ok(()),
+    fn feed(&mut self, reading: &mut Reading<'_>, local: &Local, meant: &Meant<'_>, feed: &FeedId) -> Told {
+        let mut numbers = local.ledger.aside_batches(feed)?;
+        let spans = local.ledger.feed(feed).map(|state| state.spans).unwrap_or_default();
+        for seq in spans.iter() {
+            numbers.extend(local.ledger.batch_number(feed, seq)?);
         }
+        for number in numbers {
+            if self.batch(reading, local, meant, number)?.is_err() {
+                return Ok(Err(Gone));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// One record as it stands now; one that stood once and does so no more is told as taken back.
+    fn changed(&mut self, reading: &mut Reading<'_>, local: &Local, meant: &Meant<'_>, record: &RecordRef) -> Told {
+        if !self.told.insert(record.clone()) {
+            return Ok(Ok(()));
+        }
+        if self.told.len() > CHANGED_MAX {
+            return Err(ApiError::bad(MANY_CHANGES));
+        }
+        // One that was set aside stands under no name any more.
+        let found = match reading.named(record)? {
+            Some(found) => Some(found),
+            None => local.ledger.aside_at(record)?.map(|place| reading.found(place)).transpose()?.flatten(),
+        };
+        let Some(found) = found.filter(|found| matches!(found.record, Record::Indicator(_))) else { return Ok(Ok(())) };
+        if meant.is_meant_by_value(reading, &found)? && (reading.standing(&found).0 == Standing::Accepted || has_stood(&found)) {
+            let assertion = reading.assertion_up_to(&found, self.tlp_max)?;
+            self.record(reading, &found, &assertion)?;
+        }
+        Ok(self.send_if_full())
+    }
+
+    fn send_if_full(&mut self) -> Result<(), Gone> {
+        if self.text.len() >= PIECE_BYTES { self.send() } else { Ok(()) }
+    }
+
+    /// Sends what is gathered, if somebody still reads.
+    fn send(&mut self) -> Result<(), Gone> {
+        let piece = Bytes::from(std::mem::take(&mut self.text));
+        self.pieces.blocking_send(Ok(piece)).map_err(|_| Gone)
     }
 
     fn record(&mut self, reading: &mut Reading<'_>, found: &Found, assertion: &Assertion) -> Result<(), ApiError> {
-        let revoked = assertion.standing == Standing::Withdrawn;
-        // A format without a word for what is taken back leaves it out.
-        if assertion.standing != Standing::Accepted && !(revoked && matches!(self.form, Form::Stix | Form::Json | Form::Csv)) {
+        let revoked = assertion.standing != Standing::Accepted;
+        // What has come to its end was told with it.
+        if assertion.standing == Standing::Over || (revoked && !self.form.takes_back()) {
             return Ok(());
         }
-        let (reference, head) = (&found.reference, &found.batch.head);
+        let head = &found.batch.head;
         let Record::Indicator(indicator) = &found.record else { return Ok(()) };
-        if revoked && !self.revoked.insert(reference.clone()) {
-            return Ok(());
-        }
         // A report that is marked narrower than what is asked for is not named either.
         let report_tlp = match &found.report {
             Some(report) => reading.named(report)?.map(|report| report.batch.head.tlp),
@@ -220,6 +395,7 @@ impl Sheet {
             standing: if revoked { "withdrawn" } else { "accepted" }.to_owned(),
         };
         match self.form {
+            Form::Entries => (),
             Form::List => self.text.push_str(&row.line()),
             Form::Csv => self.text.push_str(&row.csv()),
             Form::Json => self.text.push_str(&row.json()),
@@ -230,9 +406,11 @@ impl Sheet {
                     scope: row.scope,
                     row,
                     signed: head.time,
+                    renewed: found.lent().renewed,
                     tlp: head.tlp,
                     report: report.zip(report_tlp),
-                    revoked: found.withdrawn.as_ref().map(|withdrawn| withdrawn.at).filter(|_| revoked),
+                    // What we let go ourselves went when we say so.
+                    revoked: revoked.then(|| found.withdrawn.as_ref().map_or(reading.now(), |withdrawn| withdrawn.at)),
                     proof: if self.proofs { proof_of(found)? } else { None },
                 };
                 if self.form == Form::Stix {
@@ -257,24 +435,23 @@ fn proof_of(found: &Found) -> Result<Option<(String, String)>, ApiError> {
     Ok(Some((STANDARD.encode(&entry.head), STANDARD.encode(part))))
 }
 
+/// Whether a record counted once, so that somebody may have been given it.
+fn has_stood(found: &Found) -> bool {
+    let (batch, index) = (&found.batch, found.reference.index);
+    let accepted = |line: &crate::ledger::OutcomeLine| line.verdict() == Some(Verdict::Accept);
+    accepted(&batch.first_outcome(index)) || batch.verdicts(index).iter().any(|one| accepted(&one.line))
+}
+
 /// A record itself, or, of a report, all that stands under it: they come behind it in its feed.
 fn under(reading: &mut Reading<'_>, local: &Local, target: &RecordRef) -> Result<Vec<RecordRef>, ApiError> {
     let is_report = reading.named(target)?.is_some_and(|found| matches!(found.record, Record::Report(_)));
     if !is_report {
         return Ok(vec![target.clone()]);
     }
-    let Some(state) = local.ledger.feed(&target.feed) else { return Ok(Vec::new()) };
     let mut members = Vec::new();
-    for seq in target.seq..=state.last() {
-        let Some(number) = local.ledger.batch_number(&target.feed, seq)? else { continue };
-        let Some(batch) = reading.batch(number)? else { continue };
-        for index in 0..batch.head.count {
-            let Some(Record::Indicator(indicator)) = batch.record(index) else { continue };
-            let reference = batch.reference(index);
-            if indicator.report.as_ref().and_then(|report| report.resolve(&reference.feed, reference.seq)).as_ref() == Some(target) {
-                members.push(reference);
-            }
-        }
-    }
+    local.ledger.each_indicator_of(target, |batch, index| {
+        members.push(batch.reference(index));
+        true
+    })?;
     Ok(members)
 }

@@ -100,7 +100,7 @@ pub use care::BackupParameters;
 pub use documents::{DocumentLine, DocumentNamed, DocumentPublished, DocumentsFilter, DocumentsReply, NewDocument};
 pub use enforce::{OrderParameters, OrderReply, force_text};
 pub use erase::{EraseParameters, ErasePreview, RetentionParameters, RetentionReply, SubjectReply};
-pub use export::CURSOR_HEADER;
+pub use export::{CURSOR_HEADER, ERASED_HEADER, EntryLine};
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use matching::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, SeenValue};
 pub use operators::{Operators, sign_decision};
@@ -462,6 +462,12 @@ pub struct QueryParameters {
     pub format: Option<String>,
     /// A bundle carries the signed heads and proofs of its records.
     pub proofs: bool,
+    /// An export of what this outlet holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outlet: Option<String>,
+    /// An export of what is other than when this cursor was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 impl QueryParameters {

@@ -143,6 +143,12 @@ impl KeyRange {
         Self { first: from.max(self.first.clone()), end: self.end.clone(), value: false }
     }
 
+    /// Whether rows under this value's key lie in it.
+    pub fn holds(&self, value: &[u8]) -> bool {
+        let row = key_at(value.to_vec(), Place { batch: 0, index: 0 });
+        if self.value { value == self.first } else { self.first <= row && row < self.end }
+    }
+
     /// Where it begins: ranges that have been sorted by this are walked in the order of values.
     pub fn first(&self) -> &[u8] {
         &self.first

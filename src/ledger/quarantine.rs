@@ -4,12 +4,12 @@
 //! their feed, which then goes on from the pin; they stay in the journal, listed, until an operator releases or drops them.
 
 use super::{
-    Aside, BatchInfo, Entry, Erased, ErasedBy, ErasureEntry, FeedState, Ledger, LedgerError, QuarantineEntry, QuarantineStep, StoredBatch,
-    Writer, count,
+    Aside, BatchInfo, Entry, Erased, ErasedBy, ErasureEntry, FeedState, Ledger, LedgerError, Place, QuarantineEntry, QuarantineStep,
+    StoredBatch, Writer, count,
 };
 use crate::{
     ledger::Counts,
-    record::{FeedId, Record, Timestamp},
+    record::{FeedId, Record, RecordRef, Timestamp},
 };
 
 /// What is aside of one feed.
@@ -30,6 +30,18 @@ pub struct AsideLine {
 const LIST_BATCHES_MAX: usize = 100_000;
 
 impl Ledger {
+    /// Batches of a feed that were taken out of it, by number.
+    pub fn aside_batches(&self, feed: &FeedId) -> Result<Vec<u64>, LedgerError> {
+        Ok(self.state(|state| state.aside(feed))?.into_iter().map(|(_, number)| number).collect())
+    }
+
+    /// Where a record stands that was set aside, if it was.
+    pub fn aside_at(&self, record: &RecordRef) -> Result<Option<Place>, LedgerError> {
+        let aside = self.state(|state| state.aside(&record.feed))?;
+        let number = aside.into_iter().rev().find(|(seq, _)| *seq == record.seq).map(|(_, number)| number);
+        Ok(number.map(|batch| Place { batch, index: record.index }))
+    }
+
     /// What is in quarantine, feed by feed.
     pub fn quarantine(&self) -> Result<Vec<AsideLine>, LedgerError> {
         let mut lines: Vec<AsideLine> = Vec::new();

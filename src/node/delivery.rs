@@ -65,7 +65,7 @@ impl Shelf {
     }
 
     /// The file that a person is pointed to.
-    pub(super) fn file(&self) -> PathBuf {
+    pub fn file(&self) -> PathBuf {
         let ending = match self.delivery.tool {
             Tool::List => ".list",
             Tool::Hosts => ".hosts",

@@ -110,6 +110,12 @@ struct Kept {
     alarmed: BTreeMap<MemberId, Timestamp>,
 }
 
+/// A line of an outlet's export, and the record for which it stands there.
+pub struct OutletEntry {
+    pub entry: Entry,
+    pub record: RecordRef,
+}
+
 /// What of `NAME.lines.jsonl` is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reasons {
@@ -655,6 +661,23 @@ impl Enforcer {
         let awaits = self.awaits();
         let line = |kept: &Kept| OutletLine { awaits, ..outlet_line(kept, &desk.orders, now) };
         desk.outlets.iter().map(line).collect()
+    }
+
+    /// What stands in an outlet's export now, by the order of values, from behind `after` on; `None` if there is no such outlet.
+    pub fn standing(&self, outlet: &str, after: Option<&Observable>, limit: usize) -> Option<Vec<OutletEntry>> {
+        let (desk, now) = (held(&self.shared.desk), self.shared.clock.now());
+        let kept = desk.outlets.iter().find(|kept| kept.set.outlet.name == outlet)?;
+        let entry = |(value, line): (&Observable, &Line), watched: bool| {
+            let Proposal { below, until, record, .. } = line.proposal.clone();
+            OutletEntry { entry: Entry { value: value.clone(), below, until, watched }, record }
+        };
+        let is_behind = |(value, _): &(&Observable, &Line)| after.is_none_or(|after| *value > after);
+        let enforced = kept.set.export(&desk.orders, now).into_iter().filter(is_behind).take(limit).map(|one| entry(one, false));
+        let watched = kept.set.watched(&desk.orders, now).into_iter().filter(is_behind).take(limit).map(|one| entry(one, true));
+        let mut entries: Vec<OutletEntry> = enforced.chain(watched).collect();
+        entries.sort_by(|one, other| one.entry.cmp(&other.entry));
+        entries.truncate(limit);
+        Some(entries)
     }
 
     /// The lines that hit a value, in all outlets, enforced or not.

@@ -12,12 +12,15 @@
 mod assess;
 mod explain;
 mod hits;
+mod meant;
 mod question;
 mod trial;
 
 pub use assess::*;
 pub use explain::*;
 pub use hits::*;
+pub use meant::Meant;
+use question::is_source;
 pub use question::*;
 pub use trial::*;
 
@@ -152,6 +155,11 @@ impl<'a> Reading<'a> {
     /// Reads `ledger` as of `now`.
     pub fn new(ledger: &'a Ledger, now: Timestamp) -> Self {
         Self { ledger, batches: HashMap::new(), now }
+    }
+
+    /// As of when it reads.
+    pub fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// A batch by its number, remembered for a while.

@@ -8,16 +8,14 @@
 //!
 //! Whatever way leads to a record, the same filter decides about it ([`Asking::is_meant`]), so a way can only be slower or faster.
 
-use super::{Assertion, Found, Reading, Standing, ValueAnswer, title_of};
+use super::{Assertion, Meant, Reading, Standing, ValueAnswer, title_of};
 use crate::{
     envelope::Hash,
     intake::value_of,
-    ledger::{
-        self, KeyRange, Ledger, LedgerError, OutcomeLine, Place, Row, SCAN_ROWS_MAX, Said, name_of, saying, says, value_key, words_of,
-    },
+    ledger::{self, KeyRange, Ledger, LedgerError, Place, Row, SCAN_ROWS_MAX, Said, name_of, saying, value_key, words_of},
     record::{
-        ChannelName, Indicator, Kind, MemberId, Observable, ObservableError, ObservableType, Record, RecordRef, Scope, Source, Timestamp,
-        Tlp, UnknownName,
+        ChannelName, Kind, MemberId, Observable, ObservableError, ObservableType, Record, RecordRef, Scope, Source, Timestamp, Tlp,
+        UnknownName,
     },
 };
 use ipnet::IpNet;
@@ -134,6 +132,12 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Whether what stands under this key is found; `speaks_below` if it means the names below it too.
+    pub fn finds(&self, key: &[u8], speaks_below: bool) -> bool {
+        let mut found = self.ranges.iter().chain(&self.beside).chain(self.parents.iter().filter(|_| speaks_below));
+        found.any(|range| range.holds(key))
+    }
+
     /// What is said of the value itself or of all around it, and whether it stands above.
     pub fn speaking(&self) -> impl Iterator<Item = (&KeyRange, bool)> {
         self.ranges.iter().map(|range| (range, false)).chain(self.parents.iter().map(|range| (range, true)))
@@ -175,7 +179,7 @@ pub(super) fn plan(text: Option<&str>) -> Result<Plan, QueryError> {
 
 /// Answers a question as of `now`.
 pub fn answer(ledger: &Ledger, question: &Question, now: Timestamp) -> Result<Answer, QueryError> {
-    let said = question.said()?;
+    let meant = Meant::of(question)?;
     let limit = match question.limit {
         0 => VALUES_DEFAULT,
         limit => limit.min(VALUES_MAX),
@@ -184,7 +188,7 @@ pub fn answer(ledger: &Ledger, question: &Question, now: Timestamp) -> Result<An
     let asking = Asking {
         ledger,
         question,
-        said,
+        meant,
         limit,
         cursor,
         reading: Reading::new(ledger, now),
@@ -193,7 +197,7 @@ pub fn answer(ledger: &Ledger, question: &Question, now: Timestamp) -> Result<An
         answer: Answer::default(),
     };
     let valueless = question.record.is_some_and(|kind| !matches!(kind, Kind::Indicator | Kind::Sighting));
-    match (question.text.is_some(), valueless, asking.said.is_empty()) {
+    match (question.text.is_some(), valueless, asking.meant.said.is_empty()) {
         (false, _, false) => asking.by_words(),
         (false, true, true) => asking.by_batch(),
         _ => asking.by_value(),
@@ -202,7 +206,7 @@ pub fn answer(ledger: &Ledger, question: &Question, now: Timestamp) -> Result<An
 
 impl Question {
     /// What the record or its report has to say.
-    fn said(&self) -> Result<BTreeSet<(Said, String)>, QueryError> {
+    pub(super) fn said(&self) -> Result<BTreeSet<(Said, String)>, QueryError> {
         let mut said: BTreeSet<(Said, String)> = BTreeSet::new();
         if let Some(words) = &self.words {
             said.extend(words_of(words).map(|word| (Said::Word, word)));
@@ -241,7 +245,7 @@ impl Question {
 struct Asking<'a> {
     ledger: &'a Ledger,
     question: &'a Question,
-    said: BTreeSet<(Said, String)>,
+    meant: Meant<'a>,
     limit: usize,
     /// Rank and key of the last value of the answer before.
     cursor: Option<(u64, Vec<u8>)>,
@@ -254,49 +258,12 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Whether a record is one of those that are asked for, whatever it counts for.
-    fn is_meant(&mut self, found: &Found) -> Result<bool, LedgerError> {
-        let (question, head) = (self.question, &found.batch.head);
-        let received = found.batch.entry.received;
-        let own_source = match &found.record {
-            Record::Indicator(Indicator { source: Some(source), .. }) => Some(source),
-            Record::Report(report) => report.source.as_ref(),
-            _ => None,
-        };
-        let source = own_source.or(found.defaults.as_ref().and_then(|defaults| defaults.source.as_ref()));
-        let meant = question.origin.as_ref().is_none_or(|origin| *origin == head.member)
-            && question.channel.as_ref().is_none_or(|channel| *channel == head.channel)
-            && question.kind.is_none_or(|kind| value_of(&found.record).is_some_and(|value| value.kind() == kind))
-            && question.record.is_none_or(|kind| kind == found.record.kind())
-            && question.tlp_max.is_none_or(|tlp| head.tlp <= tlp)
-            && question.since.is_none_or(|since| since <= received)
-            && question.until.is_none_or(|until| received < until)
-            && question.source.as_ref().is_none_or(|asked| source.is_some_and(|source| is_source(source, asked)));
-        if !meant || self.said.is_empty() {
-            return Ok(meant);
-        }
-        // What was never judged has no words in the index, and what was set aside says nothing.
-        if !matches!(found.outcome, OutcomeLine::Judged { .. }) || found.batch.aside.is_some() {
-            return Ok(false);
-        }
-        let report = match &found.report {
-            Some(report) => self.reading.named(report)?,
-            None => None,
-        };
-        // What a report above the marking says is not told by what stands under it.
-        let report = report.filter(|report| question.tlp_max.is_none_or(|tlp| report.batch.head.tlp <= tlp));
-        let said_here = |(what, word): &(Said, String)| {
-            says(&found.record, *what, word) || report.as_ref().is_some_and(|report| says(&report.record, *what, word))
-        };
-        Ok(self.said.iter().all(said_here))
-    }
-
     /// Looks at one record; `below` if it stands above the name asked for, and has to speak for what is below it.
     fn look(&mut self, place: Place, below: bool) -> Result<(), LedgerError> {
         self.left = self.left.saturating_sub(1);
         let Some(found) = self.reading.found(place)? else { return Ok(()) };
         let speaks_below = matches!(&found.record, Record::Indicator(one) if one.scope == Some(Scope::Subdomains));
-        if (below && !speaks_below) || !self.is_meant(&found)? {
+        if (below && !speaks_below) || !self.meant.is_meant(&mut self.reading, &found)? {
             return Ok(());
         }
         let assertion = self.reading.assertion_up_to(&found, self.question.tlp_max.unwrap_or(Tlp::Red))?;
@@ -371,7 +338,7 @@ impl Asking<'_> {
     /// By the rows of the rarest word, and what stands under the reports that say it.
     fn by_words(mut self) -> Result<Answer, QueryError> {
         let mut rarest: Option<(usize, KeyRange)> = None;
-        for (what, word) in &self.said {
+        for (what, word) in &self.meant.said {
             let range = saying(*what, word);
             let mut count = 0;
             self.ledger.each_row_in(&range, |_, _| {
@@ -475,7 +442,7 @@ impl Asking<'_> {
     }
 }
 
-fn is_source(source: &Source, asked: &str) -> bool {
+pub(super) fn is_source(source: &Source, asked: &str) -> bool {
     let parts = [&source.organisation, &source.url, &source.external_id];
     parts.into_iter().flatten().any(|part| name_of(part) == name_of(asked))
 }

@@ -1,6 +1,7 @@
 //! What leaves for people, spreadsheets, search engines and other platforms, and comes back the same.
 
 use crate::{
+    enforcing::Pair,
     importing::{SAID, file},
     support::{code, founded, huecry, json_of, stderr, stdout},
 };
@@ -136,6 +137,134 @@ fn what_is_new_since_the_last_export_comes_with_what_was_taken_back() {
     let lines: Vec<&str> = delta.lines().skip(1).collect();
     assert_eq!(lines.len(), 2, "{delta}");
     assert!(lines[0].contains("c.example") && lines[0].ends_with("withdrawn") && lines[1].contains("d.example"), "{delta}");
+}
+
+#[test]
+fn a_delta_tells_what_is_judged_anew_renewed_set_aside_or_erased_since_its_cursor() {
+    let data = founded();
+    let publish = |name: &str, text: &str, more: &[&str]| {
+        let about = ["--confidence", "90", "--valid-days", "3", "--tlp", "green"];
+        let output = huecry(data.path(), &[&["--json", "publish", &file(data.path(), name, text)][..], &about, more].concat());
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        json_of(&output)["report"].as_str().unwrap().to_owned()
+    };
+    let report = publish("a.txt", "a.example\nb.example\n", &[]);
+    publish("c.txt", "192.0.2.7\nsomeone@evil.example\n", &["--use", "block"]);
+    let cursor = || {
+        json_of(&huecry(data.path(), &["--json", "export", "csv", "--output", data.path().join("out.csv").to_str().unwrap()]))["cursor"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let since = |format: &str, cursor: &str, more: &[&str]| {
+        let output = huecry(data.path(), &[&["export", format, "--since", cursor][..], more].concat());
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        (stdout(&output), stderr(&output))
+    };
+    let rows = |cursor: &str| -> BTreeSet<String> {
+        let row = |line: &str| format!("{} {}", line.split(',').nth(1).unwrap(), line.rsplit(',').next().unwrap());
+        since("csv", cursor, &[]).0.lines().skip(1).map(row).collect()
+    };
+    let set = |rows: &[&str]| -> BTreeSet<String> { rows.iter().map(|row| (*row).to_owned()).collect() };
+    let first = cursor();
+    assert_eq!(rows(&first), set(&[]), "nothing has changed");
+    // What is renewed is told again, as a later version of the same object.
+    assert_eq!(code(&huecry(data.path(), &["renew", &report, "--valid-days", "90"])), 0);
+    assert_eq!(rows(&first), set(&["a.example accepted", "b.example accepted"]));
+    let (bundle, _) = since("stix", &first, &[]);
+    let bundle: serde_json::Value = serde_json::from_str(&bundle).unwrap();
+    let object = bundle["objects"].as_array().unwrap().iter().find(|one| one["type"] == "indicator").unwrap();
+    assert!(
+        object["modified"].as_str() > object["created"].as_str() && object["valid_until"].as_str() > object["modified"].as_str(),
+        "{object}"
+    );
+    // What a question leaves out stays out of a delta too.
+    assert!(
+        !since("csv", &first, &["b.example"]).0.contains("a.example")
+            && !since("csv", &first, &["--type", "email"]).0.contains("example,domain")
+    );
+    // A policy that changes its mind takes back what was given out before, and gives it out again.
+    let second = cursor();
+    let before = std::fs::read_to_string(data.path().join("policy.cedar")).unwrap();
+    let refuse = "@id(\"no-domains\") @reason(\"we do not take names\")\n\
+                  forbid (principal, action in [Action::\"accept\", Action::\"hold\"], resource) when { resource.type == \"domain\" };\n";
+    let judged_by = |policy: &str| {
+        std::fs::write(data.path().join("policy.cedar"), policy).unwrap();
+        assert_eq!(code(&huecry(data.path(), &["policy", "rejudge"])), 0);
+    };
+    judged_by(&format!("{before}{refuse}"));
+    assert_eq!(rows(&second), set(&["a.example withdrawn", "b.example withdrawn"]));
+    let third = cursor();
+    judged_by(&before);
+    assert_eq!(
+        (rows(&second), rows(&third)),
+        (set(&["a.example accepted", "b.example accepted"]), set(&["a.example accepted", "b.example accepted"]))
+    );
+    // What is erased can be named by nobody any more.
+    let fourth = cursor();
+    assert_eq!(code(&huecry(data.path(), &["erase", "someone@evil.example", "--order", "Test Court 1", "--yes"])), 0);
+    assert_eq!(rows(&fourth), set(&[]));
+    assert!(since("csv", &fourth, &[]).1.contains("1 records were erased since"), "{}", since("csv", &fourth, &[]).1);
+    assert!(since("list", &fourth, &[]).1.contains("no word for what was taken back"));
+    // A cursor of another ledger, or of none.
+    for wrong in ["c0-00000000", "c999999999-0", &format!("c99999999999{}", &fourth[fourth.find('-').unwrap()..])] {
+        let output = huecry(data.path(), &["export", "csv", "--since", wrong]);
+        assert!(code(&output) == 2 && stderr(&output).contains("take everything once more"), "{wrong}: {}", stderr(&output));
+    }
+    let output = huecry(data.path(), &["export", "misp", "--since", &fourth, "--output", data.path().join("feed").to_str().unwrap()]);
+    assert!(code(&output) == 2 && stderr(&output).contains("a MISP feed is whole"), "{}", stderr(&output));
+}
+
+#[test]
+fn what_an_outlet_enforces_leaves_in_every_format_and_nothing_else_does() {
+    let pair = Pair::new("[[outlets]]\nname = \"resolver\"\ntypes = [\"domain\", \"ipv4\", \"cidr\"]\nformat = \"rpz\"\n");
+    pair.start();
+    pair.publish(&["evil.example", "192.0.2.7", "spare.example"], &["--confidence", "90", "--source", "own"]);
+    pair.publish(&["unsure.example"], &["--confidence", "20", "--source", "own"]);
+    pair.until_monitored(3);
+    let export = |format: &str, more: &[&str]| {
+        let path = pair.agency().join(format!("for-{format}"));
+        let output = huecry(
+            &pair.agency(),
+            &[&["--json", "export", format, "--outlet", "resolver", "--output", path.to_str().unwrap()][..], more].concat(),
+        );
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        (path, json_of(&output)["records"].as_u64().unwrap())
+    };
+    assert_eq!(export("csv", &[]).1, 0, "a new outlet only watches");
+    pair.promote();
+    pair.police(&["unblock", "spare.example", "--reason", "ours"]);
+    for format in ["csv", "json", "ecs", "stix", "list"] {
+        let (path, count) = export(format, &[]);
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(count, 2, "{format}: {text}");
+        assert!(text.contains("evil.example") && text.contains("192.0.2.7"), "{format}: {text}");
+        assert!(!text.contains("unsure") && !text.contains("spare"), "{format}: {text}");
+    }
+    assert_eq!(export("misp", &[]).1, 2);
+    assert_eq!(export("csv", &["--type", "domain"]).1, 1);
+    // For tools, written as the node writes its own.
+    let (zone, count) = export("rpz", &[]);
+    let zone = std::fs::read_to_string(zone.join("resolver.zone")).unwrap();
+    assert!(count == 2 && zone.contains("evil.example") && zone.contains("32.7.2.0.192.rpz-ip") && !zone.contains("spare"), "{zone}");
+    for (format, file, what) in [
+        ("suricata", "resolver-ip.lst", "192.0.2.7"),
+        ("zeek", "resolver.intel", "evil.example"),
+        ("hosts", "resolver.hosts", "evil.example"),
+        ("nftables", "resolver.nft", "192.0.2.7"),
+    ] {
+        let text = std::fs::read_to_string(export(format, &[]).0.join(file)).unwrap();
+        assert!(text.contains(what) && !text.contains("spare") && !text.contains("unsure"), "{format}: {text}");
+    }
+    for (words, why) in [
+        (&["csv", "--outlet", "resolvr"][..], "did you mean `resolver`?"),
+        (&["rpz", "--output", "x"], "name it with --outlet"),
+        (&["rpz", "--outlet", "resolver"], "name a directory"),
+        (&["csv", "--outlet", "resolver", "--since", "c1-2"], "take them whole"),
+    ] {
+        let output = huecry(&pair.agency(), &[&["export"][..], words].concat());
+        assert!(code(&output) == 2 && stderr(&output).contains(why), "{words:?}: {}", stderr(&output));
+    }
 }
 
 #[test]

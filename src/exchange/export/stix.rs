@@ -87,6 +87,8 @@ pub struct Stated {
     pub row: Row,
     /// When it was signed.
     pub signed: Timestamp,
+    /// When its report was last renewed.
+    pub renewed: Option<Timestamp>,
     pub tlp: Tlp,
     /// Name of its report, and that one's marking.
     pub report: Option<(String, Tlp)>,
@@ -109,7 +111,9 @@ pub struct StixBundle {
 impl StixBundle {
     /// The object of one record, with what it refers to.
     pub fn add(&mut self, stated: &Stated) -> String {
-        let Stated { row, signed, tlp, report, scope, revoked, proof } = stated;
+        let Stated { row, signed, renewed, tlp, report, scope, revoked, proof } = stated;
+        // A later version of an object is told by its time.
+        let modified = [*renewed, *revoked].into_iter().flatten().fold(*signed, Timestamp::max);
         let mut text = String::new();
         let ((marking_id, marked), author) = (marking(*tlp), id("identity", &row.origin));
         self.once(&mut text, &marking_id, || marked);
@@ -120,7 +124,7 @@ impl StixBundle {
         let object_id = id("indicator", &row.record);
         let from = row.valid_from.unwrap_or(*signed);
         let mut object = json!({
-            "type": "indicator", "spec_version": "2.1", "id": object_id, "created_by_ref": author, "created": signed.precise(), "modified": revoked.unwrap_or(*signed).precise(),
+            "type": "indicator", "spec_version": "2.1", "id": object_id, "created_by_ref": author, "created": signed.precise(), "modified": modified.precise(),
             "name": row.value.defanged(), "pattern": pattern(row), "pattern_type": "stix", "pattern_version": "2.1", "valid_from": from.precise(),
             "confidence": row.confidence, "object_marking_refs": [marking_id],
             "external_references": [{ "source_name": "huecry", "external_id": row.record }],
