@@ -9,6 +9,7 @@
 //! In: bytes of files that other people's tools wrote. Out: values and statements in our words, each with its place, or a
 //! complaint that names it. Not here: opening files (`cli`, `http`), what becomes of the values (`publish`, `intake`).
 
+mod carried;
 mod export;
 mod misp;
 mod pattern;
@@ -19,6 +20,7 @@ mod terms;
 mod text;
 mod walk;
 
+pub use carried::*;
 pub use export::*;
 pub use misp::*;
 pub use pattern::*;

@@ -41,6 +41,7 @@ mod outgoing;
 mod plan;
 mod policy;
 mod progress;
+mod proofs;
 mod publish;
 mod pull;
 mod queue;
@@ -107,6 +108,7 @@ pub use operators::{Operators, sign_decision};
 pub use plan::PublishParameters;
 pub use policy::{ListLine, PolicyReply, RejudgeParameters, TryParameters};
 pub use progress::Line;
+pub use proofs::{ProofsReply, WrongLine};
 pub use publish::{AssumedLine, ChangedLine, ListHit, PublishReply, ReachLine};
 pub use pull::{PullLine, PullParameters, PullReply, pull_when_due};
 pub use queue::{drain, queued};
@@ -255,6 +257,7 @@ pub fn router(local: Local) -> Router {
         .route("/v1/match/keys", get(matching::keys))
         .route("/v1/match", post(matching::ask).layer(json()))
         .route("/v1/verify", post(travel::verify).layer(json()))
+        .route("/v1/verify/bundle", post(proofs::verify).layer(DefaultBodyLimit::disable()))
         .route("/metrics", get(metrics::metrics))
         .route_layer(of(Role::Reads));
     let decides = Router::new()

@@ -163,14 +163,15 @@ impl Teller<'_> {
                 .map_or_else(|| format!("node {}", hex::encode(key)), |node| format!("{}'s node `{}`", node.member, node.node)),
         };
         let signed_by = crate::envelope::SignedHead::open(&entry.head, &roster.federation());
-        let source = found.defaults.as_ref().and_then(|defaults| defaults.source.as_ref());
+        let above = self.reading.is_report_above(found, self.tlp_max)?;
+        let source = found.defaults.as_ref().filter(|_| !above).and_then(|defaults| defaults.source.as_ref());
         let named = |source: &crate::record::Source| {
             let parts = [&source.organisation, &source.url, &source.external_id];
             parts.into_iter().flatten().cloned().collect::<Vec<_>>().join(", ")
         };
         Ok(Story {
             about: title_of(&found.record),
-            assertion: self.reading.assertion(found),
+            assertion: self.reading.assertion_up_to(found, self.tlp_max)?,
             source: source.map_or("not said, so it corroborates nothing".to_owned(), named),
             through,
             path: entry.path.iter().map(ToString::to_string).collect(),

@@ -42,17 +42,29 @@ impl<'a> Meant<'a> {
             Record::Report(report) => report.source.as_ref(),
             _ => None,
         };
-        let source = own_source.or(found.defaults.as_ref().and_then(|defaults| defaults.source.as_ref()));
         let meant = question.origin.as_ref().is_none_or(|origin| *origin == head.member)
             && question.channel.as_ref().is_none_or(|channel| *channel == head.channel)
             && question.kind.is_none_or(|kind| value_of(&found.record).is_some_and(|value| value.kind() == kind))
             && question.record.is_none_or(|kind| kind == found.record.kind())
             && question.tlp_max.is_none_or(|tlp| head.tlp <= tlp)
             && question.since.is_none_or(|since| since <= received)
-            && question.until.is_none_or(|until| received < until)
-            && question.source.as_ref().is_none_or(|asked| source.is_some_and(|source| is_source(source, asked)));
-        if !meant || self.said.is_empty() {
-            return Ok(meant);
+            && question.until.is_none_or(|until| received < until);
+        if !meant {
+            return Ok(false);
+        }
+        if let Some(asked) = &question.source {
+            let lent = found.defaults.as_ref().and_then(|defaults| defaults.source.as_ref());
+            let tlp_max = question.tlp_max.unwrap_or(crate::record::Tlp::Red);
+            let source = match own_source.or(lent) {
+                Some(_) if own_source.is_none() && reading.is_report_above(found, tlp_max)? => None,
+                source => source,
+            };
+            if !source.is_some_and(|source| is_source(source, asked)) {
+                return Ok(false);
+            }
+        }
+        if self.said.is_empty() {
+            return Ok(true);
         }
         // What was never judged has no words in the index, and what was set aside says nothing.
         if !matches!(found.outcome, OutcomeLine::Judged { .. }) || found.batch.aside.is_some() {

@@ -236,14 +236,18 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// Whether a record stands under a report that is marked narrower than `tlp_max`.
+    pub fn is_report_above(&mut self, found: &Found, tlp_max: Tlp) -> Result<bool, LedgerError> {
+        match &found.report {
+            Some(report) if tlp_max < Tlp::Red => Ok(self.named(report)?.is_some_and(|report| report.batch.head.tlp > tlp_max)),
+            _ => Ok(false),
+        }
+    }
+
     /// The record as an answer shows it to a reader up to `tlp_max`: a report that is marked narrower lends no word of its own.
     pub fn assertion_up_to(&mut self, found: &Found, tlp_max: Tlp) -> Result<Assertion, LedgerError> {
         let mut said = self.assertion(found);
-        let above = match &found.report {
-            Some(report) if tlp_max < Tlp::Red => self.named(report)?.is_some_and(|report| report.batch.head.tlp > tlp_max),
-            _ => false,
-        };
-        if above {
+        if self.is_report_above(found, tlp_max)? {
             said.title = None;
             said.tags = match &found.record {
                 Record::Indicator(indicator) => indicator.tags.clone(),

@@ -380,6 +380,45 @@ fn the_signature_leaves_with_a_record_and_proves_it_elsewhere() {
         proved += 1;
     }
     assert_eq!(proved, 18);
+    // So does the command, which also holds what the bundle says against what was signed.
+    let text = std::fs::read_to_string(data.path().join("out.stix")).unwrap();
+    let verify = |text: &str| {
+        let path = file(data.path(), "checked.json", text);
+        huecry(data.path(), &["--json", "verify", &path])
+    };
+    let whole = verify(&text);
+    assert_eq!(code(&whole), 0, "{}", stderr(&whole));
+    let reply = json_of(&whole);
+    assert_eq!((reply["indicators"].as_u64(), reply["proved"].as_u64(), reply["by"]["xx-agency"].as_u64()), (Some(18), Some(18), Some(18)));
+    let red = text
+        .replace("marking-definition--bab4a63c-aed9-4cf5-a766-dfca5abac2bb", "marking-definition--94868c89-83c2-464b-929b-a1a8aa3c8487");
+    for (changed, wrong, why) in [
+        (
+            text.replace("[domain-name:value = 'evil.example']", "[domain-name:value = 'good.example']"),
+            1,
+            "its author signed [domain-name:value = 'evil.example']",
+        ),
+        (text.replace("[ipv4-addr:value = '192.0.2.7']", "[ipv4-addr:value = '192.0.2.8']"), 1, "192.0.2.8"),
+        (red, 18, "its author marked it TLP:GREEN"),
+        (text.replace("xx-agency/imported#1.1\"", "xx-agency/imported#9.1\""), 1, "its proof is that of"),
+    ] {
+        let output = verify(&changed);
+        assert!(code(&output) == 1, "{}", stderr(&output));
+        let reply = json_of(&output);
+        assert!(reply["wrong"] == wrong && reply["first_wrong"].to_string().contains(why), "{reply}");
+    }
+    let (bare, _) = export(data.path(), "stix", &["--tlp-max", "green"]);
+    let output = huecry(data.path(), &["verify", &bare]);
+    assert!(code(&output) == 1 && stderr(&output).contains("no indicator in it carries"), "{}", stderr(&output));
+    let cut = verify(&text[..text.len() / 2]);
+    assert!(code(&cut) == 2 && stderr(&cut).contains("the text ends inside"), "{}", stderr(&cut));
+    // Elsewhere, where nobody knows the author, nothing is proved.
+    let stranger = founded();
+    let output = huecry(stranger.path(), &["--json", "verify", data.path().join("out.stix").to_str().unwrap()]);
+    assert!(code(&output) != 0);
+    // What was taken back since is said.
+    assert_eq!(code(&huecry(data.path(), &["withdraw", "evil.example"])), 0);
+    assert_eq!(json_of(&verify(&text))["withdrawn"], 1);
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! Sources: STIX 2.1 sections 2.9, 3.2, 4.7, 7.2, 9; TLP 2.0 markings of the OASIS common object repository.
 
 use super::{Row, namespace};
-use crate::record::{ObservableType, Scope, Timestamp, Tlp};
+use crate::record::{Observable, ObservableType, Scope, Timestamp, Tlp};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ fn id(kind: &str, name: &str) -> String {
 }
 
 /// The marking of TLP 2.0, by the ids that everybody knows.
-fn marking(tlp: Tlp) -> (String, Value) {
+pub fn marking_of(tlp: Tlp) -> (String, Value) {
     let (uuid, word) = match tlp {
         Tlp::Clear => ("94868c89-83c2-464b-929b-a1a8aa3c8487", "clear"),
         Tlp::Green => ("bab4a63c-aed9-4cf5-a766-dfca5abac2bb", "green"),
@@ -43,12 +43,13 @@ fn quoted(text: &str) -> String {
 }
 
 /// The pattern of a value; our own reader takes each for the same value.
-pub fn pattern(row: &Row) -> String {
+pub fn pattern_of(value: &Observable) -> String {
     use ObservableType as T;
-    let text = row.value.to_string();
+    let text = value.to_string();
+    let (kind, other) = (value.kind(), value.other());
     let value = quoted(&text);
     let of = |path: &str| format!("[{path} = {value}]");
-    match row.value.kind() {
+    match kind {
         T::Ipv4 => of("ipv4-addr:value"),
         T::Ipv6 => of("ipv6-addr:value"),
         T::Cidr => format!("[{}:value ISSUBSET {value}]", if text.contains(':') { "ipv6-addr" } else { "ipv4-addr" }),
@@ -74,10 +75,13 @@ pub fn pattern(row: &Row) -> String {
                 "[network-traffic:dst_ref.type = '{kind}' AND network-traffic:dst_ref.value = {host} AND network-traffic:dst_port = {port}]"
             )
         }
-        T::Other if row.value.other() == Some("filename") => of("file:name"),
-        T::Other if row.value.other() == Some("mutex") => of("mutex:name"),
-        T::Other if row.value.other() == Some("regkey") => of("windows-registry-key:key"),
-        _ => format!("[x-huecry-value:kind = {} AND x-huecry-value:value = {value}]", quoted(&row.kind())),
+        T::Other if other == Some("filename") => of("file:name"),
+        T::Other if other == Some("mutex") => of("mutex:name"),
+        T::Other if other == Some("regkey") => of("windows-registry-key:key"),
+        _ => {
+            let kind = other.map_or_else(|| kind.name().to_owned(), |name| format!("other:{name}"));
+            format!("[x-huecry-value:kind = {} AND x-huecry-value:value = {value}]", quoted(&kind))
+        }
     }
 }
 
@@ -115,7 +119,7 @@ impl StixBundle {
         // A later version of an object is told by its time.
         let modified = [*renewed, *revoked].into_iter().flatten().fold(*signed, Timestamp::max);
         let mut text = String::new();
-        let ((marking_id, marked), author) = (marking(*tlp), id("identity", &row.origin));
+        let ((marking_id, marked), author) = (marking_of(*tlp), id("identity", &row.origin));
         self.once(&mut text, &marking_id, || marked);
         self.once(&mut text, &author, || {
             json!({ "type": "identity", "spec_version": "2.1", "id": author, "created": "2026-01-01T00:00:00.000Z",
@@ -125,7 +129,7 @@ impl StixBundle {
         let from = row.valid_from.unwrap_or(*signed);
         let mut object = json!({
             "type": "indicator", "spec_version": "2.1", "id": object_id, "created_by_ref": author, "created": signed.precise(), "modified": modified.precise(),
-            "name": row.value.defanged(), "pattern": pattern(row), "pattern_type": "stix", "pattern_version": "2.1", "valid_from": from.precise(),
+            "name": row.value.defanged(), "pattern": pattern_of(&row.value), "pattern_type": "stix", "pattern_version": "2.1", "valid_from": from.precise(),
             "confidence": row.confidence, "object_marking_refs": [marking_id],
             "external_references": [{ "source_name": "huecry", "external_id": row.record }],
         });
@@ -149,7 +153,7 @@ impl StixBundle {
             }
         }
         if let Some((report, report_tlp)) = report {
-            let (marking_id, marked) = marking(*report_tlp);
+            let (marking_id, marked) = marking_of(*report_tlp);
             self.once(&mut text, &marking_id, || marked);
             let (_, members) = self.reports.entry(report.clone()).or_insert_with(|| {
                 let title = if row.title.is_empty() { report } else { &row.title };

@@ -1,0 +1,131 @@
+//! Proofs at the local window: a bundle that carries its authors' signatures is held against the cards that are here.
+
+use super::{ApiError, Local};
+use crate::{
+    envelope::{ProvedBatch, ProvedHead, Slot},
+    exchange::{Carried, CarriedReader},
+    intake::Intake,
+    record::{Decoded, Record, RecordRef, Timestamp},
+};
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::State,
+};
+
+use futures::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+
+/// Pieces of the body that wait to be read.
+const PIECES_MAX: usize = 32;
+/// What is wrong that is told one by one; the rest is a number.
+const WRONG_MAX: usize = 50;
+/// Heads that are remembered as proved: one is that of 256 records mostly.
+const HEADS_MAX: usize = 4_096;
+
+/// What a bundle proves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofsReply {
+    pub indicators: u64,
+    /// Those that carry a signature.
+    pub carrying: u64,
+    pub proved: u64,
+    /// How many of them, by author.
+    pub by: BTreeMap<String, u64>,
+    /// Proved, and taken back by their authors since, as far as is known here.
+    pub withdrawn: u64,
+    pub wrong: u64,
+    pub first_wrong: Vec<WrongLine>,
+}
+
+/// An object whose proof does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrongLine {
+    pub line: u64,
+    pub id: String,
+    pub why: String,
+}
+
+/// `POST /v1/verify/bundle`.
+pub(super) async fn verify(State(local): State<Local>, body: Body) -> Result<Json<ProofsReply>, ApiError> {
+    let (pieces, mut queue) = tokio::sync::mpsc::channel::<Bytes>(PIECES_MAX);
+    let working = tokio::task::spawn_blocking(move || {
+        let (mut checking, mut reader) = (Checking::new(&local), CarriedReader::default());
+        while let Some(piece) = queue.blocking_recv() {
+            let carried = reader.feed(&piece).map_err(ApiError::bad)?;
+            carried.into_iter().try_for_each(|one| checking.check(one))?;
+        }
+        let (carried, indicators) = reader.finish().map_err(ApiError::bad)?;
+        carried.into_iter().try_for_each(|one| checking.check(one))?;
+        Ok::<_, ApiError>(ProofsReply { indicators, ..checking.reply })
+    });
+    let mut body = body.into_data_stream();
+    while let Some(piece) = body.next().await {
+        // Whoever reads has found it to be no JSON, and says so.
+        if pieces.send(piece.map_err(ApiError::bad)?).await.is_err() {
+            break;
+        }
+    }
+    drop(pieces);
+    working.await.map_err(ApiError::internal)?.map(Json)
+}
+
+struct Checking<'a> {
+    local: &'a Local,
+    intake: std::sync::Arc<Intake>,
+    now: Timestamp,
+    heads: HashMap<Vec<u8>, Result<ProvedHead, String>>,
+    reply: ProofsReply,
+}
+
+impl<'a> Checking<'a> {
+    fn new(local: &'a Local) -> Self {
+        let (intake, now) = (local.current.get(), local.clock.now());
+        Self { local, intake, now, heads: HashMap::new(), reply: ProofsReply::default() }
+    }
+
+    fn check(&mut self, carried: Carried) -> Result<(), ApiError> {
+        self.reply.carrying += 1;
+        match self.proved(&carried) {
+            Ok(record) => {
+                self.reply.proved += 1;
+                *self.reply.by.entry(record.feed.member.to_string()).or_default() += 1;
+                self.reply.withdrawn += u64::from(self.local.ledger.withdrawn(&record)?.is_some());
+            }
+            Err(why) => {
+                self.reply.wrong += 1;
+                if self.reply.first_wrong.len() < WRONG_MAX {
+                    self.reply.first_wrong.push(WrongLine { line: carried.line, id: crate::record::excerpt(&carried.id), why });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The record that is proved to be what the bundle says.
+    fn proved(&mut self, carried: &Carried) -> Result<RecordRef, String> {
+        let (head, proof) = carried.proof.as_ref().ok_or("its proof is no base64")?;
+        if self.heads.len() >= HEADS_MAX {
+            self.heads.clear();
+        }
+        let (intake, now) = (&self.intake, self.now);
+        let proved = self.heads.entry(head.clone()).or_insert_with(|| intake.prove(head, now).map_err(|refusal| refusal.text));
+        let batch = ProvedBatch::open(proved.clone()?, proof.clone()).map_err(|error| error.to_string())?;
+        let present = (0u16..).zip(batch.slots()).filter_map(|(index, slot)| match slot {
+            Slot::Present(bytes) => Some((index, bytes)),
+            Slot::Absent => None,
+        });
+        let [(index, bytes)] = present.collect::<Vec<_>>()[..] else { return Err("its proof does not show one record".to_owned()) };
+        let signed = batch.head().head();
+        let record = RecordRef { feed: signed.feed(), seq: signed.seq, index };
+        if carried.name != record.to_string() {
+            return Err(format!("its proof is that of {record}, and the bundle quotes `{}`", crate::record::excerpt(&carried.name)));
+        }
+        match Record::decode(bytes) {
+            Ok(Decoded::Record(Record::Indicator(indicator))) => carried.says(&indicator, signed.tlp).map(|()| record),
+            Ok(_) => Err("its author signed something else than an indicator there".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
