@@ -51,6 +51,8 @@ const WAITING_MAX: usize = 1_000_000;
 const RENEWING_MAX: usize = 65_536;
 /// Goes of renewals that a stop waits for: a second; the next start does the rest.
 const RENEWALS_AT_CLOSE: usize = 64;
+/// Batches of ours that are sealed before the door takes them.
+const SEALED_MAX: usize = 4;
 /// Most targets of one withdrawal request.
 pub const WITHDRAW_MAX: usize = 65_536;
 
@@ -778,37 +780,32 @@ impl Door {
         let state = self.writer.position(&feed);
         let federation = intake.roster.federation();
         let lane = Lane { feed, audience, tlp, class, last: state, floor_seq: 1, key: key.as_ref(), federation };
-        let mut publisher = Publisher::new(lane, self.clock.now().max(from), random);
+        let publisher = Publisher::new(lane, self.clock.now().max(from), random);
         let mut done = Published::default();
-        let mut report_ref = None;
-        match report {
-            ReportOf::New(report) => {
-                let (place, full) = publisher.push(Record::Report(*report), None)?;
-                full.map_or(Ok(()), |draft| self.take_own(draft, &intake, &mut done, events))?;
-                report_ref = Some(place);
+        // The next batch is sealed while the one before it passes the door.
+        let places = std::thread::scope(|scope| {
+            let (sealed, waiting) = mpsc::sync_channel(SEALED_MAX);
+            let sealing = scope.spawn(move || seal(publisher, report, records, |batch| sealed.send(batch).is_ok()));
+            for (head, read) in waiting {
+                self.take_own(&head, read, &intake, &mut done, events)?;
             }
-            ReportOf::Known(place) => report_ref = Some(place),
-            ReportOf::None => (),
-        }
-        for record in records {
-            let is_report = matches!(record, Record::Report(_));
-            let (place, full) = publisher.push(record, report_ref.as_ref())?;
-            done.reports.extend(is_report.then(|| place.clone()));
-            full.map_or(Ok(()), |draft| self.take_own(draft, &intake, &mut done, events))?;
-            done.first.get_or_insert_with(|| place.clone());
-            done.last = Some(place);
-        }
-        if let Some(draft) = publisher.finish()? {
-            self.take_own(draft, &intake, &mut done, events)?;
-        }
-        done.report = report_ref;
-        Ok(done)
+            sealing.join().map_err(|_| DoorError::Stopping)?
+        })?;
+        let Places { report, reports, first, last } = places;
+        Ok(Published { report, reports, first, last, ..done })
     }
 
     /// One door: our own batch is proved, placed and judged as a stranger's would be.
-    fn take_own(&mut self, draft: Draft, intake: &Intake, done: &mut Published, events: &mut Vec<Event>) -> Result<(), DoorError> {
+    fn take_own(
+        &mut self,
+        head: &[u8],
+        read: ReadBatch,
+        intake: &Intake,
+        done: &mut Published,
+        events: &mut Vec<Event>,
+    ) -> Result<(), DoorError> {
         let now = self.clock.now();
-        let head = match intake.place(draft.head.bytes(), now, &self.writer)? {
+        let head = match intake.place(head, now, &self.writer)? {
             Placed::Next(head) => head,
             _ => {
                 return Err(
@@ -817,7 +814,7 @@ impl Door {
             }
         };
         let (feed, seq, bytes) = (head.head().feed(), head.head().seq, head.bytes().to_vec());
-        let admitted = intake.admit(ReadBatch::open(head, draft.body)?, now, &self.writer, false)?;
+        let admitted = intake.admit(read, now, &self.writer, false)?;
         self.writer.keep(&admitted, now, &Brought::default())?;
         for outcome in admitted.outcomes() {
             match outcome {
@@ -1119,6 +1116,50 @@ impl Door {
     pub fn close(self) -> Result<(), LedgerError> {
         self.writer.close()
     }
+}
+
+/// Where records of a publication stand.
+#[derive(Default)]
+struct Places {
+    report: Option<RecordRef>,
+    reports: Vec<RecordRef>,
+    first: Option<RecordRef>,
+    last: Option<RecordRef>,
+}
+
+/// Makes records into signed batches and opens each as a stranger's is opened; `send` takes them until it says that nobody wants more.
+fn seal(
+    mut publisher: Publisher<'_>,
+    report: ReportOf,
+    records: Vec<Record>,
+    mut send: impl FnMut((Vec<u8>, ReadBatch)) -> bool,
+) -> Result<Places, DoorError> {
+    let mut opened = |draft: Option<Draft>| -> Result<bool, DoorError> {
+        let Some(Draft { head, body }) = draft else { return Ok(true) };
+        Ok(send((head.bytes().to_vec(), ReadBatch::open(head, body)?)))
+    };
+    let mut places = Places::default();
+    match report {
+        ReportOf::New(report) => {
+            let (place, full) = publisher.push(Record::Report(*report), None)?;
+            opened(full)?;
+            places.report = Some(place);
+        }
+        ReportOf::Known(place) => places.report = Some(place),
+        ReportOf::None => (),
+    }
+    for record in records {
+        let is_report = matches!(record, Record::Report(_));
+        let (place, full) = publisher.push(record, places.report.as_ref())?;
+        if !opened(full)? {
+            return Ok(places);
+        }
+        places.reports.extend(is_report.then(|| place.clone()));
+        places.first.get_or_insert_with(|| place.clone());
+        places.last = Some(place);
+    }
+    opened(publisher.finish()?)?;
+    Ok(places)
 }
 
 /// Places of which nothing is here.
