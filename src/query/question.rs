@@ -6,7 +6,7 @@
 //! nothing of these -> everything, in the order of values; or batch by batch, newest first, for what has no value /
 //! ```
 //!
-//! Whatever way leads to a record, the same filter decides about it ([`Asking::is_meant`]), so a way can only be slower or faster.
+//! Whatever way leads to a record, the same filter decides about it ([`Meant::is_meant`]), so a way can only be slower or faster.
 
 use super::{Assertion, Meant, Reading, Standing, ValueAnswer, title_of};
 use crate::{
