@@ -496,17 +496,35 @@ impl Bench<'_> {
                 self.reports.push((index, Arc::clone(&defaults)));
                 Some(defaults)
             }
-            // What renews a report is judged as that is.
-            Record::Renewal(renewal) => renewal.targets.first().and_then(|report| self.inherited(report, known).ok()),
             Record::Indicator(Indicator { report: Some(report), .. }) => match self.inherited(report, known) {
                 Ok(defaults) => Some(defaults),
                 Err(missing) => return Outcome::Waiting(missing),
             },
             _ => None,
         };
+        let renewed = match &record {
+            Record::Renewal(renewal) => {
+                let (mut lent, mut missing) = (Vec::new(), None);
+                for report in &renewal.targets {
+                    match self.inherited(report, known) {
+                        Ok(defaults) => lent.push(defaults),
+                        Err(report) => missing = Some(report),
+                    }
+                }
+                match missing {
+                    Some(missing) if lent.is_empty() => return Outcome::Waiting(missing),
+                    _ => Some(lent),
+                }
+            }
+            _ => None,
+        };
         let this = RecordRef { feed: self.feed.clone(), seq: self.matter.head.seq, index };
         let disputed_by = known.disputed_by(value_of(&record), &this, self.matter.now);
-        let (judgement, ends) = self.matter.judge(&record, &defaults.unwrap_or_default(), &disputed_by);
+        let (judgement, ends) = match &renewed {
+            // What renews reports is judged as they are.
+            Some(lent) => self.matter.judge_renewal(&record, lent, &disputed_by),
+            None => self.matter.judge(&record, &defaults.unwrap_or_default(), &disputed_by),
+        };
         Outcome::Judged(Judged { record, judgement, ends })
     }
 

@@ -57,7 +57,7 @@ enum Way {
 pub struct Onward {
     pub cursor: Option<String>,
     /// Records that were erased since the cursor that was named: nothing else tells of them.
-    pub erased: u64,
+    pub erased: bool,
 }
 
 impl Client {
@@ -173,7 +173,7 @@ impl Client {
     ) -> Result<Onward, Failure> {
         let answer = self.respond("GET", &with_query(path, parameters), Body::empty(), None).await?;
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let erased = header(http::ERASED_HEADER).and_then(|count| count.parse().ok()).unwrap_or(0);
+        let erased = header(http::ERASED_HEADER).is_some_and(|said| said == "true");
         let onward = Onward { cursor: header(http::CURSOR_HEADER), erased };
         let (status, body) = (answer.status(), answer.into_body());
         if !status.is_success() {

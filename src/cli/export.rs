@@ -86,8 +86,8 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         context.screen.line(&format!("{}: {} records, read back", path.display(), super::print::grouped(count)));
         context.screen.value(&serde_json::json!({ "file": path, "records": count, "cursor": cursor }));
     }
-    if erased > 0 {
-        context.screen.note(&format!("{erased} records were erased since, of which nothing is left to be told: take everything once more"));
+    if erased {
+        context.screen.note("records were erased since, of which nothing is left to be told: take everything once more");
     }
     if parameters.after.is_some() && !matches!(format.as_str(), "csv" | "json" | "stix") {
         context.screen.note(&format!("{format} has no word for what was taken back since; csv, json and stix have"));

@@ -34,6 +34,11 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     for report in &reply.renewed {
         context.screen.line(&format!("renewed {report} until {}", reply.until));
     }
-    context.screen.note(&format!("by {}", reply.by.join(", ")));
+    for report in &reply.already {
+        context.screen.line(&format!("{report} holds as long already"));
+    }
+    if !reply.by.is_empty() {
+        context.screen.note(&format!("by {}", reply.by.join(", ")));
+    }
     Ok(())
 }

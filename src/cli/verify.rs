@@ -87,10 +87,16 @@ fn bundle(context: &Context, path: &Path) -> Result<(), Failure> {
     })?;
     let screen = &context.screen;
     screen.value(&found);
-    let ProofsReply { indicators, carrying, proved, by, withdrawn, wrong, first_wrong } = found;
+    let ProofsReply { indicators, carrying, proved, by, without_report, withdrawn, wrong, first_wrong } = found;
     screen.line(&format!("{} of {} indicators are proved to be their authors' word", grouped(proved), grouped(indicators)));
     for (member, count) in by {
         screen.line(&format!("  {} signed by {member}", grouped(count)));
+    }
+    if without_report > 0 {
+        screen.line(&format!(
+            "  {} of them stand under reports that are not here: what only those say (mostly use, confidence, end) is not looked at",
+            grouped(without_report)
+        ));
     }
     if withdrawn > 0 {
         screen.line(&format!("  {} of them have been taken back since", grouped(withdrawn)));
@@ -99,7 +105,7 @@ fn bundle(context: &Context, path: &Path) -> Result<(), Failure> {
         screen.line(&format!("  line {}, {}: {}", line.line, line.id, line.why));
     }
     if wrong > 0 {
-        return Err(Failure::nothing(format!("{} carry a proof that does not hold", grouped(wrong))));
+        return Err(Failure::nothing(format!("{} are not what they say, or say it in a way that readers differ about", grouped(wrong))));
     }
     if carrying == 0 {
         return Err(Failure::nothing(

@@ -14,6 +14,7 @@ use crate::{
     envelope::part_of,
     exchange::{Row, Stated, StixBundle, csv_header, misp_line},
     ledger::{Change, Position},
+    node::enforcer::OutletEntry,
     policy::Verdict,
     query::{self, Assertion, Found, Meant, Question, Reading, Standing, VALUES_MAX},
     record::{FeedId, Kind, Observable, Record, RecordRef, Timestamp, Tlp, UnknownName},
@@ -34,7 +35,7 @@ const PIECES_MAX: usize = 8;
 const PIECE_BYTES: usize = 256 * 1024;
 /// The header that carries the cursor.
 pub const CURSOR_HEADER: &str = "huecry-cursor";
-/// The header that says how many records were erased since the cursor that was named: of those nothing is left to be told.
+/// The header that says whether records were erased since the cursor that was named: of those nothing is left to be told.
 pub const ERASED_HEADER: &str = "huecry-erased";
 /// Lines of an outlet that are taken at once: some 10 MiB.
 const LINES_AT_ONCE: usize = 65_536;
@@ -117,6 +118,14 @@ pub(super) async fn export(
             if !names().any(|name| name == outlet) {
                 return Err(ApiError::bad(UnknownName::new("outlet", outlet, names())));
             }
+            // A tool that was given a part would take it for the whole.
+            let above = outlets.iter().find(|one| one.name == *outlet && form == Form::Entries && operator.clearance < one.tlp_max);
+            if let Some(above) = above {
+                let (tlp, yours) = (above.tlp_max.label(), operator.clearance.label());
+                return Err(ApiError::forbidden(format!(
+                    "`{outlet}` takes up to {tlp}, and you may see up to {yours}: a part is no export"
+                )));
+            }
             From::Outlet(outlet.clone())
         }
         (None, _) if form == Form::Entries => return Err(ApiError::bad("what is written for tools is an outlet's; name it")),
@@ -124,6 +133,10 @@ pub(super) async fn export(
             return Err(ApiError::bad("a MISP feed is whole; whoever reads it takes what is new of it"));
         }
         (None, Some(cursor)) => From::Cursor(local.ledger.read_cursor(cursor).map_err(ApiError::bad)?),
+        // What was taken back since, or judged anew, may have been received long before.
+        (None, None) if form != Form::Misp && question.since.is_some() => {
+            From::Cursor(local.ledger.position_at(question.since.take().unwrap_or_default())?)
+        }
         (None, None) => From::Question,
     };
     let now = local.clock.now();
@@ -132,10 +145,10 @@ pub(super) async fn export(
     let since = if let From::Cursor(position) = from { Some(position) } else { None };
     let (cursor, erased) = blocking(move || {
         query::answer(&here.ledger, &first, now)?;
-        let mut erased = 0;
+        let mut erased = false;
         if let Some(since) = since {
             here.ledger.each_change(since, |change| {
-                erased += if let Change::Erased(count) = change { count } else { 0 };
+                erased |= matches!(change, Change::Erased);
                 Ok(())
             })?;
         }
@@ -175,6 +188,13 @@ struct Sheet {
     proofs: bool,
     /// Records that were told of what has changed.
     told: BTreeSet<RecordRef>,
+}
+
+/// What became of a record since a cursor was given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Since {
+    Came,
+    Judged,
 }
 
 /// Whoever reads has gone, which is no error.
@@ -238,10 +258,7 @@ impl Sheet {
             after = entries.last().map(|last| last.entry.value.clone());
             let more = entries.len() >= LINES_AT_ONCE;
             for one in entries {
-                let Some(found) = reading.named(&one.record)? else { continue };
-                if !meant.is_meant_by_value(reading, &found)? {
-                    continue;
-                }
+                let Some(found) = self.behind(reading, &meant, &one)? else { continue };
                 if self.form == Form::Entries {
                     self.entry(&one.entry)?;
                 } else if !one.entry.watched {
@@ -258,6 +275,24 @@ impl Sheet {
         }
     }
 
+    /// A record for which a line may be told: the one for which it stands there, or another that says the same and is meant.
+    fn behind(&self, reading: &mut Reading<'_>, meant: &Meant<'_>, line: &OutletEntry) -> Result<Option<Found>, ApiError> {
+        if let Some(found) = reading.named(&line.record)?
+            && meant.is_meant_by_value(reading, &found)?
+        {
+            return Ok(Some(found));
+        }
+        let value = &line.entry.value;
+        for place in reading.places(value)? {
+            let Some(found) = reading.found(place)? else { continue };
+            let says = matches!(&found.record, Record::Indicator(indicator) if indicator.value == *value);
+            if says && reading.standing(&found).0 == Standing::Accepted && meant.is_meant_by_value(reading, &found)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
     fn entry(&mut self, entry: &crate::exchange::Entry) -> Result<(), ApiError> {
         let kind = entry.value.other().map_or_else(|| entry.value.kind().to_string(), |name| format!("other:{name}"));
         let (below, until, watched) = (entry.below, entry.until.ms(), entry.watched);
@@ -269,7 +304,7 @@ impl Sheet {
 
     /// What is other than it was at a position, as far as the question means it.
     fn changes(&mut self, reading: &mut Reading<'_>, local: &Local, question: &Question, from: Position) -> Told {
-        let (meant, mut changes) = (Meant::of(question)?, Vec::new());
+        let (meant, mut changes) = (Meant::whatever_stands(question)?, Vec::new());
         local.ledger.each_change(from, |change| {
             if changes.last() != Some(&change) && changes.len() <= CHANGED_MAX {
                 changes.push(change);
@@ -282,9 +317,9 @@ impl Sheet {
         for change in changes {
             let told = match change {
                 Change::Batch(number) => self.batch(reading, local, &meant, number)?,
-                Change::Record(record) => self.changed(reading, local, &meant, &record)?,
+                Change::Record(record) => self.changed(reading, &meant, &record, Since::Judged)?,
                 Change::Feed(feed) => self.feed(reading, local, &meant, &feed)?,
-                Change::Erased(_) => Ok(()),
+                Change::Erased => Ok(()),
             };
             if told.is_err() {
                 return Ok(Err(Gone));
@@ -300,7 +335,7 @@ impl Sheet {
             let by = batch.reference(index);
             let targets = match batch.record(index) {
                 Some(Record::Indicator(_)) => {
-                    if self.changed(reading, local, meant, &by)?.is_err() {
+                    if self.changed(reading, meant, &by, Since::Came)?.is_err() {
                         return Ok(Err(Gone));
                     }
                     continue;
@@ -311,7 +346,7 @@ impl Sheet {
             };
             for target in targets.iter().filter_map(|target| target.resolve(&by.feed, by.seq)) {
                 for record in under(reading, local, &target)? {
-                    if self.changed(reading, local, meant, &record)?.is_err() {
+                    if self.changed(reading, meant, &record, Since::Judged)?.is_err() {
                         return Ok(Err(Gone));
                     }
                 }
@@ -335,7 +370,7 @@ impl Sheet {
     }
 
     /// One record as it stands now; one that stood once and does so no more is told as taken back.
-    fn changed(&mut self, reading: &mut Reading<'_>, local: &Local, meant: &Meant<'_>, record: &RecordRef) -> Told {
+    fn changed(&mut self, reading: &mut Reading<'_>, meant: &Meant<'_>, record: &RecordRef, since: Since) -> Told {
         if !self.told.insert(record.clone()) {
             return Ok(Ok(()));
         }
@@ -343,12 +378,15 @@ impl Sheet {
             return Err(ApiError::bad(MANY_CHANGES));
         }
         // One that was set aside stands under no name any more.
-        let found = match reading.named(record)? {
-            Some(found) => Some(found),
-            None => local.ledger.aside_at(record)?.map(|place| reading.found(place)).transpose()?.flatten(),
-        };
+        let found = reading.named_or_aside(record)?;
         let Some(found) = found.filter(|found| matches!(found.record, Record::Indicator(_))) else { return Ok(Ok(())) };
-        if meant.is_meant_by_value(reading, &found)? && (reading.standing(&found).0 == Standing::Accepted || has_stood(&found)) {
+        let is_told = match reading.standing(&found).0 {
+            Standing::Accepted => true,
+            // An end that came by itself was told with the record; one that was brought nearer was not.
+            Standing::Over => since == Since::Judged,
+            _ => has_stood(&found),
+        };
+        if is_told && meant.is_meant_by_value(reading, &found)? {
             let assertion = reading.assertion_up_to(&found, self.tlp_max)?;
             self.record(reading, &found, &assertion)?;
         }
@@ -367,8 +405,7 @@ impl Sheet {
 
     fn record(&mut self, reading: &mut Reading<'_>, found: &Found, assertion: &Assertion) -> Result<(), ApiError> {
         let revoked = assertion.standing != Standing::Accepted;
-        // What has come to its end was told with it.
-        if assertion.standing == Standing::Over || (revoked && !self.form.takes_back()) {
+        if revoked && !self.form.takes_back() {
             return Ok(());
         }
         let head = &found.batch.head;
@@ -406,7 +443,7 @@ impl Sheet {
                     scope: row.scope,
                     row,
                     signed: head.time,
-                    renewed: found.lent().renewed,
+                    judged: found.batch.verdicts(found.reference.index).last().map(|verdict| verdict.at),
                     tlp: head.tlp,
                     report: report.zip(report_tlp),
                     // What we let go ourselves went when we say so.

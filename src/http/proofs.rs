@@ -3,8 +3,8 @@
 use super::{ApiError, Local};
 use crate::{
     envelope::{ProvedBatch, ProvedHead, Slot},
-    exchange::{Carried, CarriedReader},
-    intake::Intake,
+    exchange::{Carried, CarriedReader, Unclear},
+    intake::{Intake, Known as _},
     record::{Decoded, Record, RecordRef, Timestamp},
 };
 use axum::{
@@ -33,6 +33,8 @@ pub struct ProofsReply {
     pub proved: u64,
     /// How many of them, by author.
     pub by: BTreeMap<String, u64>,
+    /// Proved in what they say themselves; what their reports say, which are not here, is not.
+    pub without_report: u64,
     /// Proved, and taken back by their authors since, as far as is known here.
     pub withdrawn: u64,
     pub wrong: u64,
@@ -71,6 +73,14 @@ pub(super) async fn verify(State(local): State<Local>, body: Body) -> Result<Jso
     working.await.map_err(ApiError::internal)?.map(Json)
 }
 
+/// A record that is proved, and its report.
+struct Proved {
+    record: RecordRef,
+    report: Option<RecordRef>,
+    /// What its report says is known here.
+    whole: bool,
+}
+
 struct Checking<'a> {
     local: &'a Local,
     intake: std::sync::Arc<Intake>,
@@ -85,26 +95,39 @@ impl<'a> Checking<'a> {
         Self { local, intake, now, heads: HashMap::new(), reply: ProofsReply::default() }
     }
 
-    fn check(&mut self, carried: Carried) -> Result<(), ApiError> {
+    fn check(&mut self, carried: Result<Carried, Unclear>) -> Result<(), ApiError> {
+        let carried = match carried {
+            Ok(carried) => carried,
+            Err(Unclear { line, why }) => {
+                self.wrong(WrongLine { line, id: String::new(), why });
+                return Ok(());
+            }
+        };
         self.reply.carrying += 1;
         match self.proved(&carried) {
-            Ok(record) => {
+            Ok(Proved { record, report, whole }) => {
+                let ledger = &self.local.ledger;
+                let gone = |record: &RecordRef| Ok::<_, ApiError>(ledger.withdrawn(record)?.is_some());
+                let withdrawn = gone(&record)? || report.as_ref().is_some_and(|report| gone(report).unwrap_or(false));
                 self.reply.proved += 1;
                 *self.reply.by.entry(record.feed.member.to_string()).or_default() += 1;
-                self.reply.withdrawn += u64::from(self.local.ledger.withdrawn(&record)?.is_some());
+                self.reply.withdrawn += u64::from(withdrawn);
+                self.reply.without_report += u64::from(!whole);
             }
-            Err(why) => {
-                self.reply.wrong += 1;
-                if self.reply.first_wrong.len() < WRONG_MAX {
-                    self.reply.first_wrong.push(WrongLine { line: carried.line, id: crate::record::excerpt(&carried.id), why });
-                }
-            }
+            Err(why) => self.wrong(WrongLine { line: carried.line, id: crate::record::excerpt(&carried.id), why }),
         }
         Ok(())
     }
 
+    fn wrong(&mut self, line: WrongLine) {
+        self.reply.wrong += 1;
+        if self.reply.first_wrong.len() < WRONG_MAX {
+            self.reply.first_wrong.push(line);
+        }
+    }
+
     /// The record that is proved to be what the bundle says.
-    fn proved(&mut self, carried: &Carried) -> Result<RecordRef, String> {
+    fn proved(&mut self, carried: &Carried) -> Result<Proved, String> {
         let (head, proof) = carried.proof.as_ref().ok_or("its proof is no base64")?;
         if self.heads.len() >= HEADS_MAX {
             self.heads.clear();
@@ -123,7 +146,15 @@ impl<'a> Checking<'a> {
             return Err(format!("its proof is that of {record}, and the bundle quotes `{}`", crate::record::excerpt(&carried.name)));
         }
         match Record::decode(bytes) {
-            Ok(Decoded::Record(Record::Indicator(indicator))) => carried.says(&indicator, signed.tlp).map(|()| record),
+            Ok(Decoded::Record(Record::Indicator(indicator))) => {
+                let report = indicator.report.as_ref().and_then(|report| report.resolve(&record.feed, record.seq));
+                let lent = match &report {
+                    Some(report) => self.local.ledger.defaults(report),
+                    None => Some(Default::default()),
+                };
+                carried.says(&indicator, signed, lent.as_deref())?;
+                Ok(Proved { record, report, whole: lent.is_some() })
+            }
             Ok(_) => Err("its author signed something else than an indicator there".to_owned()),
             Err(error) => Err(error.to_string()),
         }

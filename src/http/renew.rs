@@ -1,13 +1,17 @@
 //! Renewing reports of ours: they hold longer, and nothing of them is sent again.
 
-use super::{ApiError, Local, at_door, blocking, operators::Deed, queue};
+use super::{ApiError, Deed, Local, NoDeed, at_door, blocking, queue};
 use crate::{
     envelope::Class,
     node::door::{Publication, ReportOf, Request, shared_channel},
     query::{Reading, Standing},
     record::{ChannelName, DAY_MS, Kind, LIST_MAX, Record, RecordRef, Renewal, Timestamp, Tlp, WireRef},
 };
-use axum::{Extension, Json, extract::State, response::IntoResponse};
+use axum::{
+    Extension, Json,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -34,6 +38,9 @@ pub struct RenewParameters {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RenewReply {
     pub renewed: Vec<String>,
+    /// Those that hold as long already: nothing is said of them.
+    #[serde(default)]
+    pub already: Vec<String>,
     pub until: String,
     pub by: Vec<String>,
     /// It waits, durable and unsigned, until the lane may publish; under this name.
@@ -42,10 +49,12 @@ pub struct RenewReply {
 }
 
 /// As [`renew`], with a line for the journal.
-pub(super) async fn renew_deed(state: State<Local>, Json(parameters): Json<RenewParameters>) -> Result<impl IntoResponse, ApiError> {
+pub(super) async fn renew_deed(state: State<Local>, Json(parameters): Json<RenewParameters>) -> Result<Response, ApiError> {
     let what = parameters.what.join(", ");
     let reply = renew(state, Json(parameters)).await?;
-    Ok((Extension(Deed(format!("renews {what} until {}", reply.until))), reply))
+    let is_deed = !reply.renewed.is_empty() || reply.queued.is_some();
+    let deed = Extension(Deed(format!("renews {what} until {}", reply.until)));
+    Ok(if is_deed { (deed, reply).into_response() } else { (Extension(NoDeed), reply).into_response() })
 }
 
 pub(super) async fn renew(State(local): State<Local>, Json(mut parameters): Json<RenewParameters>) -> Result<Json<RenewReply>, ApiError> {
@@ -56,10 +65,10 @@ pub(super) async fn renew(State(local): State<Local>, Json(mut parameters): Json
         local.own.alone();
     }
     let (asked, what) = (local.clone(), parameters.what.clone());
-    let reports = blocking(move || own_reports(&asked, &what, until)).await?;
+    let Ours { reports, already } = blocking(move || own_reports(&asked, &what, until)).await?;
     let (intake, me) = (local.current.get(), &local.identity.member);
     let shared = reports.keys().any(|(channel, _)| shared_channel(&intake, me, channel).unwrap_or(true));
-    let mut reply = RenewReply { renewed: Vec::new(), until: until.to_string(), by: Vec::new(), queued: None };
+    let mut reply = RenewReply { renewed: Vec::new(), already, until: until.to_string(), by: Vec::new(), queued: None };
     if shared && !queue::lane_is_free(&local).await {
         reply.queued = Some(queue::keep_renewal(&local, parameters).await?);
         return Ok(Json(reply));
@@ -98,13 +107,21 @@ fn until(parameters: &RenewParameters, now: Timestamp) -> Result<Timestamp, ApiE
     Ok(until)
 }
 
-/// Reports of ours that stand and would hold longer, by channel and marking.
-fn own_reports(local: &Local, what: &[String], until: Timestamp) -> Result<BTreeMap<(ChannelName, Tlp), Vec<RecordRef>>, ApiError> {
+/// Reports of ours that were named.
+#[derive(Default)]
+struct Ours {
+    /// Those that stand and would hold longer, by channel and marking.
+    reports: BTreeMap<(ChannelName, Tlp), Vec<RecordRef>>,
+    /// Those that hold as long already: a command that was cut off is given again.
+    already: Vec<String>,
+}
+
+fn own_reports(local: &Local, what: &[String], until: Timestamp) -> Result<Ours, ApiError> {
     if what.is_empty() || what.len() > REPORTS_MAX {
         return Err(ApiError::bad("name one report at least, and 65,536 at most"));
     }
     let mut reading = Reading::new(&local.ledger, local.clock.now());
-    let mut found: BTreeMap<(ChannelName, Tlp), Vec<RecordRef>> = BTreeMap::new();
+    let mut found = Ours::default();
     for text in what {
         let name: RecordRef = text.parse().map_err(ApiError::bad)?;
         let Some(one) = reading.named(&name)? else { return Err(ApiError::nothing(format!("there is no record `{name}` here"))) };
@@ -123,10 +140,13 @@ fn own_reports(local: &Local, what: &[String], until: Timestamp) -> Result<BTree
         }
         match one.lent().valid_until {
             None => return Err(ApiError::bad(format!("`{name}` names no end, so there is none to put off"))),
-            Some(end) if end >= until => return Err(ApiError::bad(format!("`{name}` holds until {end} already"))),
+            Some(end) if end >= until => {
+                found.already.push(name.to_string());
+                continue;
+            }
             Some(_) => (),
         }
-        let reports = found.entry((name.feed.channel.clone(), one.batch.head.tlp)).or_default();
+        let reports = found.reports.entry((name.feed.channel.clone(), one.batch.head.tlp)).or_default();
         if !reports.contains(&name) {
             reports.push(name);
         }

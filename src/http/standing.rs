@@ -118,7 +118,10 @@ impl Standing {
                     };
                     let lent = record.lent();
                     let ours = is_of(&lent.tags, origin);
-                    if !ours || record.withdrawn.is_some() || reading.standing(&record).0 == Stands::Over {
+                    // What is over here only, by a limit of ours, stands elsewhere, and would come back here with its report.
+                    let said_end = indicator.valid_until.or(lent.valid_until);
+                    let is_over = reading.standing(&record).0 == Stands::Over && said_end.is_none_or(|end| end <= reading.now());
+                    if !ours || record.withdrawn.is_some() || is_over {
                         continue;
                     }
                     found.count += 1;
@@ -135,7 +138,7 @@ impl Standing {
                         tags: &indicator.tags,
                         until: indicator.valid_until,
                     });
-                    let ends = indicator.valid_until.or(lent.valid_until).unwrap_or(Timestamp::from_ms(u64::MAX >> 20).unwrap_or_default());
+                    let ends = said_end.unwrap_or(Timestamp::from_ms(u64::MAX >> 20).unwrap_or_default());
                     let report = record
                         .report
                         .as_ref()

@@ -111,6 +111,18 @@ impl<'a> Matter<'a> {
         }))
     }
 
+    /// The verdict on a renewal of reports that lend all these: what the kindest verdict on any of them is. Under the others everything
+    /// is judged by itself, so none of it is let in by this.
+    pub fn judge_renewal(&self, record: &Record, lent: &[Arc<Defaults>], disputed_by: &BTreeSet<MemberId>) -> (Arc<Judgement>, Timestamp) {
+        let kindness = |judgement: &Judgement| match judgement.verdict {
+            Verdict::Accept => 0,
+            Verdict::Hold => 1,
+            Verdict::Refuse => 2,
+        };
+        let judged = lent.iter().map(|defaults| self.judge(record, defaults, disputed_by));
+        judged.min_by_key(|(judgement, _)| kindness(judgement)).unwrap_or_else(|| self.judge(record, &Defaults::default(), disputed_by))
+    }
+
     /// The verdict on a record, and when it ends here.
     pub fn judge(&self, record: &Record, defaults: &Defaults, disputed_by: &BTreeSet<MemberId>) -> (Arc<Judgement>, Timestamp) {
         if record.kind() == Kind::Withdrawal {

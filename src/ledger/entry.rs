@@ -218,6 +218,8 @@ pub struct JudgedRuns {
 /// Verdicts on many places of a batch that were made together after it came: runs of places, the first of each and how many.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaterRuns {
+    /// Where they stand in the journal.
+    pub position: Position,
     pub at: Timestamp,
     pub policy: Hash,
     pub lines: Vec<(u16, u16, OutcomeLine)>,
@@ -234,6 +236,8 @@ impl LaterRuns {
 /// A verdict that was made after its record came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaterVerdict {
+    /// Where it stands in the journal.
+    pub position: Position,
     pub at: Timestamp,
     pub by: Option<String>,
     pub policy: Hash,

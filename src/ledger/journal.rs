@@ -23,7 +23,8 @@ pub use repair::{DAMAGED, Repaired, repair_journal};
 pub use rewrite::{Rewriting, Rewritten};
 
 use super::{Disk, LedgerError};
-use segment::{DENSE, FRAME_HEAD_BYTES, MAGIC_BYTES, Seal, Segment, frame_head};
+pub(super) use segment::FRAME_HEAD_BYTES;
+use segment::{DENSE, MAGIC_BYTES, Seal, Segment, frame_head};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::OpenOptions,
@@ -83,6 +84,8 @@ pub struct Journal {
     directory: PathBuf,
     manifest: Manifest,
     reader: JournalReader,
+    /// Where the newest frame stands, if the last segment holds one.
+    newest: Option<Position>,
     /// Where the next frame goes.
     end: Position,
     committed: Position,
@@ -156,10 +159,10 @@ impl Journal {
         let last = last.ok_or_else(|| LedgerError::Damaged("the manifest lists no segment that can grow".to_owned()))?;
         let reader = JournalReader { segments: Arc::new(RwLock::new(segments)) };
         let last_path = manifest.segments.last().map_or_else(|| directory.to_owned(), |line| directory.join(&line.file));
-        let (end, cut) = reader.cut_tail(&disk, &last, &last_path)?;
+        let (newest, end, cut) = reader.cut_tail(&disk, &last, &last_path)?;
         rewrite::remove_leftovers(&manifest, directory)?;
-        let journal =
-            Self { disk, directory: directory.to_owned(), manifest, reader, end, committed: end, pending: Vec::new(), broken: false };
+        let (directory, committed) = (directory.to_owned(), end);
+        let journal = Self { disk, directory, manifest, reader, newest, end, committed, pending: Vec::new(), broken: false };
         Ok((journal, cut))
     }
 
@@ -205,6 +208,11 @@ impl Journal {
         self.end
     }
 
+    /// Where the newest frame stands, if the segment that grows holds one.
+    pub fn newest(&self) -> Option<Position> {
+        self.newest
+    }
+
     /// A handle for readers.
     pub fn reader(&self) -> JournalReader {
         self.reader.clone()
@@ -224,6 +232,7 @@ impl Journal {
         self.pending.extend_from_slice(&length.to_le_bytes());
         self.pending.extend_from_slice(&seal.checksum(position, payload).to_le_bytes());
         self.pending.extend_from_slice(payload);
+        self.newest = Some(position);
         self.end += u64::try_from(FRAME_HEAD_BYTES + payload.len()).unwrap_or(u64::MAX);
         Ok(position)
     }
@@ -327,14 +336,17 @@ impl JournalReader {
         Ok(())
     }
 
-    /// Finds where the last segment's good frames end, and cuts what is behind if it is a torn tail.
-    fn cut_tail(&self, disk: &Disk, last: &Segment, path: &Path) -> Result<(Position, u64), LedgerError> {
+    /// Finds where the last segment's newest good frame stands and ends, and cuts what is behind if it is a torn tail.
+    fn cut_tail(&self, disk: &Disk, last: &Segment, path: &Path) -> Result<(Option<Position>, Position, u64), LedgerError> {
         let io = |error: std::io::Error| LedgerError::Damaged(format!("the last segment cannot be read: {error}"));
         let file_end = last.begins + last.file.metadata().map_err(io)?.len() - MAGIC_BYTES;
-        let mut position = last.begins;
+        let (mut newest, mut position) = (None, last.begins);
         while position < file_end {
             match self.read(position) {
-                Ok(payload) => position += (FRAME_HEAD_BYTES + payload.len()) as u64,
+                Ok(payload) => {
+                    newest = Some(position);
+                    position += (FRAME_HEAD_BYTES + payload.len()) as u64;
+                }
                 Err(error) if self.good_frame_follows(last, position, file_end)? => return Err(error),
                 Err(_) => break,
             }
@@ -343,7 +355,7 @@ impl JournalReader {
         if cut > 0 {
             disk.cut(&last.file, path, last.offset(position)).and_then(|()| disk.sync(&last.file, path)).map_err(at(path))?;
         }
-        Ok((position, cut))
+        Ok((newest, position, cut))
     }
 
     /// Whether any good frame stands behind a bad one: then this is damage to what was acknowledged, not a torn tail, and

@@ -168,11 +168,11 @@ impl Writer {
     /// Takes in verdicts on records that are here already. What was taken in before is committed first.
     pub fn keep_judged(&mut self, entry: JudgedEntry) -> Result<(), LedgerError> {
         self.commit()?;
-        self.journal.append(&Entry::Judged(entry.clone()).encode())?;
-        self.note_judged(&entry)
+        let position = self.journal.append(&Entry::Judged(entry.clone()).encode())?;
+        self.note_judged(&entry, position)
     }
 
-    pub(super) fn note_judged(&mut self, entry: &JudgedEntry) -> Result<(), LedgerError> {
+    pub(super) fn note_judged(&mut self, entry: &JudgedEntry, position: Position) -> Result<(), LedgerError> {
         let mut by_batch: BTreeMap<(FeedId, u64), Vec<(u16, &OutcomeLine)>> = BTreeMap::new();
         for place in &entry.places {
             let name = || LedgerError::Damaged(format!("a later verdict names `{}`, which is no record", place.record));
@@ -184,21 +184,22 @@ impl Writer {
             // What was set aside or rewritten out since is not judged any more.
             if let Some(batch) = self.ledger.batch_at(&feed, seq)? {
                 for (index, line) in &places {
-                    self.note_single(entry, &batch, *index, line);
+                    self.note_single(entry, position, &batch, *index, line);
                 }
                 self.note_places(&batch, &places);
             }
         }
-        self.note_runs(entry)
+        self.note_runs(entry, position)
     }
 
     /// A verdict on one record, beside those before it.
-    fn note_single(&mut self, entry: &JudgedEntry, batch: &StoredBatch, index: u16, line: &OutcomeLine) {
+    fn note_single(&mut self, entry: &JudgedEntry, position: Position, batch: &StoredBatch, index: u16, line: &OutcomeLine) {
         if batch.record(index).is_none() {
             return;
         }
         let mut verdicts = batch.later.get(&index).cloned().unwrap_or_default();
-        verdicts.push(LaterVerdict { at: entry.at, by: entry.by.clone(), policy: entry.policy, line: line.clone() });
+        let (at, by, policy) = (entry.at, entry.by.clone(), entry.policy);
+        verdicts.push(LaterVerdict { position, at, by, policy, line: line.clone() });
         verdicts.drain(..verdicts.len().saturating_sub(LATER_VERDICTS_MAX));
         self.changes.verdicts(Place { batch: batch.number, index }, &verdicts);
     }

@@ -54,6 +54,7 @@ use crate::{
     record::{Decoded, FeedId, Indicator, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp, Tlp, WireRef},
 };
 use fs4::fs_std::FileExt as _;
+use journal::FRAME_HEAD_BYTES;
 use recent::Recent;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -202,21 +203,24 @@ impl StoredBatch {
         }
     }
 
-    /// The newest verdict that was made after it came.
-    fn newest(&self, index: u16) -> Option<(Timestamp, &OutcomeLine)> {
-        let single = self.later.get(&index).and_then(|verdicts| verdicts.last()).map(|one| (one.at, &one.line));
+    /// The newest verdict that was made after it came: in the order of the journal, because a clock may be set back.
+    fn newest(&self, index: u16) -> Option<(Position, &OutcomeLine)> {
+        let single = self.later.get(&index).and_then(|verdicts| verdicts.last()).map(|one| (one.position, &one.line));
         // Of what was erased nothing counts that was said of it.
         let is_here = matches!(self.slots.get(usize::from(index)), Some(Slot::Present(_)));
-        let runs = self.runs.iter().filter(|_| is_here).filter_map(|runs| Some((runs.at, runs.line(index)?)));
-        runs.chain(single).max_by_key(|(at, _)| *at)
+        let runs = self.runs.iter().filter(|_| is_here).filter_map(|runs| Some((runs.position, runs.line(index)?)));
+        runs.chain(single).max_by_key(|(position, _)| *position)
     }
 
     /// Every verdict on one of its records that was made after it came, the oldest first; of those in runs the newest of each report.
     pub fn verdicts(&self, index: u16) -> Vec<LaterVerdict> {
         let mut verdicts = self.later.get(&index).cloned().unwrap_or_default();
-        let of_runs = |runs: &LaterRuns| Some(LaterVerdict { at: runs.at, by: None, policy: runs.policy, line: runs.line(index)?.clone() });
+        let of_runs = |runs: &LaterRuns| {
+            let LaterRuns { position, at, policy, .. } = *runs;
+            Some(LaterVerdict { position, at, by: None, policy, line: runs.line(index)?.clone() })
+        };
         verdicts.extend(self.runs.iter().filter_map(of_runs));
-        verdicts.sort_by_key(|verdict| verdict.at);
+        verdicts.sort_by_key(|verdict| verdict.position);
         verdicts
     }
 }
@@ -402,7 +406,7 @@ impl Ledger {
                     Entry::Decision(decision) if erased.contains(&position) => Entry::Decision(decision.without_words()),
                     other => other,
                 };
-                visit(position, position + (8 + payload.len()) as Position, entry);
+                visit(position, position + (FRAME_HEAD_BYTES + payload.len()) as Position, entry);
             }
             Ok(())
         })?;
@@ -777,6 +781,7 @@ impl Writer {
         if self.changes.touches_old() {
             self.ledger.shared.recent.forget();
         }
+        self.changes.newest = self.journal.newest();
         self.apply_changes(self.journal.end())?;
         self.ledger.shared.recent.add(std::mem::take(&mut self.fresh));
         if self.rows.len() >= INDEX_ROWS_PENDING_MAX { self.begin_index() } else { Ok(()) }
@@ -1070,7 +1075,7 @@ impl Writer {
             }
             Entry::Quarantine(entry) => self.note_quarantine(&entry)?,
             Entry::Policy(entry) => self.note_policy(&entry, position),
-            Entry::Judged(entry) => self.note_judged(&entry)?,
+            Entry::Judged(entry) => self.note_judged(&entry, position)?,
             Entry::Order(_) => self.changes.order(position),
             Entry::Follow(_) => self.note_follow(position)?,
             Entry::Share(entry) => self.changes.share(&entry),

@@ -96,6 +96,8 @@ impl Writer {
         let damaged = |_| LedgerError::Damaged(format!("a quarantine entry names `{}`, which is no feed", entry.feed));
         let feed: FeedId = entry.feed.parse().map_err(damaged)?;
         self.touch(|touched| touched.feed(&feed));
+        // What a report lends stands and falls with its feed.
+        self.ledger.forget_reports();
         match entry.step {
             QuarantineStep::Detach { from } => self.detach(&feed, from)?,
             QuarantineStep::Await => self.set_feed_aside(&feed, Some(Aside::AwaitsPin)),

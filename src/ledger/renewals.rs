@@ -8,7 +8,7 @@
 //! An end stands beside each verdict and in each row of the index, so a renewal is carried out for every indicator. That is
 //! one journal entry for thousands, and goes on behind a restart.
 
-use super::{JudgedEntry, LaterRuns, Ledger, LedgerError, OutcomeLine, Renewed, Writer};
+use super::{JudgedEntry, LaterRuns, Ledger, LedgerError, OutcomeLine, Position, Renewed, Writer};
 use crate::{
     envelope::Head,
     intake::Defaults,
@@ -112,7 +112,7 @@ impl Writer {
     }
 
     /// What verdicts in runs change, and whether with them a renewal is carried out.
-    pub(super) fn note_runs(&mut self, entry: &JudgedEntry) -> Result<(), LedgerError> {
+    pub(super) fn note_runs(&mut self, entry: &JudgedEntry, position: Position) -> Result<(), LedgerError> {
         let Some(renewed) = &entry.renewed else { return Ok(()) };
         let damaged = || LedgerError::Damaged(format!("a later verdict names `{}`, which is no report", renewed.report));
         let report: RecordRef = renewed.report.parse().map_err(|_| damaged())?;
@@ -129,7 +129,8 @@ impl Writer {
             }
             self.note_places(&stored, &places);
             // With what is erased since: the row is the same at a replay, and counts for nothing there.
-            self.changes.runs(stored.number, &report, &LaterRuns { at: entry.at, policy: entry.policy, lines });
+            let (at, policy) = (entry.at, entry.policy);
+            self.changes.runs(stored.number, &report, &LaterRuns { position, at, policy, lines });
         }
         if renewed.done {
             self.changes.renewing(&report, false);

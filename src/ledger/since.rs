@@ -1,14 +1,14 @@
 //! Since: what of the ledger is other than it was, for those who were given all of it before.
 //!
 //! ```text
-//! cursor (a position of the journal, and whose) -scan-> Change: a batch, a record, a whole feed
+//! cursor (a position of the journal, whose, and what stands before it) -scan-> Change: a batch, a record, a whole feed
 //! ```
 //!
 //! Positions never change meaning, and everything that changes how a record stands is a journal entry but two: an end that
 //! comes, which whoever was given the record knows, and an operator's orders, which are about values.
 
-use super::{Entry, Ledger, LedgerError, Position, State, stored_head};
-use crate::record::{FeedId, RecordRef};
+use super::{Entry, ErasedBy, FRAME_HEAD_BYTES, Ledger, LedgerError, Position, State, stored_head};
+use crate::record::{FeedId, RecordRef, Timestamp};
 
 /// Something that is other than it was. The same may be told more than once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub enum Change {
     Record(RecordRef),
     /// A feed, or part of it, was set aside or counts again.
     Feed(FeedId),
-    /// So many records were erased: there is nothing left by which to name them.
-    Erased(u64),
+    /// Records were erased: there is nothing left by which to name them.
+    Erased,
 }
 
 /// A text that is no cursor of this ledger.
@@ -31,16 +31,45 @@ pub struct NoCursor(String);
 impl Ledger {
     /// Where one goes on who has read everything up to now.
     pub fn cursor(&self) -> Result<String, LedgerError> {
-        Ok(format!("c{}-{}", self.state(State::position)?, self.mark()))
+        let (end, newest) = self.state(|state| Ok::<_, LedgerError>((state.position()?, state.newest()?)))?;
+        let (newest, check) = match newest {
+            Some(newest) => (newest, crc32c::crc32c(&self.shared.journal.read(newest)?)),
+            None => (end, 0),
+        };
+        Ok(format!("c{end}-{newest}-{}-{check:08x}", self.mark()))
     }
 
-    /// What [`Self::cursor`] said once, if this is still that ledger.
+    /// What [`Self::cursor`] said once, if this is still that ledger with that past: one that was restored from a copy has another.
     pub fn read_cursor(&self, text: &str) -> Result<Position, NoCursor> {
-        let read = |text: &str| text.strip_prefix('c')?.split_once('-').map(|(at, mark)| (at.parse().ok(), mark.to_owned()));
-        let end = self.state(State::position).unwrap_or_default();
-        match read(text) {
-            Some((Some(at), mark)) if mark == self.mark() && at <= end => Ok(at),
-            _ => Err(NoCursor(crate::record::excerpt(text))),
+        self.position_of(text).ok_or_else(|| NoCursor(crate::record::excerpt(text)))
+    }
+
+    fn position_of(&self, text: &str) -> Option<Position> {
+        let [end, newest, mark, check] = text.strip_prefix('c')?.split('-').collect::<Vec<_>>()[..] else { return None };
+        let (end, newest): (Position, Position) = (end.parse().ok()?, newest.parse().ok()?);
+        if mark != self.mark() || end > self.state(State::position).ok()? {
+            return None;
+        }
+        if newest == end {
+            return (check == "00000000").then_some(end);
+        }
+        let payload = self.shared.journal.read(newest).ok()?;
+        let same = newest + (FRAME_HEAD_BYTES + payload.len()) as Position == end && check == format!("{:08x}", crc32c::crc32c(&payload));
+        same.then_some(end)
+    }
+
+    /// A position behind which everything stands that was taken in from `time` on, and perhaps a little from before.
+    pub fn position_at(&self, time: Timestamp) -> Result<Position, LedgerError> {
+        // Batches are numbered as they came.
+        let (mut low, mut high) = (0, self.batches());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let before = self.batch(middle)?.is_some_and(|batch| batch.entry.received < time);
+            if before { low = middle + 1 } else { high = middle }
+        }
+        match low.checked_sub(1) {
+            Some(last) => Ok(self.state(|state| state.batch(last))?.map_or(0, |info| info.position)),
+            None => Ok(0),
         }
     }
 
@@ -68,7 +97,9 @@ impl Ledger {
             }
             Entry::Quarantine(entry) => entry.feed.parse().map_or(Ok(()), |feed| visit(Change::Feed(feed))),
             Entry::Proof(bytes) => crate::charter::equivocation_heads(&bytes).map_or(Ok(()), |[one, _]| visit(Change::Feed(one.feed()))),
-            Entry::Erasure(entry) => visit(Change::Erased(entry.places.iter().map(|places| places.records().count() as u64).sum())),
+            // What only grew old, or made room, says nothing of what it said.
+            Entry::Erasure(entry) if matches!(entry.because, ErasedBy::Retention | ErasedBy::Room) => Ok(()),
+            Entry::Erasure(_) => visit(Change::Erased),
             _ => Ok(()),
         })
     }

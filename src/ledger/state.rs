@@ -57,7 +57,7 @@ mod table {
 }
 
 /// What the tables hold, as a number: a state that was written by another version is built anew from the journal.
-const STATE_FORMAT: u32 = 4;
+const STATE_FORMAT: u32 = 5;
 
 /// Bytes of a key under which the later verdicts on one place stand: table, batch, index. Those of runs are longer.
 const SINGLE_KEY_BYTES: usize = 11;
@@ -236,6 +236,8 @@ pub struct Changes {
     /// What renewals among these changes are about.
     pub renews: HashMap<RecordRef, Vec<RecordRef>>,
     pub next_batch: Option<u64>,
+    /// Where the newest entry stands, if that is known.
+    pub newest: Option<Position>,
     /// Something about a batch that was here before is among them.
     old: bool,
 }
@@ -362,6 +364,9 @@ impl State {
         }
         changes.batch.insert(keyed(table::META, &[b"store"]), mark(store_id).as_bytes());
         changes.batch.insert(keyed(table::META, &[b"position"]), position.to_be_bytes());
+        if let Some(newest) = changes.newest {
+            changes.batch.insert(keyed(table::META, &[b"newest"]), newest.to_be_bytes());
+        }
         self.tree.apply(changes.batch)?;
         self.feeds.extend(changes.feeds);
         for feed in changes.ended {
@@ -390,8 +395,17 @@ impl State {
 
     /// The journal position that it reaches: what stands before it is durable.
     pub fn position(&self) -> Result<Position, LedgerError> {
-        let position = self.tree.get(&keyed(table::META, &[b"position"]))?.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok());
-        Ok(position.map_or(0, Position::from_be_bytes))
+        Ok(self.meta(b"position")?.unwrap_or(0))
+    }
+
+    /// Where the newest entry before that position stands, if that is known.
+    pub fn newest(&self) -> Result<Option<Position>, LedgerError> {
+        self.meta(b"newest")
+    }
+
+    fn meta(&self, name: &[u8]) -> Result<Option<Position>, LedgerError> {
+        let number = self.tree.get(&keyed(table::META, &[name]))?.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok());
+        Ok(number.map(Position::from_be_bytes))
     }
 
     /// Pushes everything to the disk; called when the node stops in order.

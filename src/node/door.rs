@@ -371,7 +371,7 @@ pub struct Door {
     /// Where judging again what is held goes on, while it does.
     rejudging: Option<Place>,
     /// Reports that were renewed, or are so no more, and from which batch on their indicators have yet to get their end.
-    renewing: BTreeMap<RecordRef, u64>,
+    renewing: verdicts::Renewing,
     /// Reports that came after some of their indicators.
     late_reports: Vec<RecordRef>,
     /// What is followed.
@@ -404,11 +404,12 @@ impl Door {
         own: OwnHeads,
         clock: Clock,
     ) -> Self {
-        let renewing = writer.ledger().renewing(RENEWING_MAX).unwrap_or_else(|error| {
+        let due = writer.ledger().renewing(RENEWING_MAX).unwrap_or_else(|error| {
             tracing::error!(%error, "what was renewed and is not carried out yet could not be read");
             Vec::new()
         });
-        let renewing = renewing.into_iter().map(|report| (report, 0)).collect();
+        let mut renewing = verdicts::Renewing::default();
+        renewing.add(due);
         Self {
             writer,
             current,
@@ -1318,7 +1319,7 @@ pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::syn
         }
         if let Err(error) = door.carry_out_renewals() {
             tracing::error!(%error, "what was renewed could not be carried out; the next start goes on with it");
-            door.renewing.clear();
+            door.renewing = verdicts::Renewing::default();
         }
         if door.writer.is_compacted() {
             door.end_compaction();

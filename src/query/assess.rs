@@ -141,7 +141,10 @@ impl Reading<'_> {
             let said = indicator.confidence.or(found.defaults.as_ref().and_then(|defaults| defaults.confidence));
             let confidence = said.unwrap_or(CONFIDENCE_UNSAID);
             let confidence = judgement.confidence_cap.map_or(confidence, |cap| cap.min(confidence));
-            let source = found.defaults.as_ref().and_then(|defaults| defaults.source.as_ref());
+            // A report that is marked narrower does not say here whose finding it is.
+            let silent = self.is_report_above(&found, tlp_max)?;
+            let lent = found.defaults.as_ref().filter(|_| !silent).and_then(|defaults| defaults.source.as_ref());
+            let source = indicator.source.as_ref().or(lent);
             all.claims.push(Claim {
                 member: found.batch.head.member.clone(),
                 standpoint: Standpoint::of(source, |name| intake.roster.member_called(name)),
@@ -241,17 +244,21 @@ impl Reading<'_> {
         Ok(again.filter(|now| judgement(now) != judgement(&found.outcome)))
     }
 
-    /// What becomes of the indicators of a report that was renewed, or is so no more, and of itself, from batch `from` of its feed on: their
-    /// verdicts where they change, and the batch to go on with. Looks at `batches` of them.
+    /// What becomes of the indicators of a report that was renewed, or is so no more, and of itself, from batch `from` of its feed on, and
+    /// the batch to go on with. Looks at `batches` of them. Of a batch in which anything changes every verdict is answered, because
+    /// they stand in place of those of the renewal before.
     ///
     /// What a person let in stays let in; everything else is judged again by the policies in force.
     pub fn renewed(&mut self, intake: &Intake, report: &RecordRef, from: u64, batches: usize) -> Result<Renewal, LedgerError> {
-        let mut renewal = Renewal::default();
+        let (mut renewal, mut own) = (Renewal::default(), None);
         if from <= report.seq {
             let found = self.named(report)?;
-            renewal
-                .verdicts
-                .extend(found.and_then(|found| self.renewed_verdict(intake, &found)).map(|line| (report.seq, report.index, line)));
+            own = found
+                .and_then(|found| Some((self.renewed_verdict(intake, &found)?, found.outcome)))
+                .map(|(line, was)| (report.index, line, was));
+        }
+        if self.ledger.naming(report)?.is_none_or(|(first, _)| first > report.seq) {
+            renewal.verdicts.extend(own.take_if(|(_, line, was)| line != was).map(|(index, line, _)| (report.seq, index, line)));
         }
         let Some((first, last)) = self.ledger.naming(report)? else { return Ok(renewal) };
         let spans = self.ledger.feed(&report.feed).map(|state| state.spans).unwrap_or_default();
@@ -259,21 +266,30 @@ impl Reading<'_> {
         for seq in seqs.by_ref().take(batches) {
             let Some(batch) = self.ledger.batch_number(&report.feed, seq)? else { continue };
             let Some(count) = self.batch(batch)?.map(|batch| batch.head.count) else { continue };
+            let mut verdicts: Vec<(u16, OutcomeLine, OutcomeLine)> = Vec::new();
+            if seq == report.seq {
+                verdicts.extend(own.take());
+            }
             for index in 0..count {
                 let Some(found) = self.found(Place { batch, index })? else { continue };
                 // An end of its own is not put off.
                 let inherits = matches!(&found.record, Record::Indicator(Indicator { valid_until: None, .. }));
                 if inherits && found.report.as_ref() == Some(report) {
-                    renewal.verdicts.extend(self.renewed_verdict(intake, &found).map(|line| (seq, index, line)));
+                    verdicts.extend(self.renewed_verdict(intake, &found).map(|line| (index, line, found.outcome)));
                 }
+            }
+            if verdicts.iter().any(|(_, line, was)| line != was) {
+                verdicts.sort_by_key(|(index, _, _)| *index);
+                renewal.verdicts.extend(verdicts.into_iter().map(|(index, line, _)| (seq, index, line)));
             }
         }
         renewal.next = seqs.next();
         Ok(renewal)
     }
 
+    /// The verdict on one of them now, which may be the one that it has.
     fn renewed_verdict(&self, intake: &Intake, found: &Found) -> Option<OutcomeLine> {
-        let line = match &found.outcome {
+        let again = match &found.outcome {
             OutcomeLine::Judged { judgement, .. } if judgement.by_operator() => {
                 let counts = found.withdrawn.is_none() && found.batch.aside.is_none();
                 let ends = Matter::new(intake, &found.batch.head, self.now).ends(&found.record, &found.lent());
@@ -281,7 +297,7 @@ impl Reading<'_> {
             }
             _ => self.judge_again(intake, found, As::Then),
         };
-        line.filter(|line| *line != found.outcome)
+        again.or_else(|| matches!(found.outcome, OutcomeLine::Judged { .. }).then(|| found.outcome.clone()))
     }
 
     /// The verdict that the policies of `intake` make of a record that was judged before.
@@ -299,7 +315,16 @@ impl Reading<'_> {
             As::Now => self.now,
             As::Then => found.batch.entry.received,
         };
-        let (judgement, ends) = Matter::new(intake, &found.batch.head, at).judge(&found.record, &defaults, &disputed);
+        let matter = Matter::new(intake, &found.batch.head, at);
+        let (judgement, ends) = match &found.record {
+            Record::Renewal(renewal) => {
+                let (feed, seq) = (&found.reference.feed, found.reference.seq);
+                let reports = renewal.targets.iter().filter_map(|target| target.resolve(feed, seq));
+                let lent = reports.filter_map(|report| crate::intake::Known::defaults(self.ledger, &report)).collect::<Vec<_>>();
+                matter.judge_renewal(&found.record, &lent, &disputed)
+            }
+            record => matter.judge(record, &defaults, &disputed),
+        };
         Some(OutcomeLine::Judged { judgement: (*judgement).clone(), ends })
     }
 }
@@ -307,7 +332,7 @@ impl Reading<'_> {
 /// What a renewal changes.
 #[derive(Debug, Default)]
 pub struct Renewal {
-    /// By batch and place, rising but for the report itself, which comes first.
+    /// By batch and place, rising.
     pub verdicts: Vec<(u64, u16, OutcomeLine)>,
     /// The batch to go on with, if there are more.
     pub next: Option<u64>,

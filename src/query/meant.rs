@@ -12,12 +12,19 @@ use std::collections::BTreeSet;
 pub struct Meant<'a> {
     pub(super) question: &'a Question,
     pub(super) said: BTreeSet<(Said, String)>,
+    /// What was set aside is meant by what it said before.
+    aside_too: bool,
 }
 
 impl<'a> Meant<'a> {
     /// Understands a question.
     pub fn of(question: &'a Question) -> Result<Self, QueryError> {
-        Ok(Self { question, said: question.said()? })
+        Ok(Self { question, said: question.said()?, aside_too: false })
+    }
+
+    /// The same for one who looks for what does not stand any more: words find that too.
+    pub fn whatever_stands(question: &'a Question) -> Result<Self, QueryError> {
+        Ok(Self { aside_too: true, ..Self::of(question)? })
     }
 
     /// Whether a record is meant, as far as its value is concerned too.
@@ -67,10 +74,12 @@ impl<'a> Meant<'a> {
             return Ok(true);
         }
         // What was never judged has no words in the index, and what was set aside says nothing.
-        if !matches!(found.outcome, OutcomeLine::Judged { .. }) || found.batch.aside.is_some() {
+        let aside = found.batch.aside.is_some() && !self.aside_too;
+        if aside || !matches!(found.outcome, OutcomeLine::Judged { .. }) {
             return Ok(false);
         }
         let report = match &found.report {
+            Some(report) if self.aside_too => reading.named_or_aside(report)?,
             Some(report) => reading.named(report)?,
             None => None,
         };

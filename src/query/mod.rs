@@ -189,6 +189,14 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// The same also for one that was set aside, and stands under no name any more.
+    pub fn named_or_aside(&mut self, reference: &RecordRef) -> Result<Option<Found>, LedgerError> {
+        match (self.named(reference)?, self.ledger.aside_at(reference)?) {
+            (None, Some(place)) => self.found(place),
+            (found, _) => Ok(found),
+        }
+    }
+
     fn join(&self, batch: Arc<StoredBatch>, index: u16) -> Result<Option<Found>, LedgerError> {
         let Some(record) = batch.record(index) else { return Ok(None) };
         let reference = batch.reference(index);
@@ -236,10 +244,11 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Whether a record stands under a report that is marked narrower than `tlp_max`.
+    /// Whether a record stands under a report that is, or may be, marked narrower than `tlp_max`.
     pub fn is_report_above(&mut self, found: &Found, tlp_max: Tlp) -> Result<bool, LedgerError> {
         match &found.report {
-            Some(report) if tlp_max < Tlp::Red => Ok(self.named(report)?.is_some_and(|report| report.batch.head.tlp > tlp_max)),
+            // Nobody knows of one that is not here, or was set aside, how it is marked.
+            Some(report) if tlp_max < Tlp::Red => Ok(self.named(report)?.is_none_or(|report| report.batch.head.tlp > tlp_max)),
             _ => Ok(false),
         }
     }
@@ -248,7 +257,7 @@ impl<'a> Reading<'a> {
     pub fn assertion_up_to(&mut self, found: &Found, tlp_max: Tlp) -> Result<Assertion, LedgerError> {
         let mut said = self.assertion(found);
         if self.is_report_above(found, tlp_max)? {
-            said.title = None;
+            (said.title, said.report) = (None, None);
             said.tags = match &found.record {
                 Record::Indicator(indicator) => indicator.tags.clone(),
                 _ => Vec::new(),

@@ -183,6 +183,24 @@ fn a_delta_tells_what_is_judged_anew_renewed_set_aside_or_erased_since_its_curso
         !since("csv", &first, &["b.example"]).0.contains("a.example")
             && !since("csv", &first, &["--type", "email"]).0.contains("example,domain")
     );
+    // Somebody who asks by a time hears of it too, and of what was taken back.
+    let when = huecry::clock::Clock::System.now().precise();
+    let withdrawn = publish("gone.txt", "gone.example\n", &[]);
+    assert_eq!(code(&huecry(data.path(), &["withdraw", &withdrawn])), 0);
+    assert_eq!(rows(&when).iter().filter(|row| row.starts_with("gone.example")).collect::<Vec<_>>(), ["gone.example withdrawn"]);
+    assert!(rows("1d").contains("gone.example withdrawn"));
+    // Whoever was told a later end hears that it ends earlier now.
+    let short = publish("short.txt", "short.example\n", &[]);
+    assert_eq!(code(&huecry(data.path(), &["renew", &short, "--valid-days", "90"])), 0);
+    let told = cursor();
+    let policy = std::fs::read_to_string(data.path().join("policy.cedar")).unwrap();
+    let clipped = policy.replacen("@id(\"members-in-good-standing\")", "@id(\"members-in-good-standing\")\n@expires_in_days(\"0\")", 1);
+    std::fs::write(data.path().join("policy.cedar"), clipped).unwrap();
+    let output = huecry(data.path(), &["policy", "rejudge"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(rows(&told).contains("short.example withdrawn"), "{:?}", rows(&told));
+    std::fs::write(data.path().join("policy.cedar"), policy).unwrap();
+    assert_eq!(code(&huecry(data.path(), &["policy", "rejudge"])), 0);
     // A policy that changes its mind takes back what was given out before, and gives it out again.
     let second = cursor();
     let before = std::fs::read_to_string(data.path().join("policy.cedar")).unwrap();
@@ -193,21 +211,30 @@ fn a_delta_tells_what_is_judged_anew_renewed_set_aside_or_erased_since_its_curso
         assert_eq!(code(&huecry(data.path(), &["policy", "rejudge"])), 0);
     };
     judged_by(&format!("{before}{refuse}"));
-    assert_eq!(rows(&second), set(&["a.example withdrawn", "b.example withdrawn"]));
-    let third = cursor();
+    let all = |word: &str| ["a", "b", "short"].map(|name| format!("{name}.example {word}")).into_iter().collect::<BTreeSet<_>>();
+    assert_eq!(rows(&second), all("withdrawn"));
+    let modified = |cursor: &str| {
+        let bundle: serde_json::Value = serde_json::from_str(&since("stix", cursor, &[]).0).unwrap();
+        let all = bundle["objects"].as_array().unwrap();
+        let object = all.iter().find(|one| one["name"] == "a[.]example").unwrap();
+        (object["revoked"] == true, object["modified"].as_str().unwrap().to_owned())
+    };
+    let (third, refused) = (cursor(), modified(&second));
     judged_by(&before);
-    assert_eq!(
-        (rows(&second), rows(&third)),
-        (set(&["a.example accepted", "b.example accepted"]), set(&["a.example accepted", "b.example accepted"]))
-    );
+    let again = modified(&second);
+    assert!(refused.0 && !again.0 && refused.1 < again.1, "a later version of an object has a later time: {refused:?} {again:?}");
+    assert_eq!((rows(&second), rows(&third)), (all("accepted"), all("accepted")));
     // What is erased can be named by nobody any more.
     let fourth = cursor();
     assert_eq!(code(&huecry(data.path(), &["erase", "someone@evil.example", "--order", "Test Court 1", "--yes"])), 0);
     assert_eq!(rows(&fourth), set(&[]));
-    assert!(since("csv", &fourth, &[]).1.contains("1 records were erased since"), "{}", since("csv", &fourth, &[]).1);
+    assert!(since("csv", &fourth, &[]).1.contains("records were erased since"), "{}", since("csv", &fourth, &[]).1);
     assert!(since("list", &fourth, &[]).1.contains("no word for what was taken back"));
     // A cursor of another ledger, or of none.
-    for wrong in ["c0-00000000", "c999999999-0", &format!("c99999999999{}", &fourth[fourth.find('-').unwrap()..])] {
+    let parts: Vec<&str> = fourth[1..].split('-').collect();
+    let other_past = format!("c{}-{}-{}-00000001", parts[0], parts[1], parts[2]);
+    let between = format!("c{}-{}-{}-{}", parts[0].parse::<u64>().unwrap() - 1, parts[1], parts[2], parts[3]);
+    for wrong in ["c0-00000000", "c999999999-0", &format!("c99999999999{}", &fourth[fourth.find('-').unwrap()..]), &other_past, &between] {
         let output = huecry(data.path(), &["export", "csv", "--since", wrong]);
         assert!(code(&output) == 2 && stderr(&output).contains("take everything once more"), "{wrong}: {}", stderr(&output));
     }
@@ -311,7 +338,7 @@ fn a_misp_feed_is_read_by_pymisp_and_by_ourselves_and_is_the_same_when_it_is_wri
 #[test]
 fn p_12_a_report_that_is_marked_narrower_lends_no_word_to_an_export() {
     let data = founded();
-    let event = r#"{"Event":{"uuid":"0f0f0f0f-0000-4000-8000-000000000000","info":"SECRET-NAME","Tag":[{"name":"tlp:red"},{"name":"secret-tag"}],
+    let event = r#"{"Event":{"uuid":"0f0f0f0f-0000-4000-8000-000000000000","info":"SECRET-NAME","Orgc":{"name":"SECRETORG"},"Tag":[{"name":"tlp:red"},{"name":"secret-tag"}],
         "Attribute":[{"uuid":"0f0f0f0f-0000-4000-8000-000000000001","type":"domain","value":"open.example","to_ids":true,"Tag":[{"name":"tlp:green"}]}]}}"#;
     let path = file(data.path(), "event.json", event);
     assert_eq!(code(&huecry(data.path(), &["import", &path, "--confidence", "50", "--valid-days", "30"])), 0);
@@ -327,6 +354,17 @@ fn p_12_a_report_that_is_marked_narrower_lends_no_word_to_an_export() {
         };
         assert!(text.contains("open.example") && !text.contains("SECRET") && !text.contains("secret-tag"), "{format}: {text}");
     }
+    // Nor does it say to somebody who may not see it whose finding it is.
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
+    let config = std::fs::read_to_string(data.path().join("node.toml")).unwrap();
+    let people = format!("\n[[operators]]\nname = \"{user}\"\nroles = [\"reads\"]\nclearance = \"green\"\n");
+    let explained = |what: &str| stdout(&huecry(data.path(), &["--json", "explain", what]));
+    assert!(explained("open.example").contains("SECRETORG"));
+    std::fs::write(data.path().join("node.toml"), format!("{config}{people}")).unwrap();
+    let told = explained("open.example");
+    assert!(told.contains("open.example") && !told.contains("SECRET") && !told.contains("0f0f0f0f-0000-4000-8000-000000000000"), "{told}");
+    let asked = stdout(&huecry(data.path(), &["--json", "query", "open.example"]));
+    assert!(asked.contains("open.example") && !asked.contains("\"report\""), "{asked}");
 }
 
 #[test]
@@ -382,6 +420,7 @@ fn the_signature_leaves_with_a_record_and_proves_it_elsewhere() {
     assert_eq!(proved, 18);
     // So does the command, which also holds what the bundle says against what was signed.
     let text = std::fs::read_to_string(data.path().join("out.stix")).unwrap();
+    let first = |text: &str, from: &str, to: &str| text.replacen(from, to, 1);
     let verify = |text: &str| {
         let path = file(data.path(), "checked.json", text);
         huecry(data.path(), &["--json", "verify", &path])
@@ -396,12 +435,30 @@ fn the_signature_leaves_with_a_record_and_proves_it_elsewhere() {
         (
             text.replace("[domain-name:value = 'evil.example']", "[domain-name:value = 'good.example']"),
             1,
-            "its author signed [domain-name:value = 'evil.example']",
+            "its author signed the pattern [domain-name:value = 'evil.example']",
         ),
         (text.replace("[ipv4-addr:value = '192.0.2.7']", "[ipv4-addr:value = '192.0.2.8']"), 1, "192.0.2.8"),
         (red, 18, "its author marked it TLP:GREEN"),
         (text.replace("xx-agency/imported#1.1\"", "xx-agency/imported#9.1\""), 1, "its proof is that of"),
+        (first(&text, "\"confidence\":80", "\"confidence\":100"), 1, "the confidence 80"),
+        (first(&text, "\"pattern_type\":\"stix\"", "\"pattern_type\":\"sigma\""), 1, "the type of pattern"),
+        (first(&text, "\"use\":\"block\"", "\"use\":\"alert\""), 1, "the use block"),
+        (first(&text, "\"use\":\"block\"", "\"scope\":\"subdomains\",\"use\":\"block\""), 1, "the scope"),
+        (first(&text, "\"name\":\"evil[.]example\"", "\"name\":\"bank[.]example\""), 1, "the name evil[.]example"),
+        (first(&text, "\"valid_until\":\"20", "\"valid_until\":\"30"), 1, "the end 20"),
+        (
+            first(&text, "\"pattern\":\"[domain", "\"pattern\":\"[domain-name:value = 'bank.example']\",\"pattern\":\"[domain"),
+            1,
+            "stands twice",
+        ),
+        (first(&text, "\"objects\":[", "\"objects\":[{\"type\":\"indicator\",\"name\":\"\\ud800\"},"), 1, "does not read"),
+        (
+            first(&text, "\"objects\":[", &format!("\"objects\":[{{\"type\":\"indicator\",\"name\":\"{}\"}},", "x".repeat(17 << 20))),
+            1,
+            "longer than is read",
+        ),
     ] {
+        assert!(changed != text, "{why}: nothing was changed");
         let output = verify(&changed);
         assert!(code(&output) == 1, "{}", stderr(&output));
         let reply = json_of(&output);
@@ -414,11 +471,16 @@ fn the_signature_leaves_with_a_record_and_proves_it_elsewhere() {
     assert!(code(&cut) == 2 && stderr(&cut).contains("the text ends inside"), "{}", stderr(&cut));
     // Elsewhere, where nobody knows the author, nothing is proved.
     let stranger = founded();
-    let output = huecry(stranger.path(), &["--json", "verify", data.path().join("out.stix").to_str().unwrap()]);
-    assert!(code(&output) != 0);
-    // What was taken back since is said.
+    let output = huecry(stranger.path(), &["--json", "verify", &file(stranger.path(), "theirs.json", &text)]);
+    assert!(code(&output) == 1 && json_of(&output)["wrong"] == 18 && json_of(&output)["proved"] == 0, "{}", stdout(&output));
+    let two = verify(&format!("{text}{{\"type\":\"bundle\"}}"));
+    assert!(code(&two) != 0, "what stands behind the bundle is not passed over: {}", stdout(&two));
+    // What was taken back since is said, by itself or with its report.
     assert_eq!(code(&huecry(data.path(), &["withdraw", "evil.example"])), 0);
     assert_eq!(json_of(&verify(&text))["withdrawn"], 1);
+    let report = json_of(&huecry(data.path(), &["--json", "query", "192.0.2.7"]))["values"][0]["assertions"][0]["report"].clone();
+    assert_eq!(code(&huecry(data.path(), &["withdraw", report.as_str().unwrap()])), 0);
+    assert!(json_of(&verify(&text))["withdrawn"].as_u64() > Some(1));
 }
 
 #[test]

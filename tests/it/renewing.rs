@@ -2,7 +2,7 @@
 
 use crate::{
     partnership::{Node, founded_at, reopened_at},
-    support::{code, founded, huecry, json_of, stderr},
+    support::{code, founded, huecry, json_of, stderr, stdout},
 };
 use huecry::{
     envelope::Class,
@@ -134,6 +134,8 @@ fn who_comes_late_finds_what_was_renewed_before_whatever_comes_first() {
 
     // The renewal first, the batches that it is about afterwards.
     let (mut other, _) = founded_at(&place.path().join("other"), &hand);
+    // By what its report says, which is not here yet: unsaid, it would be unsure.
+    judge_by(&other, "@id(\"sure\") permit (principal, action == Action::\"accept\", resource) when { resource.confidence >= 60 };");
     let from: Vec<u64> = vendor.ledger.feed(&report.feed).unwrap().spans.iter().collect();
     for seq in from.into_iter().rev() {
         other.take(&vendor, &report.feed, seq);
@@ -197,6 +199,65 @@ fn a_renewal_that_a_policy_refuses_puts_nothing_off() {
     assert!(refused.to_string().contains("a record of another member"), "{refused}");
 }
 
+fn judge_by(node: &Node, text: &str) {
+    let policy = huecry::policy::Policy::parse("policy.cedar", text).unwrap();
+    node.current.set_rules(policy, huecry::policy::Lists::default());
+}
+
+#[test]
+fn what_one_renewal_changed_stands_although_the_next_one_changes_less() {
+    let (place, hand) = (tempfile::tempdir().unwrap(), Arc::new(AtomicU64::new(day(1).ms())));
+    let (mut police, mut vendor) = founded_at(place.path(), &hand);
+    let report = report(&mut vendor, &["a.example", "b.example", "192.0.2.7"].map(str::to_owned), day(3));
+    let shorter = renew(&mut vendor, &report, day(60));
+    police.pull(&vendor, "vendor-one", day(1));
+    carry_out(&mut police);
+    let permit = "@id(\"all\") permit (principal, action == Action::\"accept\", resource);";
+    let no_addresses = format!("{permit} @id(\"no-addresses\") forbid (principal, action, resource) when {{ resource.type == \"ipv4\" }};");
+    judge_by(&police, &no_addresses);
+    renew(&mut vendor, &report, day(90));
+    police.pull(&vendor, "vendor-one", day(1));
+    carry_out(&mut police);
+    assert_eq!(found(&police.ledger, "192.0.2.7", day(30)).0, Standing::Refused);
+    judge_by(
+        &police,
+        &format!("{no_addresses} @id(\"no-a\") forbid (principal, action, resource) when {{ resource.type == \"domain\" }};"),
+    );
+    vendor.door.withdraw(TakeBack { targets: vec![shorter], reason: Reason::Wrong, note: None }, &mut Vec::new()).unwrap();
+    vendor.door.commit().unwrap();
+    police.pull(&vendor, "vendor-one", day(1));
+    carry_out(&mut police);
+    for value in ["a.example", "b.example", "192.0.2.7"] {
+        assert_eq!(found(&police.ledger, value, day(30)).0, Standing::Refused, "{value}");
+    }
+    // With everything permitted again, all of it holds as long as the renewal that is left.
+    judge_by(&police, permit);
+    renew(&mut vendor, &report, day(91));
+    police.pull(&vendor, "vendor-one", day(1));
+    carry_out(&mut police);
+    for value in ["a.example", "b.example", "192.0.2.7"] {
+        assert_eq!(found(&police.ledger, value, day(30)), (Standing::Accepted, day(91).to_string()), "{value}");
+    }
+}
+
+#[test]
+fn a_renewal_of_several_reports_renews_those_that_are_let_in() {
+    let (place, hand) = (tempfile::tempdir().unwrap(), Arc::new(AtomicU64::new(day(1).ms())));
+    let (mut police, mut vendor) = founded_at(place.path(), &hand);
+    judge_by(&police, "@id(\"sure\") permit (principal, action == Action::\"accept\", resource) when { resource.confidence >= 60 };");
+    let said = |node: &mut Node, value: &str, confidence: u8| {
+        let report = Report { confidence: Some(confidence), valid_until: Some(day(3)), ..Report::titled(value.to_owned()) };
+        publish(node, ReportOf::New(Box::new(report)), vec![Record::Indicator(indicator(value))])
+    };
+    let reports = [said(&mut vendor, "unsure.example", 30), said(&mut vendor, "sure.example", 80)];
+    let targets = reports.iter().cloned().map(WireRef::Whole).collect();
+    publish(&mut vendor, ReportOf::None, vec![Record::Renewal(Renewal { kind: Kind::Renewal, valid_until: day(60), targets })]);
+    police.pull(&vendor, "vendor-one", day(1));
+    carry_out(&mut police);
+    assert_eq!(found(&police.ledger, "sure.example", day(30)), (Standing::Accepted, day(60).to_string()));
+    assert_eq!(found(&police.ledger, "unsure.example", day(2)).0, Standing::Refused);
+}
+
 #[test]
 fn reports_are_renewed_by_hand_and_what_cannot_be_says_why() {
     let data = founded();
@@ -208,7 +269,6 @@ fn reports_are_renewed_by_hand_and_what_cannot_be_says_why() {
     let renew = |words: &[&str]| huecry(data.path(), &[&["renew"][..], words].concat());
     for (words, why) in [
         (&[first, "--valid-days", "30"][..], "what is renewed is its whole report"),
-        (&[report, "--valid-days", "1"], "already"),
         (&[report, "--valid-until", "2001-01-01"], "is over"),
         (&[report, "--valid-until", "soon"], "is no time"),
         (&[report], "--valid-days"),
@@ -218,7 +278,15 @@ fn reports_are_renewed_by_hand_and_what_cannot_be_says_why() {
         let output = renew(words);
         assert!(code(&output) != 0 && stderr(&output).contains(why), "{words:?}: {}", stderr(&output));
     }
+    // A command that was cut off is given again: what holds as long already is passed over.
+    let output = renew(&[report, "--valid-days", "1"]);
+    assert!(code(&output) == 0 && stdout(&output).contains("holds as long already"), "{}", stderr(&output));
     assert_eq!(code(&renew(&[report, "--valid-days", "90"])), 0);
+    let other = data.path().join("other.txt");
+    std::fs::write(&other, "three.example\n").unwrap();
+    let second = json_of(&huecry(data.path(), &[&["--json", "publish", other.to_str().unwrap()][..], &about].concat()));
+    let both = stdout(&renew(&[report, second["report"].as_str().unwrap(), "--valid-days", "60"]));
+    assert!(both.contains("holds as long already") && both.contains("renewed "), "{both}");
     for value in ["one.example", "two.example"] {
         let answer = json_of(&huecry(data.path(), &["--json", "query", value]));
         let end = Timestamp::parse(answer["values"][0]["assertions"][0]["ends"].as_str().unwrap()).unwrap();

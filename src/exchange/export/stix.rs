@@ -15,7 +15,8 @@ use uuid::Uuid;
 /// The property extension that carries what STIX has no place for.
 pub const EXTENSION: &str = "extension-definition--9c1a5d0e-6a3b-5a53-8f6e-0d9a4d1b7c52";
 
-fn id(kind: &str, name: &str) -> String {
+/// The id under which a bundle of ours names something: the same wherever and whenever it is written.
+pub fn id_of(kind: &str, name: &str) -> String {
     format!("{kind}--{}", Uuid::new_v5(&namespace(), format!("{kind}:{name}").as_bytes()))
 }
 
@@ -91,8 +92,8 @@ pub struct Stated {
     pub row: Row,
     /// When it was signed.
     pub signed: Timestamp,
-    /// When its report was last renewed.
-    pub renewed: Option<Timestamp>,
+    /// When it was last judged anew here, a renewal or its end among it.
+    pub judged: Option<Timestamp>,
     pub tlp: Tlp,
     /// Name of its report, and that one's marking.
     pub report: Option<(String, Tlp)>,
@@ -115,17 +116,17 @@ pub struct StixBundle {
 impl StixBundle {
     /// The object of one record, with what it refers to.
     pub fn add(&mut self, stated: &Stated) -> String {
-        let Stated { row, signed, renewed, tlp, report, scope, revoked, proof } = stated;
+        let Stated { row, signed, judged, tlp, report, scope, revoked, proof } = stated;
         // A later version of an object is told by its time.
-        let modified = [*renewed, *revoked].into_iter().flatten().fold(*signed, Timestamp::max);
+        let modified = [*judged, *revoked].into_iter().flatten().fold(*signed, Timestamp::max);
         let mut text = String::new();
-        let ((marking_id, marked), author) = (marking_of(*tlp), id("identity", &row.origin));
+        let ((marking_id, marked), author) = (marking_of(*tlp), id_of("identity", &row.origin));
         self.once(&mut text, &marking_id, || marked);
         self.once(&mut text, &author, || {
             json!({ "type": "identity", "spec_version": "2.1", "id": author, "created": "2026-01-01T00:00:00.000Z",
                 "modified": "2026-01-01T00:00:00.000Z", "name": row.origin, "identity_class": "organization" })
         });
-        let object_id = id("indicator", &row.record);
+        let object_id = id_of("indicator", &row.record);
         let from = row.valid_from.unwrap_or(*signed);
         let mut object = json!({
             "type": "indicator", "spec_version": "2.1", "id": object_id, "created_by_ref": author, "created": signed.precise(), "modified": modified.precise(),
@@ -158,7 +159,7 @@ impl StixBundle {
             let (_, members) = self.reports.entry(report.clone()).or_insert_with(|| {
                 let title = if row.title.is_empty() { report } else { &row.title };
                 let object = json!({
-                    "type": "report", "spec_version": "2.1", "id": id("report", report), "created_by_ref": author, "created": signed.precise(),
+                    "type": "report", "spec_version": "2.1", "id": id_of("report", report), "created_by_ref": author, "created": signed.precise(),
                     "modified": signed.precise(), "name": title, "published": signed.precise(), "object_marking_refs": [marking_id],
                 });
                 (object, Vec::new())
@@ -203,24 +204,28 @@ impl StixBundle {
 }
 
 fn head() -> String {
-    format!("{{\"type\":\"bundle\",\"id\":\"{}\",\"objects\":[", id("bundle", "huecry"))
+    format!("{{\"type\":\"bundle\",\"id\":\"{}\",\"objects\":[", id_of("bundle", "huecry"))
 }
 
 fn decorate(object: &mut Map<String, Value>, row: &Row, from: Timestamp, revoked: bool) {
     if row.until > from {
         object.insert("valid_until".to_owned(), json!(row.until.precise()));
     }
-    let kind = match row.role.as_str() {
-        "attacker" => "malicious-activity",
-        "compromised" => "compromised",
-        _ => "unknown",
-    };
-    object.insert("indicator_types".to_owned(), json!([kind]));
+    object.insert("indicator_types".to_owned(), json!([indicator_type_of(&row.role)]));
     if !row.tags.is_empty() {
         object.insert("labels".to_owned(), json!(row.tags));
     }
     if revoked {
         object.insert("revoked".to_owned(), json!(true));
+    }
+}
+
+/// The word of STIX for a role (section 10.5).
+pub fn indicator_type_of(role: &str) -> &'static str {
+    match role {
+        "attacker" => "malicious-activity",
+        "compromised" => "compromised",
+        _ => "unknown",
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     query::{As, Reading, Renewal},
     record::{DAY_MS, FeedId, RecordRef, Timestamp},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Held records looked at in one go; the door has other things to do.
 const HELD_CHUNK: usize = 512;
@@ -51,9 +51,8 @@ impl Door {
     /// Puts off, or brings back, the end of what stands under reports that were renewed or are so no more: some of it. Answers whether there
     /// is more.
     pub fn carry_out_renewals(&mut self) -> Result<bool, DoorError> {
-        // One that is renewed once more begins anew.
-        self.renewing.extend(self.writer.take_renewed().into_iter().map(|report| (report, 0)));
-        let Some((report, from)) = self.renewing.pop_first() else { return Ok(false) };
+        self.renewing.add(self.writer.take_renewed());
+        let Some((report, from)) = self.renewing.next() else { return Ok(false) };
         let (intake, ledger, now) = (self.current.get(), self.ledger(), self.clock.now());
         if from == 0 {
             // As it was remembered a renewal that was taken back may still count.
@@ -62,13 +61,17 @@ impl Door {
         let Renewal { verdicts, next } = Reading::new(&ledger, now).renewed(&intake, &report, from, RENEWED_BATCHES)?;
         let mut later = Later::new(now, None, intake.policy.hash());
         later.put_runs(&report.feed, verdicts);
-        later.entry.renewed = Some(RenewedReport { report: report.to_string(), done: next.is_none() });
+        let once_more = next.is_none() && self.renewing.once_more.remove(&report);
+        later.entry.renewed = Some(RenewedReport { report: report.to_string(), done: next.is_none() && !once_more });
         if next.is_none() || !later.entry.runs.is_empty() {
             self.writer.keep_judged(later.entry())?;
             self.writer.commit()?;
             self.untold = true;
         }
-        self.renewing.extend(next.map(|next| (report, next)));
+        // Each in its turn: nobody's report waits until another's, which is renewed again and again, is done.
+        if let Some(next) = next.or(once_more.then_some(0)) {
+            self.renewing.go_on(report, next);
+        }
         Ok(!self.renewing.is_empty())
     }
 
@@ -151,6 +154,44 @@ impl Door {
             tracing::warn!(count, days, "records were held for so long that they are refused now");
         }
         Ok(())
+    }
+}
+
+/// Reports whose indicators are being given another end.
+#[derive(Default)]
+pub(super) struct Renewing {
+    turns: VecDeque<RecordRef>,
+    /// The batch with which each goes on.
+    from: BTreeMap<RecordRef, u64>,
+    /// Those that were renewed once more while they were at it.
+    once_more: BTreeSet<RecordRef>,
+}
+
+impl Renewing {
+    /// One that is being carried out goes to its end first: whoever renews it all the time must not keep it from that.
+    pub fn add(&mut self, reports: impl IntoIterator<Item = RecordRef>) {
+        for report in reports {
+            match self.from.get(&report) {
+                Some(0) => (),
+                Some(_) => drop(self.once_more.insert(report)),
+                None => self.go_on(report, 0),
+            }
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    fn next(&mut self) -> Option<(RecordRef, u64)> {
+        let report = self.turns.pop_front()?;
+        let from = self.from.remove(&report)?;
+        Some((report, from))
+    }
+
+    fn go_on(&mut self, report: RecordRef, from: u64) {
+        self.from.insert(report.clone(), from);
+        self.turns.push_back(report);
     }
 }
 
