@@ -17,6 +17,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub policy: PolicyConfig,
     #[serde(default)]
     pub limits: LimitsConfig,
+    #[serde(default)]
+    pub window: WindowConfig,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retention: Vec<RetentionConfig>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -138,6 +141,47 @@ pub struct LimitsConfig {
     /// Of journal, state and index together; without it, as much as the disk has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ledger_bytes_max: Option<u64>,
+}
+
+/// `[window]`: where this node is reached by programs and browsers beside its socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WindowConfig {
+    /// Addresses with their port. Beyond this machine only with a certificate.
+    pub listen: Vec<String>,
+    /// PEM files: the chain, its own certificate first, and the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Names under which it is called there, beside the addresses themselves.
+    pub hosts: Vec<String>,
+}
+
+impl WindowConfig {
+    /// The addresses, which were checked when the file was read.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listen.iter().filter_map(|text| text.parse().ok()).collect()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for text in &self.listen {
+            let address: SocketAddr =
+                text.parse().map_err(|_| format!("listen: `{text}` is no address with a port; write 127.0.0.1:7575 or [::1]:7575"))?;
+            if !address.ip().is_loopback() && self.certificate.is_none() {
+                let why = "reaches beyond this machine, where everybody could read along; name a `certificate` and its `key`";
+                return Err(format!("listen: `{text}` {why}"));
+            }
+        }
+        if self.certificate.is_some() != self.key.is_some() {
+            return Err("a `certificate` and its `key` belong together".to_owned());
+        }
+        let is_name = |name: &&String| name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-.:[]".contains(c));
+        match self.hosts.iter().find(is_name) {
+            Some(name) => Err(format!("hosts: `{}` is no name of a host", crate::record::excerpt(name))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// `[[retention]]`: which records are kept how long, beside the limits.
@@ -572,6 +616,7 @@ impl Config {
             node,
             policy: PolicyConfig::default(),
             limits: LimitsConfig::default(),
+            window: WindowConfig::default(),
             retention: Vec::new(),
             lists: Vec::new(),
             outlets: Vec::new(),
@@ -601,6 +646,7 @@ impl Config {
             let unknown = UnknownName::new("end to begin with", &config.node.catch_up, ends.into_iter());
             return Err(refuse(format!("node.catch_up: {unknown}")));
         }
+        config.window.check().map_err(|error| refuse(format!("window.{error}")))?;
         for operator in &config.operators {
             operator.check().map_err(|error| refuse(format!("operator `{}`: {error}", operator.name)))?;
         }

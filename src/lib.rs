@@ -54,8 +54,11 @@ pub mod config;
 // The shell around all this.
 pub mod node;
 
-// The local window.
+// What is asked of a node, and answered.
 pub mod http;
+
+// The local window, through which that is.
+pub mod window;
 
 // A federation in one process.
 pub mod sim;

@@ -127,6 +127,8 @@ impl Client {
             data: data.to_owned(),
             own: opened.own,
             operators: http::Operators::of(&opened.config.operators),
+            tokens: http::Tokens::open(data).map_err(|error| Opening::Failed(Failure::environment(error)))?,
+            addresses: Default::default(),
             sources: opened.config.sources.clone().into(),
             proxy: opened.config.proxy(),
             pulling: Default::default(),
@@ -135,7 +137,10 @@ impl Client {
         };
         let keeper = opened.door;
         std::thread::spawn(move || door::run(keeper, queue, events));
-        Ok(Self { way: Way::Here { router: http::router(local), door: requests } })
+        // Requests of this very process come from its own user.
+        let caller = http::Caller::Account(nix::unistd::geteuid().as_raw());
+        let router = http::router(local).layer(axum::Extension(caller));
+        Ok(Self { way: Way::Here { router, door: requests } })
     }
 
     /// Asks for JSON.

@@ -54,16 +54,15 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
 }
 
 fn show(context: &Context) -> Result<(), Failure> {
-    let lines: Vec<DecisionLine> = Client::with(&context.data, async |client| client.get("/v1/decisions", &json!({})).await)?;
-    lines.iter().for_each(|line| context.screen.line(&format!("{}  {}  {}", line.at, line.by, line.what)));
-    context.screen.value(&lines);
+    let lines: Vec<DecisionLine> = Client::with(&context.data, async |client| client.get("/v1/log", &json!({})).await)?;
+    super::log::show(context, &lines);
     Ok(())
 }
 
 fn stream(context: &Context, parameters: &StreamParameters) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let write = |bytes: &[u8]| out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::environment);
-    Client::with(&context.data, async |client| client.pieces("/v1/decisions/stream", parameters, write).await.map(|_| ()))
+    Client::with(&context.data, async |client| client.pieces("/v1/standby", parameters, write).await.map(|_| ()))
 }
 
 fn take(context: &Context) -> Result<(), Failure> {
@@ -92,7 +91,7 @@ fn take(context: &Context) -> Result<(), Failure> {
                 let after = some.get((number + 1) * AT_ONCE..).unwrap_or_default();
                 let waiting_from = waiting.iter().chain(after).map(|one: &DecisionOut| one.position).min();
                 let parameters = TakeParameters { decisions: chunk.to_vec(), waiting_from };
-                let reply: TakenReply = client.post("/v1/decisions/take", &parameters).await?;
+                let reply: TakenReply = client.post("/v1/standby", &parameters).await?;
                 taken += reply.taken;
                 waiting.extend(reply.waiting);
             }

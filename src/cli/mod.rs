@@ -26,6 +26,7 @@ mod init;
 mod join;
 mod key;
 mod ledger;
+mod log;
 mod logs;
 mod orders;
 mod outlets;
@@ -46,6 +47,7 @@ mod stop_enforcing;
 mod subject;
 mod sync;
 mod throttle;
+mod token;
 mod torture;
 mod unblock;
 mod verify;
@@ -116,7 +118,9 @@ enum Verb {
     Ledger(ledger::Arguments),
     Verify(verify::Arguments),
     Agreements(agreements::Arguments),
+    Log(log::Arguments),
     Decisions(decisions::Arguments),
+    Token(token::Arguments),
     Status(status::Arguments),
     Doctor(doctor::Arguments),
     Demo(demo::Arguments),
@@ -220,6 +224,8 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Force(arguments) => force::run(context, arguments),
         Verb::Agreements(arguments) => agreements::run(context, arguments),
         Verb::Decisions(arguments) => decisions::run(context, arguments),
+        Verb::Log(arguments) => log::run(context, arguments),
+        Verb::Token(arguments) => token::run(context, arguments),
         Verb::Status(arguments) => status::run(context, arguments),
         Verb::Doctor(arguments) => doctor::run(context, arguments),
         Verb::Demo(arguments) => demo::run(context, arguments),

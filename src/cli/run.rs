@@ -12,6 +12,7 @@ use crate::{
         setup,
     },
     replica::Order,
+    window::Window,
 };
 use std::sync::mpsc;
 use tokio::sync::watch;
@@ -139,6 +140,8 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         data: context.data.clone(),
         own: opened.own.clone(),
         operators: http::Operators::of(&opened.config.operators),
+        tokens: http::Tokens::open(&context.data).map_err(Failure::environment)?,
+        addresses: Default::default(),
         sources: opened.config.sources.clone().into(),
         proxy: opened.config.proxy(),
         pulling: Default::default(),
@@ -146,14 +149,17 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         reach: reach.clone(),
         documents: opened.documents.clone(),
     };
+    // Before the enforcer begins: what it takes out first may be held by whoever was told of it in the last run.
+    let window = Window::open(local.clone(), &opened.config.window).map_err(Failure::environment)?;
+    let _once = local.addresses.set(window.addresses().to_vec());
+    for address in window.addresses() {
+        tracing::info!(%address, "the window is open");
+    }
     let enforcer = opened.enforcer.clone();
     let enforcing = (!enforcer.is_idle()).then(|| std::thread::spawn(move || enforcer.run()));
-    let listener = http::listen(&context.data).map_err(Failure::environment)?;
     tokio::spawn(http::drain(local.clone()));
     tokio::spawn(http::pull_when_due(local.clone()));
     tokio::spawn(upkeep.run());
-    let (close, closing) = watch::channel(false);
-    let window = tokio::spawn(http::serve(listener, http::router(local), closing));
     let parts = Parts {
         identity: opened.identity,
         current: opened.current,
@@ -180,9 +186,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
     let ended = node::run(parts, door_events, ready, stopping).await;
     // New commands go to the next life, or find that there is none; those under way are answered.
     let _already_gone = std::fs::remove_file(context.data.join(http::SOCKET));
-    if close.send(true).is_ok() {
-        let _gave_up = window.await;
-    }
+    let _gave_up = tokio::task::spawn_blocking(move || window.close()).await;
     // Whatever ended the loop, what was taken in is left in order.
     let (reply, done) = tokio::sync::oneshot::channel();
     let asked = tokio::task::spawn_blocking(move || requests.send(Request::Stop(reply)).is_ok()).await.unwrap_or(false);

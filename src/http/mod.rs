@@ -1,11 +1,11 @@
-//! The local window: HTTP over a Unix socket in the data directory. The command line is its first client.
+//! What is asked of a node over HTTP, and answered. The command line is its first client; how requests get here is `window`'s.
 //!
 //! ```text
 //! GET  /v1/status            POST /v1/publish     (body: the file itself)
 //! GET  /v1/query, /v1/export POST /v1/withdraw
 //! GET  /v1/explain           POST /v1/document    (body: a charter, stamp or card)
 //! GET  /v1/roster            POST /v1/quarantine
-//! GET  /v1/head, /v1/quarantine, /v1/agreements, /v1/decisions, /metrics
+//! GET  /v1/head, /v1/quarantine, /v1/agreements, /v1/log, /metrics
 //! GET  /v1/policy            POST /v1/policy/try, /v1/policy/reload, /v1/policy/rejudge
 //! GET  /v1/held              POST /v1/held
 //! GET  /v1/disputes, /v1/outlets, /v1/hits             POST /v1/order
@@ -20,11 +20,12 @@
 //! GET  /v1/match/keys        POST /v1/match
 //!                            POST /v1/ledger/verify, /v1/ledger/backup, /v1/ledger/compact
 //! GET  /v1/subject, /v1/retention                      POST /v1/erase/preview, /v1/erase, /v1/retention
-//! GET  /v1/decisions/stream  POST /v1/decisions/take
+//! GET  /v1/standby           POST /v1/standby
+//! GET  /v1/tokens            POST /v1/tokens, /v1/tokens/revoke
 //! ```
 //!
-//! The socket has mode 0660 in a directory of mode 0750, so the file system says who may ask; the peer's user id is logged
-//! with whatever changes anything. Without a running node the same router answers inside the command line's process.
+//! Every request says who asks ([`Caller`]): the account at the other end of the socket, or a token. What is changed is journaled with
+//! that name. Without a running node the same router answers inside the command line's process.
 
 mod agreements;
 mod bundle;
@@ -51,6 +52,7 @@ mod share;
 mod standby;
 mod standing;
 mod talk;
+mod tokens;
 mod travel;
 
 use crate::{
@@ -78,22 +80,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use operators::{Caller, Deed, NoDeed, Operator};
+use operators::{Deed, NoDeed};
 
-use futures::FutureExt as _;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::{
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, mpsc},
-    time::Duration,
 };
-use tokio::net::UnixListener;
 
 pub use agreements::AgreementReply;
 pub use bundle::{BundleParameters, ImportReply};
@@ -104,7 +98,8 @@ pub use erase::{EraseParameters, ErasePreview, RetentionParameters, RetentionRep
 pub use export::{CURSOR_HEADER, ERASED_HEADER, EntryLine};
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use matching::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, SeenValue};
-pub use operators::{Operators, sign_decision};
+pub(crate) use operators::identify;
+pub use operators::{Caller, Operator, Operators, sign_decision};
 pub use plan::PublishParameters;
 pub use policy::{ListLine, PolicyReply, RejudgeParameters, TryParameters};
 pub use progress::Line;
@@ -117,16 +112,11 @@ pub use roster::{DocumentParameters, RosterReply, decision_text};
 pub use share::{ShareLine, ShareParameters, ShareReply};
 pub use standby::{DecisionOut, StreamParameters, TakeParameters, TakenReply, taken_up_to};
 pub use talk::{AnswerLine, AskParameters, QuestionLine, QuestionsFilter, Said, SightingParameters};
+pub use tokens::{Bearer, RevokeParameters, TokenEntry, TokenLine, TokenParameters, TokenReply, Tokens, TokensError};
 pub use travel::{CompletenessLine, FollowParameters, FollowReply, FollowedChannel, ReceiptLine, ReceiptsReply, SyncReply};
 
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "huecry.sock";
-/// A request's header must be complete within this.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long requests under way may take when the node stops.
-const LAST_ANSWERS: Duration = Duration::from_secs(5);
-/// Connections at once; each is a local process.
-const CONNECTIONS_MAX: usize = 256;
 /// Most lines of what people did in one answer.
 const DECISIONS_MAX: usize = 1_000;
 /// Longest JSON body.
@@ -150,6 +140,10 @@ pub struct Local {
     /// Whether our lane may publish yet.
     pub own: OwnHeads,
     pub operators: Operators,
+    /// By which programs and browsers say who they are.
+    pub tokens: Tokens,
+    /// Where the window listens beside its socket, once it does.
+    pub addresses: Arc<std::sync::OnceLock<Vec<std::net::SocketAddr>>>,
     /// What is said once of files from outside.
     pub sources: Arc<[SourceConfig]>,
     /// Through which every outgoing connection goes.
@@ -174,19 +168,23 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    fn bad(error: impl std::fmt::Display) -> Self {
+    pub(crate) fn bad(error: impl std::fmt::Display) -> Self {
         Self { status: StatusCode::BAD_REQUEST, text: error.to_string() }
     }
 
-    fn forbidden(text: impl std::fmt::Display) -> Self {
+    pub(crate) fn unknown(text: impl std::fmt::Display) -> Self {
+        Self { status: StatusCode::UNAUTHORIZED, text: text.to_string() }
+    }
+
+    pub(crate) fn forbidden(text: impl std::fmt::Display) -> Self {
         Self { status: StatusCode::FORBIDDEN, text: text.to_string() }
     }
 
-    fn nothing(text: impl std::fmt::Display) -> Self {
+    pub(crate) fn nothing(text: impl std::fmt::Display) -> Self {
         Self { status: StatusCode::NOT_FOUND, text: text.to_string() }
     }
 
-    fn internal(error: impl std::fmt::Display) -> Self {
+    pub(crate) fn internal(error: impl std::fmt::Display) -> Self {
         tracing::error!(%error, "a local request failed");
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, text: error.to_string() }
     }
@@ -258,6 +256,8 @@ pub fn router(local: Local) -> Router {
         .route("/v1/match", post(matching::ask).layer(json()))
         .route("/v1/verify", post(travel::verify).layer(json()))
         .route("/v1/verify/bundle", post(proofs::verify).layer(DefaultBodyLimit::disable()))
+        .route("/v1/tokens", get(tokens::tokens).post(tokens::make).layer(json()))
+        .route("/v1/tokens/revoke", post(tokens::revoke).layer(json()))
         .route("/metrics", get(metrics::metrics))
         .route_layer(of(Role::Reads));
     let decides = Router::new()
@@ -288,14 +288,11 @@ pub fn router(local: Local) -> Router {
         .route("/v1/erase", post(erase::erase).layer(json()))
         .route("/v1/retention", post(erase::decide).layer(json()))
         .route("/v1/retention/apply", post(erase::apply).layer(json()))
-        .route("/v1/decisions/take", post(standby::take).layer(json()))
+        .route("/v1/standby", post(standby::take).layer(json()))
         .route("/v1/policy/reload", post(policy::reload).layer(json()))
         .route("/v1/document", post(roster::document).layer(DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)))
         .route_layer(of(Role::Administers));
-    let audits = Router::new()
-        .route("/v1/decisions", get(decisions))
-        .route("/v1/decisions/stream", get(standby::stream))
-        .route_layer(of(Role::Audits));
+    let audits = Router::new().route("/v1/log", get(log)).route("/v1/standby", get(standby::stream)).route_layer(of(Role::Audits));
     reads.merge(decides).merge(publishes).merge(administers).merge(audits).with_state(local)
 }
 
@@ -307,9 +304,28 @@ pub struct DecisionLine {
     pub what: String,
 }
 
-async fn decisions(State(local): State<Local>) -> Result<Json<Vec<DecisionLine>>, ApiError> {
+/// Which of what people did.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogParameters {
+    /// From then on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+}
+
+/// `GET /v1/log`, the newest first.
+async fn log(State(local): State<Local>, Query(parameters): Query<LogParameters>) -> Result<Json<Vec<DecisionLine>>, ApiError> {
+    let since = time(&parameters.since)?.unwrap_or_default();
     let found = blocking(move || Ok(local.ledger.decisions(DECISIONS_MAX)?)).await?;
-    Ok(Json(found.into_iter().map(|one| DecisionLine { at: one.at.to_string(), by: one.by, what: one.what }).collect()))
+    let line = |one: crate::ledger::DecisionEntry| DecisionLine { at: one.at.to_string(), by: one.by, what: one.what };
+    Ok(Json(found.into_iter().filter(|one| one.at >= since).map(line).collect()))
+}
+
+fn time(text: &Option<String>) -> Result<Option<Timestamp>, ApiError> {
+    match text.as_deref().map(|text| (text, Timestamp::parse(text))) {
+        Some((text, None)) => Err(ApiError::bad(format!("`{text}` is no time; write 2026-12-31 or 2026-12-31T18:00:00Z"))),
+        parsed => Ok(parsed.and_then(|(_, time)| time)),
+    }
 }
 
 /// What `status` says.
@@ -320,6 +336,8 @@ pub struct Status {
     pub federation: String,
     pub federation_name: String,
     pub running: bool,
+    /// Where the window listens beside its socket.
+    pub window: Vec<String>,
     pub since: String,
     pub charter_version: u64,
     pub charter_expires: String,
@@ -379,6 +397,7 @@ async fn status(State(local): State<Local>) -> Json<Status> {
         federation: intake.roster.federation().to_string(),
         federation_name: charter.name.clone(),
         running: local.running,
+        window: local.addresses.get().into_iter().flatten().map(ToString::to_string).collect(),
         since: local.started.to_string(),
         charter_version: charter.version,
         charter_expires: charter.expires.to_string(),
@@ -482,10 +501,6 @@ impl QueryParameters {
             Ok(crate::record::TypeName::Typed(kind)) => Ok(kind),
             Ok(crate::record::TypeName::Other(_)) => Ok(crate::record::ObservableType::Other),
             Err(error) => Err(ApiError::bad(error)),
-        };
-        let time = |text: &Option<String>| match text.as_deref().map(|text| (text, Timestamp::parse(text))) {
-            Some((text, None)) => Err(ApiError::bad(format!("`{text}` is no time; write 2026-12-31 or 2026-12-31T18:00:00Z"))),
-            parsed => Ok(parsed.and_then(|(_, time)| time)),
         };
         Ok(Question {
             text: self.value.clone(),
@@ -634,74 +649,6 @@ async fn at_door<T: Send + 'static>(local: &Local, request: impl FnOnce(Reply<T>
     door::ask(&local.door, request).await
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Result<T, ApiError> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Result<T, ApiError> {
     tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?
-}
-
-/// Why the window could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("the socket {} could not be made: {error}", path.display())]
-pub struct SocketError {
-    path: PathBuf,
-    error: std::io::Error,
-}
-
-/// Makes the socket. The ledger's lock is held by then, so a socket that is there is a dead node's.
-pub fn listen(data: &Path) -> Result<UnixListener, SocketError> {
-    let path = data.join(SOCKET);
-    let failed = |error| SocketError { path: path.clone(), error };
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => (),
-    }
-    let listener = UnixListener::bind(&path).map_err(failed)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-    Ok(listener)
-}
-
-/// Answers what is asked on one connection, if there is a place for it.
-fn answer_on(stream: tokio::net::UnixStream, router: &Router, places: &Arc<tokio::sync::Semaphore>) {
-    let Ok(place) = Arc::clone(places).try_acquire_owned() else { return };
-    // Without credentials there is nobody to answer to.
-    let Ok(credentials) = stream.peer_cred() else { return };
-    let service = TowerToHyperService::new(router.clone().layer(Extension(Caller(credentials.uid()))));
-    tokio::spawn(async move {
-        // `axum::serve` has no header timeout; hyper's needs a timer to be one.
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "local connection ended");
-        }
-        drop(place);
-    });
-}
-
-/// Answers on the socket until `closing` says so; then what has been asked is still answered, for a moment.
-pub async fn serve(listener: UnixListener, router: Router, mut closing: tokio::sync::watch::Receiver<bool>) {
-    let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _closed = closing.wait_for(|closing| *closing) => break,
-        };
-        match accepted {
-            Ok((stream, _)) => answer_on(stream, &router, &places),
-            Err(error) => {
-                tracing::warn!(%error, "a local connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-    // Whoever comes from now on finds no socket and waits for the next node; whoever has connected already is answered.
-    if let Some(path) = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned)) {
-        let _gone = std::fs::remove_file(path);
-    }
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        answer_on(stream, &router, &places);
-    }
-    // Every place free again means that everyone has been answered.
-    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-    let _answered_or_given_up = tokio::time::timeout(LAST_ANSWERS, places.acquire_many(all)).await;
 }

@@ -4,9 +4,10 @@
 //! whoever may open the socket may do everything, as befits a node that one person keeps. What needs two people needs two
 //! signatures by operators' own keys, so that one account, or one stolen session, is never enough.
 
-use super::{ApiError, Local};
+use super::{ApiError, Bearer, Local, TokenEntry};
 use crate::{
     config::{OperatorConfig, Role},
+    enforce::Outlet,
     envelope::{Domain, FederationId, PublicKey, SecretKey},
     node::door::Request,
     record::{DAY_MS, Timestamp, Tlp},
@@ -33,19 +34,40 @@ pub struct Operator {
     pub clearance: Tlp,
     pub key: Option<PublicKey>,
     uid: Option<u32>,
+    /// The token by which they ask, if it is none of this machine's accounts.
+    pub token: Option<String>,
+    /// The outlet that asks, which is no person.
+    pub outlet: Option<String>,
 }
 
 impl Operator {
     /// Whoever may open the socket of a node that names no operators.
     fn keeper(uid: u32) -> Self {
         let roles = Role::ALL.iter().copied().collect();
-        Self { name: format!("uid:{uid}"), roles, clearance: Tlp::Red, key: None, uid: Some(uid) }
+        Self { name: keeper_name(uid), roles, clearance: Tlp::Red, key: None, uid: Some(uid), token: None, outlet: None }
+    }
+
+    /// As the journal names them.
+    pub fn signature(&self) -> String {
+        match &self.token {
+            Some(token) => format!("{} (token {token})", self.name),
+            None => self.name.clone(),
+        }
     }
 }
 
-/// The local account at the other end of a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Caller(pub u32);
+fn keeper_name(uid: u32) -> String {
+    format!("uid:{uid}")
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// A local account, as the socket says.
+    Account(u32),
+    /// Whoever has this token, which counts.
+    Token(Arc<TokenEntry>),
+}
 
 /// What a handler says of what it did, for the journal.
 #[derive(Clone, Debug)]
@@ -74,24 +96,55 @@ impl Operators {
                 clearance: Tlp::parse(&one.clearance).unwrap_or(Tlp::Clear),
                 key: one.key().ok().flatten(),
                 uid: nix::unistd::User::from_name(account).ok().flatten().map(|user| user.uid.as_raw()),
+                token: None,
+                outlet: None,
             }
         };
         Self { known: Arc::new(config.iter().map(operator).collect()), pending: Arc::default() }
     }
 
     /// Who asks.
-    fn asking(&self, caller: Caller) -> Result<Operator, ApiError> {
+    fn asking(&self, caller: &Caller, outlets: impl FnOnce() -> Vec<Outlet>) -> Result<Operator, ApiError> {
+        let uid = match caller {
+            Caller::Account(uid) => *uid,
+            Caller::Token(entry) => {
+                let gone = || ApiError::unknown("whom this token stands for is no operator or outlet of this node any more");
+                return self.lent(entry, &outlets()).ok_or_else(gone);
+            }
+        };
         if self.known.is_empty() {
-            return Ok(Operator::keeper(caller.0));
+            return Ok(Operator::keeper(uid));
         }
-        let found = self.known.iter().find(|one| one.uid == Some(caller.0)).cloned();
+        let found = self.known.iter().find(|one| one.uid == Some(uid)).cloned();
         found.ok_or_else(|| {
-            let account =
-                nix::unistd::User::from_uid(caller.0.into()).ok().flatten().map_or_else(|| caller.0.to_string(), |user| user.name);
+            let account = nix::unistd::User::from_uid(uid.into()).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
             ApiError::forbidden(format!(
                 "the account `{account}` is no operator of this node; an [[operators]] entry in node.toml makes it one"
             ))
         })
+    }
+
+    /// What a token lends of what the configuration says now; `None` if that knows nothing of it any more.
+    pub fn lent(&self, entry: &TokenEntry, outlets: &[Outlet]) -> Option<Operator> {
+        let token = Some(entry.name.clone());
+        match &entry.bearer {
+            Bearer::Outlet { outlet } => {
+                let outlet = outlets.iter().find(|one| one.name == *outlet)?;
+                let name = format!("outlet {}", outlet.name);
+                let (roles, clearance) = (BTreeSet::new(), outlet.tlp_max.min(outlet.kind.tlp_max()));
+                Some(Operator { name, roles, clearance, key: None, uid: None, token, outlet: Some(outlet.name.clone()) })
+            }
+            Bearer::Operator { operator, roles, tlp_max } => {
+                let of_keeper = |name: &str| name.strip_prefix("uid:")?.parse().ok().map(Operator::keeper);
+                let person = match self.known.iter().find(|one| one.name == *operator).cloned() {
+                    None if self.known.is_empty() => of_keeper(operator)?,
+                    person => person?,
+                };
+                let roles = roles.iter().filter_map(|role| role.parse().ok()).filter(|role| person.roles.contains(role)).collect();
+                let clearance = Tlp::parse(tlp_max).ok()?.min(person.clearance);
+                Some(Operator { roles, clearance, key: None, uid: None, token, ..person })
+            }
+        }
     }
 
     /// Whether a decision that forces something needs two people: as soon as two could make it.
@@ -157,22 +210,38 @@ pub fn sign_decision(key: &SecretKey, federation: &FederationId, decision: &str,
     key.sign(&decision_message(federation, decision, now))
 }
 
+/// Who asks, from what the connection says of it.
+fn operator_of(local: &Local, request: &HttpRequest<axum::body::Body>) -> Result<Operator, ApiError> {
+    let caller = request.extensions().get::<Caller>().ok_or_else(|| ApiError::unknown("nobody knows who asks"))?;
+    local.operators.asking(caller, || local.enforcer.specs())
+}
+
+/// Gives the operator, or outlet, to a handler that checks by itself what they may.
+pub(crate) async fn identify(State(local): State<Local>, mut request: HttpRequest<axum::body::Body>, next: Next) -> Response {
+    match operator_of(&local, &request) {
+        Ok(operator) => {
+            request.extensions_mut().insert(operator);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
 /// Lets a request pass if its operator has the role, gives the operator to the handler, and journals what was done.
 pub(super) async fn check(State((local, role)): State<(Local, Role)>, mut request: HttpRequest<axum::body::Body>, next: Next) -> Response {
-    // Requests of this very process, with no node running, come from its own user.
-    let caller = request.extensions().get::<Caller>().copied().unwrap_or_else(|| Caller(nix::unistd::geteuid().as_raw()));
-    let operator = match local.operators.asking(caller) {
+    let operator = match operator_of(&local, &request) {
         Ok(operator) if operator.roles.contains(&role) => operator,
         Ok(operator) => {
-            let text = format!("operator `{}` has not the role `{}`; see [[operators]] in node.toml", operator.name, role);
+            let text = format!("`{}` has not the role `{}`; see [[operators]] in node.toml", operator.signature(), role);
             return ApiError::forbidden(text).into_response();
         }
         Err(error) => return error.into_response(),
     };
-    let (path, name) = (request.uri().path().to_owned(), operator.name.clone());
+    let (path, name) = (request.uri().path().to_owned(), operator.signature());
     request.extensions_mut().insert(operator);
     let response = next.run(request).await;
-    let is_deed = !matches!(role, Role::Reads | Role::Audits) && response.extensions().get::<NoDeed>().is_none();
+    let is_said = response.extensions().get::<Deed>().is_some();
+    let is_deed = (is_said || !matches!(role, Role::Reads | Role::Audits)) && response.extensions().get::<NoDeed>().is_none();
     if response.status() == StatusCode::OK && is_deed {
         let what = response.extensions().get::<Deed>().map_or_else(|| path.clone(), |deed| deed.0.clone());
         let door = local.door.clone();

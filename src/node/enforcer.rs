@@ -663,6 +663,19 @@ impl Enforcer {
         desk.outlets.iter().map(line).collect()
     }
 
+    /// The serial of an outlet's export: when it is the same, so is the export.
+    pub fn serial(&self, outlet: &str) -> Option<u64> {
+        let desk = held(&self.shared.desk);
+        desk.outlets.iter().find(|kept| kept.set.outlet.name == outlet).map(|kept| kept.serial)
+    }
+
+    /// Values of an outlet's lines that hit a value, whether they stand in its export or not.
+    pub fn hits(&self, outlet: &str, value: &Observable) -> Vec<Observable> {
+        let desk = held(&self.shared.desk);
+        let kept = desk.outlets.iter().find(|kept| kept.set.outlet.name == outlet);
+        kept.map(|kept| kept.set.hitting(value).into_iter().map(|(line, _)| line.clone()).collect()).unwrap_or_default()
+    }
+
     /// What stands in an outlet's export now, by the order of values, from behind `after` on; `None` if there is no such outlet.
     pub fn standing(&self, outlet: &str, after: Option<&Observable>, limit: usize) -> Option<Vec<OutletEntry>> {
         let (desk, now) = (held(&self.shared.desk), self.shared.clock.now());

@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     config::DOCUMENTS_BYTES_MAX,
     envelope::{Audience, Class, SecretKey},
-    http::{Local, Operators},
+    http::{Local, Operators, Tokens},
     intake::{Intake, Limits},
     ledger::{FollowEntry, Ledger},
     node::{
@@ -394,6 +394,8 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
         data: data.clone(),
         own: own.clone(),
         operators: Operators::of(&[]),
+        tokens: Tokens::open(&data).map_err(|error| error.to_string())?,
+        addresses: Default::default(),
         sources: Vec::new().into(),
         proxy: None,
         pulling: Default::default(),

@@ -101,8 +101,10 @@ fn stored(node: &Running) -> Vec<u8> {
 }
 
 async fn told(node: &Running, path: &str) -> Vec<u8> {
-    let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+    let caller = http::Caller::Account(nix::unistd::geteuid().as_raw());
+    let request = axum::http::Request::get(path).extension(caller).body(axum::body::Body::empty()).unwrap();
     let answer = http::router(node.local.clone()).oneshot(request).await.unwrap();
+    assert!(!["401", "403"].contains(&answer.status().as_str()), "{path}: {}, so nothing was looked for", answer.status());
     answer.into_body().collect().await.unwrap().to_bytes().to_vec()
 }
 

@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Whether a program is there. Under CI it must be: `scripts/test` installs it.
-fn there(program: &str) -> bool {
+pub fn there(program: &str) -> bool {
     let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap().status.success();
     assert!(found || std::env::var_os("CI").is_none(), "under CI `{program}` must be there");
     if !found {
@@ -25,7 +25,7 @@ fn there(program: &str) -> bool {
     found
 }
 
-fn done(program: &str, words: &[&str]) -> String {
+pub fn done(program: &str, words: &[&str]) -> String {
     let output = Command::new(program).args(words).output().unwrap();
     let Output { status, stdout, stderr } = &output;
     let said = format!("{}{}", String::from_utf8_lossy(stdout), String::from_utf8_lossy(stderr));
@@ -34,7 +34,7 @@ fn done(program: &str, words: &[&str]) -> String {
 }
 
 /// A server of a test, ended with it.
-struct Server(Child);
+pub struct Server(pub Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -43,7 +43,7 @@ impl Drop for Server {
     }
 }
 
-fn serve(program: &str, words: &[&str], log: &Path) -> Server {
+pub fn serve(program: &str, words: &[&str], log: &Path) -> Server {
     let log = std::fs::File::create(log).unwrap();
     let server = Command::new(program).args(words).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn();
     Server(server.unwrap())
