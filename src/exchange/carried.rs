@@ -4,7 +4,7 @@
 //! bundle -Walker-> indicators that carry a head and a proof -> Carried, to be held against the signature by whoever has the cards
 //! ```
 
-use super::{EXTENSION, Element, Is, Step, Take, Visit, WalkError, Walker, id_of, indicator_type_of, marking_of, pattern_of};
+use super::{EXTENSION, Element, Is, Step, Take, Visit, WalkError, Walker, id_of, indicator_type_of, marking_of, pattern_of, record_id};
 use crate::{
     envelope::Head,
     intake::Defaults,
@@ -53,7 +53,7 @@ impl Carried {
             ("the pattern", pattern_of(&indicator.value), self.text("pattern")),
             ("the type of pattern", "stix".to_owned(), self.text("pattern_type")),
             ("the name", indicator.value.defanged(), self.text("name")),
-            ("the id", id_of("indicator", &self.name), self.text("id")),
+            ("the id", self.name.parse().map(|name| record_id("indicator", &name)).unwrap_or_default(), self.text("id")),
             ("as", id_of("identity", head.member.as_str()), self.text("created_by_ref")),
             ("the scope", scope.to_owned(), said_scope),
             ("the beginning", valid_from, self.text("valid_from")),

@@ -408,15 +408,50 @@ impl Sheet {
         if revoked && !self.form.takes_back() {
             return Ok(());
         }
-        let head = &found.batch.head;
-        let Record::Indicator(indicator) = &found.record else { return Ok(()) };
-        // A report that is marked narrower than what is asked for is not named either.
-        let report_tlp = match &found.report {
-            Some(report) => reading.named(report)?.map(|report| report.batch.head.tlp),
-            None => None,
-        };
-        let told = report_tlp.is_some_and(|tlp| tlp <= self.tlp_max);
-        let row = Row {
+        let Some(mut stated) = stated(reading, found, assertion, self.tlp_max)? else { return Ok(()) };
+        match self.form {
+            Form::Entries => (),
+            Form::List => self.text.push_str(&stated.row.line()),
+            Form::Csv => self.text.push_str(&stated.row.csv()),
+            Form::Json => self.text.push_str(&stated.row.json()),
+            Form::Ecs => self.text.push_str(&stated.row.ecs()),
+            Form::Stix => {
+                stated.proof = if self.proofs { proof_of(found)? } else { None };
+                let text = self.bundle.add(&stated);
+                self.text.push_str(&text);
+            }
+            Form::Misp => {
+                let line = serde_json::to_string(&misp_line(&stated)).map_err(ApiError::internal)?;
+                self.text.push_str(&line);
+                self.text.push('\n');
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An indicator as formats of others state it to a reader up to `tlp_max`; `None` for what is none.
+pub(crate) fn stated(reading: &mut Reading<'_>, found: &Found, assertion: &Assertion, tlp_max: Tlp) -> Result<Option<Stated>, ApiError> {
+    let head = &found.batch.head;
+    let revoked = assertion.standing != Standing::Accepted;
+    let Record::Indicator(indicator) = &found.record else { return Ok(None) };
+    // A report that is marked narrower than what is asked for is not named either.
+    let report_tlp = match &found.report {
+        Some(report) => reading.named(report)?.map(|report| report.batch.head.tlp),
+        None => None,
+    };
+    let told = report_tlp.is_some_and(|tlp| tlp <= tlp_max);
+    let report = found.report.as_ref().filter(|_| told).map(ToString::to_string);
+    Ok(Some(Stated {
+        scope: indicator.scope,
+        signed: head.time,
+        judged: found.batch.verdicts(found.reference.index).last().map(|verdict| verdict.at),
+        tlp: head.tlp,
+        report: report.zip(report_tlp),
+        // What we let go ourselves went when we say so.
+        revoked: revoked.then(|| found.withdrawn.as_ref().map_or(reading.now(), |withdrawn| withdrawn.at)),
+        proof: None,
+        row: Row {
             value: indicator.value.clone(),
             scope: indicator.scope,
             role: assertion.role.clone(),
@@ -430,38 +465,8 @@ impl Sheet {
             title: assertion.title.clone().unwrap_or_default(),
             tags: assertion.tags.clone(),
             standing: if revoked { "withdrawn" } else { "accepted" }.to_owned(),
-        };
-        match self.form {
-            Form::Entries => (),
-            Form::List => self.text.push_str(&row.line()),
-            Form::Csv => self.text.push_str(&row.csv()),
-            Form::Json => self.text.push_str(&row.json()),
-            Form::Ecs => self.text.push_str(&row.ecs()),
-            Form::Stix | Form::Misp => {
-                let report = found.report.as_ref().filter(|_| told).map(ToString::to_string);
-                let stated = Stated {
-                    scope: row.scope,
-                    row,
-                    signed: head.time,
-                    judged: found.batch.verdicts(found.reference.index).last().map(|verdict| verdict.at),
-                    tlp: head.tlp,
-                    report: report.zip(report_tlp),
-                    // What we let go ourselves went when we say so.
-                    revoked: revoked.then(|| found.withdrawn.as_ref().map_or(reading.now(), |withdrawn| withdrawn.at)),
-                    proof: if self.proofs { proof_of(found)? } else { None },
-                };
-                if self.form == Form::Stix {
-                    let text = self.bundle.add(&stated);
-                    self.text.push_str(&text);
-                } else {
-                    let line = serde_json::to_string(&misp_line(&stated)).map_err(ApiError::internal)?;
-                    self.text.push_str(&line);
-                    self.text.push('\n');
-                }
-            }
-        }
-        Ok(())
-    }
+        },
+    }))
 }
 
 /// The signed head and the record with the proof of its place in it, both in base64: enough to check the author's word anywhere.
@@ -473,14 +478,14 @@ fn proof_of(found: &Found) -> Result<Option<(String, String)>, ApiError> {
 }
 
 /// Whether a record counted once, so that somebody may have been given it.
-fn has_stood(found: &Found) -> bool {
+pub(crate) fn has_stood(found: &Found) -> bool {
     let (batch, index) = (&found.batch, found.reference.index);
     let accepted = |line: &crate::ledger::OutcomeLine| line.verdict() == Some(Verdict::Accept);
     accepted(&batch.first_outcome(index)) || batch.verdicts(index).iter().any(|one| accepted(&one.line))
 }
 
 /// A record itself, or, of a report, all that stands under it: they come behind it in its feed.
-fn under(reading: &mut Reading<'_>, local: &Local, target: &RecordRef) -> Result<Vec<RecordRef>, ApiError> {
+pub(crate) fn under(reading: &mut Reading<'_>, local: &Local, target: &RecordRef) -> Result<Vec<RecordRef>, ApiError> {
     let is_report = reading.named(target)?.is_some_and(|found| matches!(found.record, Record::Report(_)));
     if !is_report {
         return Ok(vec![target.clone()]);

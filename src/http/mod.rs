@@ -96,6 +96,7 @@ pub use documents::{DocumentLine, DocumentNamed, DocumentPublished, DocumentsFil
 pub use enforce::{OrderParameters, OrderReply, force_text};
 pub use erase::{EraseParameters, ErasePreview, RetentionParameters, RetentionReply, SubjectReply};
 pub use export::{CURSOR_HEADER, ERASED_HEADER, EntryLine};
+pub(crate) use export::{has_stood, stated, under};
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use matching::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, SeenValue};
 pub(crate) use operators::identify;
@@ -168,6 +169,11 @@ pub struct ApiError {
 }
 
 impl ApiError {
+    /// Its status and its text, for those who say it in a form of their own.
+    pub(crate) fn parts(self) -> (StatusCode, String) {
+        (self.status, self.text)
+    }
+
     pub(crate) fn bad(error: impl std::fmt::Display) -> Self {
         Self { status: StatusCode::BAD_REQUEST, text: error.to_string() }
     }

@@ -23,6 +23,18 @@ pub enum Change {
     Erased,
 }
 
+/// Bytes of the journal that are looked through at once.
+const CHANGES_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What one entry of the journal changed.
+#[derive(Clone, Debug)]
+pub struct EntryChanges {
+    pub position: Position,
+    /// When it was taken in, where that is known.
+    pub at: Option<Timestamp>,
+    pub changes: Vec<Change>,
+}
+
 /// A text that is no cursor of this ledger.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no cursor of this ledger as it is now; take everything once more, and go on from the cursor that comes with it")]
@@ -73,18 +85,59 @@ impl Ledger {
         }
     }
 
-    fn mark(&self) -> &str {
+    /// Where the entry of a batch stands, by its number.
+    pub fn batch_position(&self, number: u64) -> Result<Option<Position>, LedgerError> {
+        Ok(self.state(|state| state.batch(number))?.map(|info| info.position))
+    }
+
+    /// Whether an entry begins there, or the next one will.
+    pub fn is_place(&self, position: Position) -> bool {
+        self.state(State::position).is_ok_and(|end| end == position) || self.shared.journal.read(position).is_ok()
+    }
+
+    /// A short name of this ledger, for what is handed out and comes back.
+    pub fn mark(&self) -> &str {
         self.shared.store_id.get(..8).unwrap_or_default()
     }
 
     /// Visits what has changed from a position on, in the order in which it did.
     pub fn each_change(&self, from: Position, mut visit: impl FnMut(Change) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
         let end = self.state(State::position)?;
-        self.shared.journal.scan(from, end, |_, payload| match Entry::decode(payload)? {
+        self.shared.journal.scan(from, end, |_, payload| self.changes_of(Entry::decode(payload)?, &mut |_, change| visit(change)))
+    }
+
+    /// What entries say that stand from a position on, some of them: each with its position, time and changes. Answers where to go on, or
+    /// `None` at the end.
+    pub fn changes_from(&self, from: Position) -> Result<(Vec<EntryChanges>, Option<Position>), LedgerError> {
+        let end = self.state(State::position)?;
+        let (to, mut found, mut next) = (end.min(from.saturating_add(CHANGES_BYTES)), Vec::new(), from);
+        self.shared.journal.scan(from, to, |position, payload| {
+            next = position + (FRAME_HEAD_BYTES + payload.len()) as Position;
+            let mut entry = EntryChanges { position, at: None, changes: Vec::new() };
+            self.changes_of(Entry::decode(payload)?, &mut |at, change| {
+                entry.at = entry.at.max(at);
+                entry.changes.push(change);
+                Ok(())
+            })?;
+            if !entry.changes.is_empty() {
+                found.push(entry);
+            }
+            Ok(())
+        })?;
+        Ok((found, (next.max(to) < end).then_some(next.max(to))))
+    }
+
+    fn changes_of(
+        &self,
+        entry: Entry,
+        visit: &mut dyn FnMut(Option<Timestamp>, Change) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        match entry {
             Entry::Batch(batch) | Entry::Filled(batch) => {
                 let head = stored_head(&batch.head)?;
                 // By its place: one that was set aside since stands there no more, and its feed is told.
-                self.batch_number(&head.feed(), head.seq)?.map_or(Ok(()), |number| visit(Change::Batch(number)))
+                let number = self.batch_number(&head.feed(), head.seq)?;
+                number.map_or(Ok(()), |number| visit(Some(batch.received), Change::Batch(number)))
             }
             Entry::Judged(entry) => {
                 let singly = entry.places.iter().filter_map(|place| place.record.parse().ok());
@@ -93,14 +146,16 @@ impl Ledger {
                     let indexes = batch.runs.iter().flat_map(|(first, count, _)| *first..first.saturating_add(*count));
                     indexes.map(move |index| RecordRef { feed: feed.clone(), seq: batch.seq, index })
                 });
-                singly.chain(in_runs).try_for_each(|record| visit(Change::Record(record)))
+                singly.chain(in_runs).try_for_each(|record| visit(Some(entry.at), Change::Record(record)))
             }
-            Entry::Quarantine(entry) => entry.feed.parse().map_or(Ok(()), |feed| visit(Change::Feed(feed))),
-            Entry::Proof(bytes) => crate::charter::equivocation_heads(&bytes).map_or(Ok(()), |[one, _]| visit(Change::Feed(one.feed()))),
+            Entry::Quarantine(entry) => entry.feed.parse().map_or(Ok(()), |feed| visit(Some(entry.at), Change::Feed(feed))),
+            Entry::Proof(bytes) => {
+                crate::charter::equivocation_heads(&bytes).map_or(Ok(()), |[one, _]| visit(None, Change::Feed(one.feed())))
+            }
             // What only grew old, or made room, says nothing of what it said.
             Entry::Erasure(entry) if matches!(entry.because, ErasedBy::Retention | ErasedBy::Room) => Ok(()),
-            Entry::Erasure(_) => visit(Change::Erased),
+            Entry::Erasure(entry) => visit(Some(entry.at), Change::Erased),
             _ => Ok(()),
-        })
+        }
     }
 }

@@ -15,6 +15,7 @@
 
 mod decisions;
 mod gate;
+mod taxii;
 mod tls;
 
 use crate::{
@@ -91,7 +92,8 @@ impl Window {
         {
             let _within = runtime.enter();
             let socket = listen(&local.data)?;
-            let router = http::router(local.clone()).merge(decisions::router(local.clone()));
+            let beside = decisions::router(local.clone()).merge(taxii::router(local.clone()));
+            let router = http::router(local.clone()).merge(beside);
             doors.push(runtime.spawn(serve_local(socket, router.clone(), closing.clone())));
             for address in config.addresses() {
                 let failed = |error| WindowError::Address { address, error };

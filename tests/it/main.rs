@@ -45,6 +45,7 @@ mod snapshots;
 mod source;
 mod standards;
 mod support;
+mod taxii;
 mod tools;
 mod travel;
 mod window;

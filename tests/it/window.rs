@@ -273,7 +273,7 @@ fn a_04_a_05_slow_and_endless_requests_end_and_hold_nobody_up() {
     slow.set_read_timeout(Some(Duration::from_millis(900))).unwrap();
     let closed = (0..20).any(|_| {
         let gone = slow.write_all(b"G").is_err();
-        gone || matches!(slow.read(&mut [0; 64]), Ok(_))
+        gone || slow.read(&mut [0; 64]).is_ok()
     });
     assert!(closed && begun.elapsed() < Duration::from_secs(13), "{:?}", begun.elapsed());
     assert_eq!(get(port, "/v1/status", &token).status, 200);

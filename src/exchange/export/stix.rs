@@ -1,14 +1,17 @@
 //! STIX 2.1: a bundle of what is asserted here, from which the same records can be read again.
 //!
-//! Ids are UUIDs of version 5 over the record's name, so the same record has the same id wherever and whenever it is
-//! exported, and a later export of its withdrawal is the same object with `revoked`. What a pattern cannot say (types that
+//! Ids are made of the record's name, so the same record has the same id wherever and whenever it is exported, and a later
+//! export of its withdrawal is the same object with `revoked`. What a pattern cannot say (types that
 //! STIX has none for) stands under `x-huecry-value`. With proofs, a property extension carries the signed head and the
 //! record's bytes with the proof of its place, so the signature leaves with the statement.
 //!
 //! Sources: STIX 2.1 sections 2.9, 3.2, 4.7, 7.2, 9; TLP 2.0 markings of the OASIS common object repository.
 
 use super::{Row, namespace};
-use crate::record::{Observable, ObservableType, Scope, Timestamp, Tlp};
+use crate::{
+    envelope::Hash,
+    record::{FeedId, Observable, ObservableType, RecordRef, Scope, Timestamp, Tlp},
+};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -18,6 +21,39 @@ pub const EXTENSION: &str = "extension-definition--9c1a5d0e-6a3b-5a53-8f6e-0d9a4
 /// The id under which a bundle of ours names something: the same wherever and whenever it is written.
 pub fn id_of(kind: &str, name: &str) -> String {
     format!("{kind}--{}", Uuid::new_v5(&namespace(), format!("{kind}:{name}").as_bytes()))
+}
+
+/// Bits of a record's id that tell its feed, its batch and its place there.
+const SEQ_BITS: u32 = 40;
+const INDEX_BITS: u32 = 16;
+const FEED_BITS: u32 = 122 - SEQ_BITS - INDEX_BITS;
+
+/// The id of a record's object. It has the form of a name's UUID (version 5, RFC 9562 section 5.5), which every reader of STIX
+/// takes, and keeps batch and place readable, so that who asks for it is answered without an index of ids.
+pub fn record_id(kind: &str, record: &RecordRef) -> String {
+    let feed = feed_bits(&record.feed) << (SEQ_BITS + INDEX_BITS);
+    let place = (u128::from(record.seq) & ((1 << SEQ_BITS) - 1)) << INDEX_BITS | u128::from(record.index);
+    let free = feed | place;
+    // 48 bits, the version, 12 bits, the variant, 62 bits.
+    let (high, middle, low) = (free >> 74, free >> 62 & 0xfff, free & ((1 << 62) - 1));
+    let uuid = Uuid::from_u128(high << 80 | 5 << 76 | middle << 64 | 0b10 << 62 | low);
+    format!("{kind}--{uuid}")
+}
+
+/// The record that an object's id means, among these feeds.
+pub fn record_of_id<'a>(id: &str, feeds: impl IntoIterator<Item = &'a FeedId>) -> Option<RecordRef> {
+    let bits = id.split_once("--")?.1.parse::<Uuid>().ok()?.as_u128();
+    let free = bits >> 80 << 74 | (bits >> 64 & 0xfff) << 62 | bits & ((1 << 62) - 1);
+    let feed = free >> (SEQ_BITS + INDEX_BITS);
+    let feed = feeds.into_iter().find(|one| feed_bits(one) == feed)?.clone();
+    let seq = u64::try_from(free >> INDEX_BITS & ((1 << SEQ_BITS) - 1)).ok()?;
+    let index = u16::try_from(free & ((1 << INDEX_BITS) - 1)).ok()?;
+    Some(RecordRef { feed, seq, index })
+}
+
+fn feed_bits(feed: &FeedId) -> u128 {
+    let Hash(bytes) = Hash::of(format!("urn:huecry:feed:{feed}").as_bytes());
+    bytes.first_chunk::<16>().map_or(0, |bytes| u128::from_be_bytes(*bytes)) >> (128 - FEED_BITS)
 }
 
 /// The marking of TLP 2.0, by the ids that everybody knows.
@@ -104,6 +140,61 @@ pub struct Stated {
     pub proof: Option<(String, String)>,
 }
 
+/// The object of one record.
+pub fn indicator_object(stated: &Stated) -> Value {
+    let Stated { row, signed, judged, tlp, scope, revoked, proof, .. } = stated;
+    // A later version of an object is told by its time.
+    let modified = [*judged, *revoked].into_iter().flatten().fold(*signed, Timestamp::max);
+    let ((marking_id, _), author) = (marking_of(*tlp), id_of("identity", &row.origin));
+    let object_id = id_of_record("indicator", &row.record);
+    let from = row.valid_from.unwrap_or(*signed);
+    let mut object = json!({
+        "type": "indicator", "spec_version": "2.1", "id": object_id, "created_by_ref": author, "created": signed.precise(), "modified": modified.precise(),
+        "name": row.value.defanged(), "pattern": pattern_of(&row.value), "pattern_type": "stix", "pattern_version": "2.1", "valid_from": from.precise(),
+        "confidence": row.confidence, "object_marking_refs": [marking_id],
+        "external_references": [{ "source_name": "huecry", "external_id": row.record }],
+    });
+    if let Some(object) = object.as_object_mut() {
+        decorate(object, row, from, revoked.is_some());
+        let mut extension = Map::new();
+        extension.insert("extension_type".to_owned(), json!("property-extension"));
+        if scope == &Some(Scope::Subdomains) {
+            extension.insert("scope".to_owned(), json!("subdomains"));
+        }
+        if row.usage != "context" || proof.is_some() || extension.len() > 1 {
+            extension.insert("use".to_owned(), json!(row.usage));
+        }
+        if let Some((head, record)) = proof {
+            extension.insert("head".to_owned(), json!(head));
+            extension.insert("proof".to_owned(), json!(record));
+        }
+        if extension.len() > 1 {
+            object.insert("extensions".to_owned(), json!({ EXTENSION: extension }));
+        }
+    }
+    object
+}
+
+/// The object of a member.
+pub fn identity_object(member: &str) -> Value {
+    json!({ "type": "identity", "spec_version": "2.1", "id": id_of("identity", member), "created": "2026-01-01T00:00:00.000Z",
+        "modified": "2026-01-01T00:00:00.000Z", "name": member, "identity_class": "organization" })
+}
+
+/// The object of a report, with those of its indicators that are named.
+pub fn report_object(report: &str, author: &str, title: &str, at: (Timestamp, Timestamp), tlp: Tlp, members: &[String]) -> Value {
+    let (created, modified) = at;
+    json!({
+        "type": "report", "spec_version": "2.1", "id": id_of_record("report", report), "created_by_ref": id_of("identity", author),
+        "created": created.precise(), "modified": modified.precise(), "name": if title.is_empty() { report } else { title },
+        "published": created.precise(), "object_marking_refs": [marking_of(tlp).0], "object_refs": members,
+    })
+}
+
+fn id_of_record(kind: &str, record: &str) -> String {
+    record.parse().map_or_else(|_| id_of(kind, record), |record| record_id(kind, &record))
+}
+
 /// Writes a bundle object by object. What others refer to comes with the first that does.
 #[derive(Default)]
 pub struct StixBundle {
@@ -116,55 +207,23 @@ pub struct StixBundle {
 impl StixBundle {
     /// The object of one record, with what it refers to.
     pub fn add(&mut self, stated: &Stated) -> String {
-        let Stated { row, signed, judged, tlp, report, scope, revoked, proof } = stated;
-        // A later version of an object is told by its time.
-        let modified = [*judged, *revoked].into_iter().flatten().fold(*signed, Timestamp::max);
+        let Stated { row, signed, tlp, report, .. } = stated;
         let mut text = String::new();
         let ((marking_id, marked), author) = (marking_of(*tlp), id_of("identity", &row.origin));
         self.once(&mut text, &marking_id, || marked);
-        self.once(&mut text, &author, || {
-            json!({ "type": "identity", "spec_version": "2.1", "id": author, "created": "2026-01-01T00:00:00.000Z",
-                "modified": "2026-01-01T00:00:00.000Z", "name": row.origin, "identity_class": "organization" })
-        });
-        let object_id = id_of("indicator", &row.record);
-        let from = row.valid_from.unwrap_or(*signed);
-        let mut object = json!({
-            "type": "indicator", "spec_version": "2.1", "id": object_id, "created_by_ref": author, "created": signed.precise(), "modified": modified.precise(),
-            "name": row.value.defanged(), "pattern": pattern_of(&row.value), "pattern_type": "stix", "pattern_version": "2.1", "valid_from": from.precise(),
-            "confidence": row.confidence, "object_marking_refs": [marking_id],
-            "external_references": [{ "source_name": "huecry", "external_id": row.record }],
-        });
-        if let Some(object) = object.as_object_mut() {
-            decorate(object, row, from, revoked.is_some());
-            let mut extension = Map::new();
-            extension.insert("extension_type".to_owned(), json!("property-extension"));
-            if scope == &Some(Scope::Subdomains) {
-                extension.insert("scope".to_owned(), json!("subdomains"));
-            }
-            if row.usage != "context" || proof.is_some() || extension.len() > 1 {
-                extension.insert("use".to_owned(), json!(row.usage));
-            }
-            if let Some((head, record)) = proof {
-                extension.insert("head".to_owned(), json!(head));
-                extension.insert("proof".to_owned(), json!(record));
-            }
-            if extension.len() > 1 {
-                self.once(&mut text, EXTENSION, || definition(&author));
-                object.insert("extensions".to_owned(), json!({ EXTENSION: extension }));
-            }
+        self.once(&mut text, &author, || identity_object(&row.origin));
+        let object = indicator_object(stated);
+        if object.get("extensions").is_some() {
+            self.once(&mut text, EXTENSION, || definition_object(&author));
         }
         if let Some((report, report_tlp)) = report {
             let (marking_id, marked) = marking_of(*report_tlp);
             self.once(&mut text, &marking_id, || marked);
-            let (_, members) = self.reports.entry(report.clone()).or_insert_with(|| {
-                let title = if row.title.is_empty() { report } else { &row.title };
-                let object = json!({
-                    "type": "report", "spec_version": "2.1", "id": id_of("report", report), "created_by_ref": author, "created": signed.precise(),
-                    "modified": signed.precise(), "name": title, "published": signed.precise(), "object_marking_refs": [marking_id],
-                });
-                (object, Vec::new())
-            });
-            members.push(object_id);
+            let (_, members) = self
+                .reports
+                .entry(report.clone())
+                .or_insert_with(|| (report_object(report, &row.origin, &row.title, (*signed, *signed), *report_tlp, &[]), Vec::new()));
+            members.push(id_of_record("indicator", &row.record));
         }
         self.put(&mut text, &object);
         text
@@ -229,7 +288,8 @@ pub fn indicator_type_of(role: &str) -> &'static str {
     }
 }
 
-fn definition(author: &str) -> Value {
+/// What the extension means that our objects carry.
+pub fn definition_object(author: &str) -> Value {
     json!({
         "type": "extension-definition", "spec_version": "2.1", "id": EXTENSION, "created_by_ref": author, "created": "2026-01-01T00:00:00.000Z",
         "modified": "2026-01-01T00:00:00.000Z", "name": "huecry record", "version": "1.0.0", "extension_types": ["property-extension"],

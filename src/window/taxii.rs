@@ -1,0 +1,549 @@
+//! TAXII 2.1: what stands here, by channel and audience, as collections of STIX objects.
+//!
+//! ```text
+//! GET /taxii2/                                    discovery
+//! GET /taxii2/api/                                API root
+//! GET /taxii2/api/collections/                    a collection for each channel and audience
+//! GET .../{collection}/objects/, /manifest/       pages, in the order in which this node took things in
+//! GET .../{collection}/objects/{object}/          one object; /versions/ its version
+//! ```
+//!
+//! A page is read from the journal behind the place where the page before ended, so it costs what is in it, however much the
+//! collection holds, and nothing is lost or told twice where thousands have the same time. An object stands where it was last
+//! changed: whoever has read everything and goes on by `next` or `added_after` is told what was withdrawn, as `revoked`. Times of
+//! addition rise by a tenth of a microsecond at least from object to object.
+//!
+//! Read only: what is published goes through `huecry publish`. Sources: TAXII 2.1 (OASIS Standard, 10 June 2021), sections 1.6,
+//! 3, 4, 5.
+
+use crate::{
+    exchange::{definition_object, id_of, identity_object, indicator_object, marking_of, record_id, record_of_id, report_object},
+    http::{ApiError, Local, Operator, blocking, has_stood, identify, stated, under},
+    ledger::{Change, Position},
+    query::{Found, Reading, Standing},
+    record::{ChannelName, MemberId, Record, RecordRef, Timestamp, Tlp},
+};
+use axum::{
+    Extension, Json, Router,
+    extract::{Path, Query, Request, State},
+    http::{
+        HeaderName, HeaderValue, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+/// The media type (section 1.6.8).
+const TAXII: &str = "application/taxii+json;version=2.1";
+const STIX: &str = "application/stix+json;version=2.1";
+/// Objects of a page unless asked for fewer or more.
+const LIMIT: usize = 1_000;
+/// Most objects of a page: some 10 MB.
+const LIMIT_MAX: usize = 10_000;
+/// Pieces of the journal, of 4 MiB, that one page looks through; then it is as long as it is, with more to come.
+const PIECES_MAX: usize = 64;
+/// Batches of a feed that are looked at for one that somebody may see.
+const LOOKED_AT: usize = 64;
+/// Indicators that a report's object names.
+const MEMBERS_MAX: usize = 10_000;
+/// Objects apart in time, at least, in nanoseconds.
+const APART_NS: u64 = 100;
+/// Texts of a filter, joined by commas.
+const MATCHES_MAX: usize = 256;
+const FIRST: HeaderName = HeaderName::from_static("x-taxii-date-added-first");
+const LAST: HeaderName = HeaderName::from_static("x-taxii-date-added-last");
+
+/// The routes.
+pub(super) fn router(local: Local) -> Router {
+    Router::new()
+        .route("/taxii2/", get(discovery))
+        .route("/taxii2/api/", get(root))
+        .route("/taxii2/api/collections/", get(collections))
+        .route("/taxii2/api/collections/{collection}/", get(collection))
+        .route("/taxii2/api/collections/{collection}/objects/", get(objects))
+        .route("/taxii2/api/collections/{collection}/objects/{object}/", get(object))
+        .route("/taxii2/api/collections/{collection}/objects/{object}/versions/", get(versions))
+        .route("/taxii2/api/collections/{collection}/manifest/", get(manifest))
+        .route_layer(from_fn_with_state(local.clone(), accepts))
+        .route_layer(from_fn_with_state(local.clone(), identify))
+        .with_state(local)
+}
+
+/// Whoever reads, and takes what we speak.
+async fn accepts(State(_): State<Local>, request: Request, next: Next) -> Response {
+    let reads = request.extensions().get::<Operator>().is_some_and(|operator| operator.roles.contains(&crate::config::Role::Reads));
+    if !reads {
+        return failed(StatusCode::FORBIDDEN, "whoever reads collections has the role `reads`; an outlet has its export");
+    }
+    let takes = |kind: &str| {
+        let kind = kind.split(";q=").next().unwrap_or_default().replace(' ', "");
+        ["*/*", "application/*", "application/taxii+json", TAXII].contains(&kind.as_str())
+    };
+    let accept = request.headers().get(ACCEPT).map_or("*/*", |accept| accept.to_str().unwrap_or_default());
+    if !accept.split(',').any(|kind| takes(kind.trim())) {
+        return failed(StatusCode::NOT_ACCEPTABLE, "this is TAXII 2.1: accept application/taxii+json;version=2.1");
+    }
+    next.run(request).await
+}
+
+/// An error message (section 3.6.1).
+fn failed(status: StatusCode, title: &str) -> Response {
+    let body = json!({ "title": title, "http_status": status.as_u16().to_string() });
+    (status, [(CONTENT_TYPE, HeaderValue::from_static(TAXII))], Json(body).into_response().into_body()).into_response()
+}
+
+fn refuse(error: ApiError) -> Response {
+    let (status, text) = error.parts();
+    failed(status, &text)
+}
+
+fn said(body: &Value) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static(TAXII))], body.to_string()).into_response()
+}
+
+async fn discovery(State(local): State<Local>) -> Response {
+    let charter = local.current.get().roster.charter().charter().name.clone();
+    said(&json!({
+        "title": format!("huecry of {}", local.identity.member), "description": format!("what stands here of {charter}"),
+        "default": "/taxii2/api/", "api_roots": ["/taxii2/api/"],
+    }))
+}
+
+async fn root(State(local): State<Local>) -> Response {
+    said(&json!({ "title": local.identity.member.to_string(), "versions": [TAXII], "max_content_length": 0 }))
+}
+
+/// A channel, as it is addressed by somebody.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Collection {
+    channel: ChannelName,
+    audience: String,
+}
+
+impl Collection {
+    fn id(&self) -> String {
+        let name = format!("urn:huecry:collection:{}:{}", self.channel, self.audience);
+        Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string()
+    }
+
+    fn resource(&self) -> Value {
+        json!({
+            "id": self.id(), "title": format!("{}, to {}", self.channel, self.audience), "alias": format!("{}:{}", self.channel, self.audience),
+            "can_read": true, "can_write": false, "media_types": [STIX],
+        })
+    }
+}
+
+/// The collections of which somebody may see something.
+fn all(local: &Local, operator: &Operator) -> BTreeSet<Collection> {
+    let (mut found, mut reading) = (BTreeSet::new(), Reading::new(&local.ledger, local.clock.now()));
+    for (feed, state) in local.ledger.feeds() {
+        // The newest batch tells mostly; that there are others above somebody's clearance is not told by leaving a channel out.
+        for seq in state.spans.iter().rev().take(LOOKED_AT) {
+            let number = local.ledger.batch_number(&feed, seq).ok().flatten();
+            let batch = number.and_then(|number| reading.batch(number).ok().flatten());
+            if let Some(batch) = batch.filter(|batch| batch.head.tlp <= operator.clearance) {
+                found.insert(Collection { channel: feed.channel.clone(), audience: batch.head.audience.name() });
+                break;
+            }
+        }
+    }
+    found
+}
+
+async fn collections(State(local): State<Local>, Extension(operator): Extension<Operator>) -> Response {
+    let resources: Vec<Value> = all(&local, &operator).iter().map(Collection::resource).collect();
+    said(&json!({ "collections": resources }))
+}
+
+fn named(local: &Local, operator: &Operator, name: &str) -> Result<Collection, ApiError> {
+    let found = all(local, operator).into_iter().find(|one| one.id() == name || format!("{}:{}", one.channel, one.audience) == name);
+    found.ok_or_else(|| ApiError::nothing("there is no such collection"))
+}
+
+async fn collection(State(local): State<Local>, Extension(operator): Extension<Operator>, Path(name): Path<String>) -> Response {
+    named(&local, &operator, &name).map_or_else(refuse, |found| said(&found.resource()))
+}
+
+/// What a page is asked for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    limit: Option<String>,
+    added_after: Option<String>,
+    next: Option<String>,
+    #[serde(rename = "match[id]")]
+    ids: Option<String>,
+    #[serde(rename = "match[type]")]
+    types: Option<String>,
+    #[serde(rename = "match[version]")]
+    versions: Option<String>,
+    #[serde(rename = "match[spec_version]")]
+    spec_versions: Option<String>,
+}
+
+impl Asked {
+    fn limit(&self) -> Result<usize, ApiError> {
+        match &self.limit {
+            None => Ok(LIMIT),
+            Some(text) => match text.parse::<usize>() {
+                Ok(limit) if limit > 0 => Ok(limit.min(LIMIT_MAX)),
+                _ => Err(ApiError::bad("limit is a number of objects, one at least")),
+            },
+        }
+    }
+
+    /// Whether an object is meant by its id, type and version. Here is one version of each: the newest, which is the first too.
+    fn means(&self, object: &Value) -> bool {
+        let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
+        let one_of = |asked: &Option<String>, said: &str| {
+            asked.as_ref().is_none_or(|asked| asked.split(',').take(MATCHES_MAX).any(|one| one.trim() == said))
+        };
+        let version = self.versions.as_ref().is_none_or(|asked| {
+            let modified = text("modified").parse::<jiff::Timestamp>().ok();
+            asked.split(',').take(MATCHES_MAX).any(|one| match one.trim() {
+                "last" | "first" | "all" => true,
+                one => one.parse::<jiff::Timestamp>().is_ok_and(|one| Some(one) == modified),
+            })
+        });
+        one_of(&self.ids, text("id")) && one_of(&self.types, text("type")) && one_of(&self.spec_versions, "2.1") && version
+    }
+}
+
+/// Where a reader is: an entry of the journal, how many of its records were told, and the time of the last one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    position: Position,
+    skip: usize,
+    last_ns: u64,
+}
+
+impl Place {
+    fn text(self, mark: &str) -> String {
+        format!("{}.{}.{}.{mark}", self.position, self.skip, self.last_ns)
+    }
+
+    fn read(text: &str, local: &Local) -> Result<Self, ApiError> {
+        let parsed = || {
+            let [position, skip, last_ns, mark] = text.split('.').collect::<Vec<_>>()[..] else { return None };
+            let place = Self { position: position.parse().ok()?, skip: skip.parse().ok()?, last_ns: last_ns.parse().ok()? };
+            (mark == local.ledger.mark() && local.ledger.is_place(place.position)).then_some(place)
+        };
+        parsed().ok_or_else(|| ApiError::bad("`next` is none that this server gave as it is now; begin anew"))
+    }
+}
+
+/// An object with the time at which it was added.
+struct Added {
+    object: Value,
+    ns: u64,
+}
+
+fn moment(ns: u64) -> String {
+    let moment = jiff::Timestamp::from_nanosecond(i128::from(ns)).unwrap_or_default();
+    moment.strftime("%Y-%m-%dT%H:%M:%S%.7fZ").to_string()
+}
+
+struct Page {
+    added: Vec<Added>,
+    next: Option<Place>,
+}
+
+impl Page {
+    fn respond(&self, body: &Value) -> Response {
+        let mut response = said(body);
+        for (name, added) in [(FIRST, self.added.first()), (LAST, self.added.last())] {
+            if let Some(value) = added.and_then(|added| HeaderValue::from_str(&moment(added.ns)).ok()) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}
+
+/// What makes a page.
+struct Pager<'a> {
+    local: &'a Local,
+    reading: Reading<'a>,
+    collection: &'a Collection,
+    tlp_max: Tlp,
+    asked: &'a Asked,
+    limit: usize,
+    after_ns: u64,
+    page: Page,
+    place: Place,
+}
+
+impl Pager<'_> {
+    fn run(mut self) -> Result<Page, ApiError> {
+        let begins = self.place == Place::default() && self.after_ns == 0;
+        if begins {
+            self.preamble();
+        }
+        for _piece in 0..PIECES_MAX {
+            let (entries, onward) = self.local.ledger.changes_from(self.place.position)?;
+            for entry in entries {
+                let skip = if entry.position == self.place.position { self.place.skip } else { 0 };
+                let ms = entry.at.map_or(0, Timestamp::ms);
+                let mut number = 0;
+                for change in &entry.changes {
+                    for record in self.records(change)? {
+                        number += 1;
+                        if number <= skip {
+                            continue;
+                        }
+                        let ns = (ms * 1_000_000).max(self.place.last_ns + APART_NS);
+                        let object = if ns > self.after_ns { self.object(&record, entry.position)? } else { None };
+                        if let Some(object) = object.filter(|object| self.asked.means(object)) {
+                            if self.page.added.len() >= self.limit {
+                                self.page.next = Some(Place { position: entry.position, skip: number - 1, last_ns: self.place.last_ns });
+                                return Ok(self.page);
+                            }
+                            self.page.added.push(Added { object, ns });
+                        }
+                        self.place.last_ns = ns;
+                    }
+                }
+            }
+            let Some(onward) = onward else { return Ok(self.page) };
+            self.place = Place { position: onward, skip: 0, last_ns: self.place.last_ns };
+        }
+        self.page.next = Some(self.place);
+        Ok(self.page)
+    }
+
+    /// What objects refer to, and nobody in particular says: it comes first, once.
+    fn preamble(&mut self) {
+        let me = self.local.identity.member.to_string();
+        let markings = [Tlp::Clear, Tlp::Green, Tlp::Amber, Tlp::AmberStrict, Tlp::Red].map(|tlp| marking_of(tlp).1);
+        let authors: BTreeSet<MemberId> = self.feeds().into_iter().map(|(feed, _)| feed.member).collect();
+        let mut all: Vec<Value> = markings.into_iter().chain([definition_object(&id_of("identity", &me))]).collect();
+        all.extend(authors.iter().map(|author| identity_object(author.as_str())));
+        if !authors.contains(&self.local.identity.member) {
+            all.push(identity_object(&me));
+        }
+        for object in all.into_iter().filter(|object| self.asked.means(object)) {
+            self.page.added.push(Added { object, ns: 1 });
+        }
+        // A page of one is still a page: what nobody can do without comes together.
+        self.limit = self.limit.max(self.page.added.len());
+    }
+
+    fn feeds(&self) -> Vec<(crate::record::FeedId, crate::ledger::FeedState)> {
+        self.local.ledger.feeds().into_iter().filter(|(feed, _)| feed.channel == self.collection.channel).collect()
+    }
+
+    /// Records of this collection's channel that a change is about, in an order that stays.
+    fn records(&mut self, change: &Change) -> Result<Vec<RecordRef>, ApiError> {
+        let mut found = Vec::new();
+        match change {
+            Change::Batch(number) => self.of_batch(*number, &mut found)?,
+            Change::Record(record) if record.feed.channel == self.collection.channel => found.push(record.clone()),
+            Change::Feed(feed) if feed.channel == self.collection.channel => {
+                let mut numbers = self.local.ledger.aside_batches(feed)?;
+                let spans = self.local.ledger.feed(feed).map(|state| state.spans).unwrap_or_default();
+                for seq in spans.iter() {
+                    numbers.extend(self.local.ledger.batch_number(feed, seq)?);
+                }
+                for number in numbers {
+                    self.of_batch(number, &mut found)?;
+                }
+            }
+            _ => (),
+        }
+        Ok(found)
+    }
+
+    fn of_batch(&mut self, number: u64, found: &mut Vec<RecordRef>) -> Result<(), ApiError> {
+        let Some(batch) = self.reading.batch(number)?.filter(|batch| batch.head.channel == self.collection.channel) else { return Ok(()) };
+        for index in 0..batch.head.count {
+            let by = batch.reference(index);
+            match batch.record(index) {
+                Some(Record::Indicator(_) | Record::Report(_)) => found.push(by),
+                Some(Record::Withdrawal(withdrawal)) => {
+                    for target in withdrawal.targets.iter().filter_map(|target| target.resolve(&by.feed, by.seq)) {
+                        found.extend(under(&mut self.reading, self.local, &target)?);
+                    }
+                }
+                _ => (),
+            }
+        }
+        Ok(())
+    }
+
+    /// The object of a record, if it is shown, and changed last at this place.
+    fn object(&mut self, record: &RecordRef, position: Position) -> Result<Option<Value>, ApiError> {
+        let Some(found) = self.reading.named_or_aside(record)? else { return Ok(None) };
+        if self.changed_at(&found)?.is_some_and(|changed| changed > position) {
+            return Ok(None);
+        }
+        self.shown(&found)
+    }
+
+    /// The object of a record, if it is one of this collection that the reader may see.
+    fn shown(&mut self, found: &Found) -> Result<Option<Value>, ApiError> {
+        let head = &found.batch.head;
+        if head.channel != self.collection.channel || head.audience.name() != self.collection.audience || head.tlp > self.tlp_max {
+            return Ok(None);
+        }
+        let standing = self.reading.standing(found).0;
+        if standing != Standing::Accepted && !(standing != Standing::Over && has_stood(found)) {
+            return Ok(None);
+        }
+        if let Record::Report(report) = &found.record {
+            return Ok(if standing == Standing::Accepted { self.report(found, &report.title)? } else { None });
+        }
+        let assertion = self.reading.assertion_up_to(found, self.tlp_max)?;
+        Ok(stated(&mut self.reading, found, &assertion, self.tlp_max)?.map(|stated| indicator_object(&stated)))
+    }
+
+    fn report(&mut self, found: &Found, title: &str) -> Result<Option<Value>, ApiError> {
+        let mut members = Vec::new();
+        self.local.ledger.each_indicator_of(&found.reference, |batch, index| {
+            members.push(record_id("indicator", &batch.reference(index)));
+            members.len() < MEMBERS_MAX
+        })?;
+        let head = &found.batch.head;
+        let name = found.reference.to_string();
+        let object = || report_object(&name, head.member.as_str(), title, (head.time, head.time), head.tlp, &members);
+        Ok((!members.is_empty()).then(object))
+    }
+
+    /// Where the entry stands that changed a record last.
+    fn changed_at(&self, found: &Found) -> Result<Option<Position>, ApiError> {
+        let mut at = self.local.ledger.batch_position(found.batch.number)?;
+        at = at.max(found.batch.verdicts(found.reference.index).last().map(|verdict| verdict.position));
+        if let Some(by) = found.withdrawn.as_ref().and_then(|withdrawn| withdrawn.by.parse::<RecordRef>().ok())
+            && let Some(number) = self.local.ledger.batch_number(&by.feed, by.seq)?
+        {
+            at = at.max(self.local.ledger.batch_position(number)?);
+        }
+        Ok(at)
+    }
+}
+
+/// Reads a page.
+async fn page(local: Local, operator: Operator, name: &str, asked: Asked) -> Result<Page, ApiError> {
+    let collection = named(&local, &operator, name)?;
+    let read = move || {
+        let after = asked.added_after.as_ref().map(|text| {
+            let moment = text.parse::<jiff::Timestamp>().ok().and_then(|moment| u64::try_from(moment.as_nanosecond()).ok());
+            moment.ok_or_else(|| ApiError::bad("added_after is a time such as 2026-12-31T18:00:00Z"))
+        });
+        let after_ns = after.transpose()?.unwrap_or(0);
+        let place = match &asked.next {
+            Some(next) => Place::read(next, &local)?,
+            None if after_ns > 0 => {
+                let time = Timestamp::from_ms(after_ns / 1_000_000).unwrap_or_default();
+                Place { position: local.ledger.position_at(time)?, ..Place::default() }
+            }
+            None => Place::default(),
+        };
+        let reading = Reading::new(&local.ledger, local.clock.now());
+        let page = Page { added: Vec::new(), next: None };
+        let (tlp_max, limit) = (operator.clearance, asked.limit()?);
+        Pager { local: &local, reading, collection: &collection, tlp_max, asked: &asked, limit, after_ns, page, place }.run()
+    };
+    blocking(read).await
+}
+
+/// The envelope (section 3.7), which is called a page here.
+async fn objects(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Path(name): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    let mark = local.ledger.mark().to_owned();
+    match page(local, operator, &name, asked).await {
+        Err(error) => refuse(error),
+        Ok(page) => {
+            let objects: Vec<&Value> = page.added.iter().map(|added| &added.object).collect();
+            page.respond(&envelope("objects", json!(objects), page.next, &mark))
+        }
+    }
+}
+
+async fn manifest(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Path(name): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    let mark = local.ledger.mark().to_owned();
+    match page(local, operator, &name, asked).await {
+        Err(error) => refuse(error),
+        Ok(page) => {
+            let line = |added: &Added| {
+                let version = added.object.get("modified").or_else(|| added.object.get("created"));
+                json!({ "id": added.object.get("id"), "date_added": moment(added.ns), "version": version, "media_type": STIX })
+            };
+            let lines: Vec<Value> = page.added.iter().map(line).collect();
+            page.respond(&envelope("objects", json!(lines), page.next, &mark))
+        }
+    }
+}
+
+fn envelope(name: &str, what: Value, next: Option<Place>, mark: &str) -> Value {
+    let mut fields = serde_json::Map::new();
+    if let Some(next) = next {
+        fields.insert("more".to_owned(), json!(true));
+        fields.insert("next".to_owned(), json!(next.text(mark)));
+    }
+    fields.insert(name.to_owned(), what);
+    Value::Object(fields)
+}
+
+/// One object of a collection, by its id.
+async fn one(local: Local, operator: Operator, name: &str, id: String) -> Result<Value, ApiError> {
+    let collection = named(&local, &operator, name)?;
+    let read = move || {
+        let asked = Asked { ids: Some(id.clone()), ..Asked::default() };
+        let reading = Reading::new(&local.ledger, local.clock.now());
+        let page = Page { added: Vec::new(), next: None };
+        let (tlp_max, limit, place) = (operator.clearance, 1, Place::default());
+        let mut pager = Pager { local: &local, reading, collection: &collection, tlp_max, asked: &asked, limit, after_ns: 0, page, place };
+        pager.preamble();
+        if let Some(fixed) = pager.page.added.pop() {
+            return Ok(Some(fixed.object));
+        }
+        let feeds: Vec<_> = pager.feeds().into_iter().map(|(feed, _)| feed).collect();
+        let Some(record) = record_of_id(&id, &feeds) else { return Ok(None) };
+        let Some(found) = pager.reading.named_or_aside(&record)? else { return Ok(None) };
+        // The same bits under another type are another id.
+        Ok(pager.shown(&found)?.filter(|object| object.get("id").and_then(Value::as_str) == Some(&id)))
+    };
+    blocking(read).await?.ok_or_else(|| ApiError::nothing("there is no such object in this collection"))
+}
+
+async fn object(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Path((name, id)): Path<(String, String)>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    match one(local, operator, &name, id).await {
+        Err(error) => refuse(error),
+        Ok(object) => {
+            let objects = if asked.means(&object) { vec![object] } else { Vec::new() };
+            said(&json!({ "objects": objects }))
+        }
+    }
+}
+
+async fn versions(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Path((name, id)): Path<(String, String)>,
+) -> Response {
+    match one(local, operator, &name, id).await {
+        Err(error) => refuse(error),
+        Ok(object) => said(&json!({ "versions": [object.get("modified").or_else(|| object.get("created"))] })),
+    }
+}
