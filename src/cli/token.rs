@@ -4,7 +4,7 @@ use super::{Context, Failure, client::Client};
 use crate::http::{RevokeParameters, TokenLine, TokenParameters, TokenReply};
 use serde_json::{Value, json};
 
-/// Make, list and take back tokens: with one a program, or a browser, reaches this node at the addresses under [window] in node.toml.
+/// Make, list and take back tokens: with one a program, or a browser, reaches this node at the addresses under `window` in node.toml.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]

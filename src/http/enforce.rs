@@ -100,7 +100,7 @@ pub(super) async fn order(
     let begun = std::time::Instant::now();
     let order = checked(&local, parameters.order.clone())?;
     let mut reply = OrderReply::default();
-    let mut by = operator.name.clone();
+    let mut by = operator.signature();
     if let Some(text) = two_person_text(&order) {
         reply.signed = second(&local, &text, &parameters)?;
         by = reply.signed.join("+");

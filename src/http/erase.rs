@@ -178,7 +178,7 @@ pub(super) async fn erase(
         Ok((records, decisions))
     })
     .await?;
-    let by = Some(operator.name);
+    let by = Some(operator.signature());
     let outcome: Outcome = local.upkeep.erase_with(ErasedBy::Order, by, &order, grouped(records), decisions).await?;
     // What was erased is not said again in the journal.
     let deed = Deed(format!("erases {} records under: {order}", outcome.erased.records));
@@ -314,13 +314,13 @@ pub(super) async fn decide(
         Some(days) => {
             let until = now.plus_ms(u64::from(days) * DAY_MS);
             let entry =
-                ReviewEntry { at: now, by: operator.name.clone(), rule: rule.clone(), text: reason.clone(), received_until: now, until };
+                ReviewEntry { at: now, by: operator.signature(), rule: rule.clone(), text: reason.clone(), received_until: now, until };
             at_door(&local, |reply| Request::Review { entry: Box::new(entry), reply }).await?;
             format!("{} records stay until {until}", line.records)
         }
         None => {
             let text = format!("retention `{rule}`: {reason}");
-            let done = local.upkeep.erase(ErasedBy::Retention, Some(operator.name.clone()), &text, places).await?;
+            let done = local.upkeep.erase(ErasedBy::Retention, Some(operator.signature()), &text, places).await?;
             format!("{} records erased", done.erased.records)
         }
     };

@@ -201,7 +201,7 @@ pub(super) async fn decide(
     }
     let mut decided = 0;
     for chunk in records.chunks(DECIDE_CHUNK) {
-        let (records, reason, by) = (chunk.to_vec(), decision.reason.clone(), operator.name.clone());
+        let (records, reason, by) = (chunk.to_vec(), decision.reason.clone(), operator.signature());
         decided += at_door(&local, |reply| Request::Judge { records, verdict, reason, by, reply }).await?;
     }
     let deed = Deed(format!("{}s {decided} held records: {}", decision.decision, decision.reason));

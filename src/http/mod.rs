@@ -21,6 +21,7 @@
 //!                            POST /v1/ledger/verify, /v1/ledger/backup, /v1/ledger/compact
 //! GET  /v1/subject, /v1/retention                      POST /v1/erase/preview, /v1/erase, /v1/retention
 //! GET  /v1/standby           POST /v1/standby
+//! GET  /v1/me, /v1/members, /v1/events, /v1/news
 //! GET  /v1/tokens            POST /v1/tokens, /v1/tokens/revoke
 //! ```
 //!
@@ -37,6 +38,7 @@ mod export;
 mod held;
 mod matching;
 mod metrics;
+mod news;
 mod operators;
 mod outgoing;
 mod plan;
@@ -100,6 +102,7 @@ pub(crate) use export::{has_stood, stated, under};
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use matching::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, SeenValue};
 pub(crate) use operators::identify;
+pub use news::{EventLine, MemberLine, Myself, NewsLine, NewsParameters, NewsReply};
 pub use operators::{Caller, Operator, Operators, sign_decision};
 pub use plan::PublishParameters;
 pub use policy::{ListLine, PolicyReply, RejudgeParameters, TryParameters};
@@ -248,6 +251,10 @@ pub fn router(local: Local) -> Router {
         .route("/v1/disputes", get(held::disputes))
         .route("/v1/outlets", get(enforce::outlets))
         .route("/v1/hits", get(enforce::hits))
+        .route("/v1/me", get(news::me))
+        .route("/v1/members", get(news::members))
+        .route("/v1/events", get(news::events))
+        .route("/v1/news", get(news::news))
         .route("/v1/sync", get(travel::sync))
         .route("/v1/follow", get(travel::follows))
         .route("/v1/receipts", get(travel::receipts))

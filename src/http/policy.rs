@@ -160,7 +160,7 @@ pub(super) async fn rejudge(
         if records.is_empty() {
             continue;
         }
-        let by = operator.name.clone();
+        let by = operator.signature();
         changed += at_door(&local, |reply| Request::Rejudge { records, by, reply }).await?;
     }
     let deed = Deed(format!("judges {looked_at} records again; {changed} changed"));

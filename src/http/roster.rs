@@ -124,7 +124,7 @@ pub(super) struct QuarantineParameters {
 /// Stopping takes one person, forcing takes two: a release lets count what a pin or a proof has set aside.
 fn decided_by(local: &Local, operator: &Operator, parameters: &QuarantineParameters) -> Result<Vec<String>, ApiError> {
     if parameters.decision != "release" || !local.operators.two_needed() {
-        return Ok(vec![operator.name.clone()]);
+        return Ok(vec![operator.signature()]);
     }
     let unsigned = "a release needs two operators with their own keys; run it with --operator NAME --key FILE";
     let text = decision_text(&parameters.feed);

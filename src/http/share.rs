@@ -91,7 +91,7 @@ pub(super) async fn share(
     }
     let entry = ShareEntry {
         at: local.clock.now(),
-        by: operator.name.clone(),
+        by: operator.signature(),
         records: records.iter().map(ToString::to_string).collect(),
         with: parameters.with.clone(),
         ends: parameters.undo,

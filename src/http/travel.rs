@@ -207,7 +207,7 @@ pub(super) async fn follow(
     if channels.len() > FOLLOWED_MAX {
         return Err(ApiError::bad(format!("more than {FOLLOWED_MAX} channels cannot be followed one by one; follow everything")));
     }
-    let entry = FollowEntry { at: local.clock.now(), by: operator.name.clone(), everything, channels };
+    let entry = FollowEntry { at: local.clock.now(), by: operator.signature(), everything, channels };
     let what = format!(
         "follows {}{}",
         if everything { "everything" } else { "only what is named" },

@@ -51,6 +51,19 @@ impl Ledger {
         Ok(format!("c{end}-{newest}-{}-{check:08x}", self.mark()))
     }
 
+    /// The same for one who has read up to a place of the journal. Before the end it names no entry, and so no past.
+    pub fn cursor_at(&self, position: Position) -> Result<String, LedgerError> {
+        match self.here()? == position {
+            true => self.cursor(),
+            false => Ok(format!("c{position}-{position}-{}-00000000", self.mark())),
+        }
+    }
+
+    /// Where the next entry will stand.
+    pub fn here(&self) -> Result<Position, LedgerError> {
+        self.state(State::position)
+    }
+
     /// What [`Self::cursor`] said once, if this is still that ledger with that past: one that was restored from a copy has another.
     pub fn read_cursor(&self, text: &str) -> Result<Position, NoCursor> {
         self.position_of(text).ok_or_else(|| NoCursor(crate::record::excerpt(text)))
@@ -63,7 +76,7 @@ impl Ledger {
             return None;
         }
         if newest == end {
-            return (check == "00000000").then_some(end);
+            return (check == "00000000" && self.is_place(end)).then_some(end);
         }
         let payload = self.shared.journal.read(newest).ok()?;
         let same = newest + (FRAME_HEAD_BYTES + payload.len()) as Position == end && check == format!("{:08x}", crc32c::crc32c(&payload));

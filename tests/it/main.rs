@@ -11,6 +11,7 @@
 
 mod asking;
 mod audience;
+mod browser;
 mod care;
 mod charter;
 mod command_line;
