@@ -26,6 +26,7 @@ const dialogs = [];
 async function open(size, as, more = {}) {
   const context = await browser.newContext({ viewport: SIZES[size], colorScheme: "light", timezoneId: "Asia/Singapore", reducedMotion: "reduce", ...more });
   const page = await context.newPage();
+  page.setDefaultTimeout(60_000);
   page.on("request", (request) => {
     if (!request.url().startsWith(`${origin}/`)) elsewhere.push(request.url());
   });
@@ -43,7 +44,7 @@ async function open(size, as, more = {}) {
 
 const at = async (page, place, words) => {
   await page.goto(`${origin}/#/${place}`);
-  await page.getByText(words).first().waitFor({ timeout: 10_000 });
+  await page.getByText(words).first().waitFor({ timeout: 60_000 });
 };
 
 // The first look: soon, small, and from here alone.
@@ -87,7 +88,7 @@ const at = async (page, place, words) => {
   await page.getByLabel("Why; it stands in the log with your name").fill("we know");
   await page.getByRole("dialog").getByRole("button", { name: "Let in" }).click();
   await page.getByText("1 record is let in.").waitFor();
-  await watcher.getByText("Nothing waits.").waitFor({ timeout: 20_000 });
+  await watcher.getByText("Nothing waits.").waitFor({ timeout: 60_000 });
   check("another's page follows by itself", true);
   await at(page, "since", "Who did what");
   check("the log names who did it", /releases|let in|held/i.test(await page.locator("main").innerText()) && /token/.test(await page.locator("main").innerText()), await page.locator("main").innerText());
@@ -95,7 +96,7 @@ const at = async (page, place, words) => {
   await at(page, "now", "What needs you");
   const before = await page.locator("section[aria-label=Known] .big").innerText();
   await new Promise((resolve, reject) => execFile(huecry, ["--data", dataDirectory, "publish", "--value", "fresh.example", "--confidence", "60"], (error) => (error ? reject(error) : resolve())));
-  await page.waitForFunction((was) => document.querySelector("section[aria-label=Known] .big")?.innerText !== was, before, { timeout: 10_000 });
+  await page.waitForFunction((was) => document.querySelector("section[aria-label=Known] .big")?.innerText !== was, before, { timeout: 60_000 });
   check("what comes is shown without a reload", true);
   await page.context().close();
   await watcher.context().close();
@@ -113,7 +114,7 @@ const at = async (page, place, words) => {
 {
   const page = await open("desk", token);
   await at(page, "search/hostile", "hostile");
-  await page.waitForFunction(() => document.querySelectorAll("main section").length > 250, undefined, { timeout: 30_000 });
+  await page.waitForFunction(() => document.querySelectorAll("main section").length > 250, undefined, { timeout: 60_000 });
   for (const place of ["held", "reach", "since", "now", "disputes", "protecting", "federation", "agreements", "wall"]) {
     await page.goto(`${origin}/#/${place}`);
     await page.waitForTimeout(400);
@@ -123,7 +124,7 @@ const at = async (page, place, words) => {
   const ran = await page.evaluate(() => [window.ran, document.querySelectorAll("main img, main iframe, main script, main object, main embed, main a[href^='javascript' i]").length]);
   check("no payload ran, and none became an element", ran[0] === undefined && ran[1] === 0 && dialogs.length === 0, JSON.stringify([ran, dialogs]));
   await page.goto(`${origin}/#/search/hostile`);
-  await page.waitForFunction(() => document.querySelectorAll("main section").length > 250, undefined, { timeout: 30_000 });
+  await page.waitForFunction(() => document.querySelectorAll("main section").length > 250, undefined, { timeout: 60_000 });
   const text = await page.locator("main").innerText();
   check("payloads are shown as what they are", text.includes("<script>window.ran=1</script>") && text.includes("\\u{202e}"), text.slice(0, 500));
   check("right-to-left text stands in its own direction", (await page.locator("bdi[dir=auto]").count()) > 300);
@@ -151,6 +152,7 @@ const at = async (page, place, words) => {
 for (const [name, size, place, scheme] of [["now", "desk", "now", "light"], ["phone", "phone", "protecting", "light"], ["wall", "wall", "wall", "dark"]]) {
   const page = await open(size, token, { colorScheme: scheme, bypassCSP: true });
   await page.goto(`${origin}/#/${place}`);
+  await page.locator("main .sheet").last().waitFor({ timeout: 60_000 });
   await page.waitForTimeout(900);
   await page.addStyleTag({ content: "time, #clock, .small.quiet { visibility: hidden }" });
   const shot = await page.screenshot();

@@ -23,6 +23,8 @@ const app = document.querySelector("#app");
 let me;
 let main;
 let stream;
+// Counts what was asked to be shown: an answer that comes late is not drawn over a place that was gone to since.
+let asked = 0;
 
 function place() {
   const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/");
@@ -103,12 +105,18 @@ async function counts() {
 // Shows the place that the address names. `quietly`: something changed, and whoever reads must not be disturbed.
 async function show(quietly, said) {
   const { name, rest } = place();
+  const mine = ++asked;
   if (name === "wall") {
-    if (!app.querySelector(".wall")) replace(app, h("main", { id: "main", class: "wall" }));
-    main = app.querySelector(".wall");
-    return views.wall(main).catch(problem);
+    const wall = h("main", { id: "main", class: "wall" });
+    await views.wall(wall).catch(problem);
+    if (mine === asked) replace(app, (main = wall));
+    return;
   }
-  if (!app.querySelector(".frame")) frame(await get("/v1/status"));
+  if (!app.querySelector(".frame")) {
+    const status = await get("/v1/status");
+    if (mine !== asked) return;
+    frame(status);
+  }
   const [, title, view] = PLACES.find(([known]) => known === name) ?? PLACES[0];
   document.title = `${title} \u2013 huecry`;
   for (const link of document.querySelectorAll("[data-place]")) {
@@ -116,7 +124,17 @@ async function show(quietly, said) {
     else link.removeAttribute("aria-current");
   }
   const again = (text) => show(false, text);
-  await view(main, me, again, rest).catch(problem);
+  const fresh = h("main", { id: "main" });
+  const put = () => {
+    main.replaceWith(fresh);
+    main = fresh;
+  };
+  // A search may take a while, and says so.
+  if (name === "search") put();
+  const failed = await view(fresh, me, again, rest).then(() => undefined, (error) => error);
+  if (mine !== asked) return;
+  if (main !== fresh) put();
+  if (failed) return problem(failed);
   if (said) main.querySelector("header")?.after(h("p", { class: "done", role: "status" }, said));
   if (!quietly) main.querySelector("h1")?.focus({ preventScroll: false });
   tick();
