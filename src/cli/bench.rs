@@ -3,6 +3,7 @@
 mod catchup;
 mod charter;
 mod exchange;
+mod http;
 mod lookup;
 mod matching;
 mod peers;
@@ -88,6 +89,8 @@ enum Bench {
     /// Decide over real values with every published list loaded: decisions a second, with and without the memo.
     Policy(policy::Arguments),
     Exchange(exchange::Arguments),
+    /// Ask a running node over HTTP: look-ups by value a second (by wrk), a TAXII collection to its end, a bouncer's decisions.
+    Http(http::Arguments),
 }
 
 /// A directory that goes when the bench ends, unless it is to be kept.
@@ -126,6 +129,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         Bench::Charter => charter::run(context),
         Bench::Policy(arguments) => policy::run(context, &arguments),
         Bench::Exchange(arguments) => exchange::run(context, &arguments),
+        Bench::Http(arguments) => http::run(context, &arguments),
     }
 }
 

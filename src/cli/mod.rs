@@ -11,6 +11,7 @@ mod bundle;
 mod card;
 mod charter;
 mod client;
+mod dashboard;
 mod decisions;
 mod demo;
 mod disputes;
@@ -118,6 +119,7 @@ enum Verb {
     Ledger(ledger::Arguments),
     Verify(verify::Arguments),
     Agreements(agreements::Arguments),
+    Dashboard(dashboard::Arguments),
     Log(log::Arguments),
     Decisions(decisions::Arguments),
     Token(token::Arguments),
@@ -224,6 +226,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Force(arguments) => force::run(context, arguments),
         Verb::Agreements(arguments) => agreements::run(context, arguments),
         Verb::Decisions(arguments) => decisions::run(context, arguments),
+        Verb::Dashboard(arguments) => dashboard::run(context, arguments),
         Verb::Log(arguments) => log::run(context, arguments),
         Verb::Token(arguments) => token::run(context, arguments),
         Verb::Status(arguments) => status::run(context, arguments),

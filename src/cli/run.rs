@@ -153,7 +153,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
     let window = Window::open(local.clone(), &opened.config.window).map_err(Failure::environment)?;
     let _once = local.addresses.set(window.addresses().to_vec());
     for address in window.addresses() {
-        tracing::info!(%address, "the window is open");
+        tracing::info!(address, "the window is open");
     }
     let enforcer = opened.enforcer.clone();
     let enforcing = (!enforcer.is_idle()).then(|| std::thread::spawn(move || enforcer.run()));

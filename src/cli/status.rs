@@ -33,6 +33,9 @@ pub(super) fn run(context: &Context, _: Arguments) -> Result<(), Failure> {
             peer.pointer("/software").and_then(Value::as_str).unwrap_or_default()
         )
     };
+    for address in status.get("window").and_then(Value::as_array).into_iter().flatten() {
+        screen.line(&format!("window      {}", address.as_str().unwrap_or_default()));
+    }
     screen.line(&format!("peers       {}{}", peers.len(), peers.iter().map(peer).map(|peer| format!(", {peer}")).collect::<String>()));
     screen.line(&format!(
         "records     {} accepted, {} held, {} refused, {} waiting, {} malformed",

@@ -101,8 +101,8 @@ pub use export::{CURSOR_HEADER, ERASED_HEADER, EntryLine};
 pub(crate) use export::{has_stood, stated, under};
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use matching::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, SeenValue};
-pub(crate) use operators::identify;
 pub use news::{EventLine, MemberLine, Myself, NewsLine, NewsParameters, NewsReply};
+pub(crate) use operators::identify;
 pub use operators::{Caller, Operator, Operators, sign_decision};
 pub use plan::PublishParameters;
 pub use policy::{ListLine, PolicyReply, RejudgeParameters, TryParameters};
@@ -147,7 +147,7 @@ pub struct Local {
     /// By which programs and browsers say who they are.
     pub tokens: Tokens,
     /// Where the window listens beside its socket, once it does.
-    pub addresses: Arc<std::sync::OnceLock<Vec<std::net::SocketAddr>>>,
+    pub addresses: Arc<std::sync::OnceLock<Vec<String>>>,
     /// What is said once of files from outside.
     pub sources: Arc<[SourceConfig]>,
     /// Through which every outgoing connection goes.
@@ -410,7 +410,7 @@ async fn status(State(local): State<Local>) -> Json<Status> {
         federation: intake.roster.federation().to_string(),
         federation_name: charter.name.clone(),
         running: local.running,
-        window: local.addresses.get().into_iter().flatten().map(ToString::to_string).collect(),
+        window: local.addresses.get().cloned().unwrap_or_default(),
         since: local.started.to_string(),
         charter_version: charter.version,
         charter_expires: charter.expires.to_string(),

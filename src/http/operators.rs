@@ -9,7 +9,7 @@ use crate::{
     config::{OperatorConfig, Role},
     enforce::Outlet,
     envelope::{Domain, FederationId, PublicKey, SecretKey},
-    node::door::Request,
+    node::door::{self, Request},
     record::{DAY_MS, Timestamp, Tlp},
 };
 use axum::{
@@ -240,14 +240,14 @@ pub(super) async fn check(State((local, role)): State<(Local, Role)>, mut reques
     let (path, name) = (request.uri().path().to_owned(), operator.signature());
     request.extensions_mut().insert(operator);
     let response = next.run(request).await;
-    let is_said = response.extensions().get::<Deed>().is_some();
-    let is_deed = (is_said || !matches!(role, Role::Reads | Role::Audits)) && response.extensions().get::<NoDeed>().is_none();
+    // Whoever may only read changes nothing but their own tokens.
+    let of_tokens = path.starts_with("/v1/tokens") && response.extensions().get::<Deed>().is_some();
+    let is_deed = (of_tokens || !matches!(role, Role::Reads | Role::Audits)) && response.extensions().get::<NoDeed>().is_none();
     if response.status() == StatusCode::OK && is_deed {
         let what = response.extensions().get::<Deed>().map_or_else(|| path.clone(), |deed| deed.0.clone());
-        let door = local.door.clone();
-        let noted = tokio::task::spawn_blocking(move || door.send(Request::Decision { by: name, what }).is_ok()).await;
-        if !noted.unwrap_or(false) {
-            tracing::error!(path, "what an operator did could not be journaled");
+        // Whoever hears that it is done may rely on its being written who did it.
+        if let Err(error) = door::ask(&local.door, |reply| Request::Decision { by: name, what, reply }).await {
+            tracing::error!(%error, path, "what an operator did could not be journaled");
         }
     }
     response

@@ -219,6 +219,7 @@ pub enum Request {
     Decision {
         by: String,
         what: String,
+        reply: Reply<()>,
     },
     /// Time has passed or the charter has changed: agreements are carried out.
     Agreements,
@@ -1403,10 +1404,9 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
                 tracing::warn!(%error, %feed, "another branch of a feed could not be looked into");
             }
         }
-        Request::Decision { by, what } => {
-            if let Err(error) = door.writer.keep_decision(DecisionEntry { at: door.clock.now(), by, what }) {
-                tracing::error!(%error, "what an operator did could not be journaled");
-            }
+        Request::Decision { by, what, reply } => {
+            let done = door.writer.keep_decision(DecisionEntry { at: door.clock.now(), by, what }).map_err(DoorError::from);
+            replies.push(Box::new(move || drop(reply.send(done))));
         }
         Request::Agreements => {
             if let Err(error) = door.execute_agreements() {

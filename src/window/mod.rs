@@ -73,7 +73,7 @@ pub enum WindowError {
 pub struct Window {
     close: watch::Sender<bool>,
     closed: mpsc::Receiver<()>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<String>,
 }
 
 impl Window {
@@ -102,7 +102,7 @@ impl Window {
                 listener.set_nonblocking(true).map_err(failed)?;
                 let listener = TcpListener::from_std(listener).map_err(failed)?;
                 let bound = listener.local_addr().map_err(failed)?;
-                addresses.push(bound);
+                addresses.push(url_of(config, bound));
                 let gate = gate::Gate::new(local.clone(), config, bound);
                 let router = gate::behind(router.clone(), gate);
                 doors.push(runtime.spawn(serve(listener, tls.clone(), router, closing.clone())));
@@ -117,8 +117,8 @@ impl Window {
         Ok(Self { close, closed, addresses })
     }
 
-    /// Where it listens beside the socket.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    /// Where it is reached beside the socket, as a browser is told.
+    pub fn addresses(&self) -> &[String] {
         &self.addresses
     }
 
@@ -127,6 +127,14 @@ impl Window {
         if self.close.send(true).is_ok() {
             let _gave_up = self.closed.recv_timeout(LAST_ANSWERS + Duration::from_secs(1));
         }
+    }
+}
+
+fn url_of(config: &WindowConfig, address: SocketAddr) -> String {
+    let scheme = if config.certificate.is_some() { "https" } else { "http" };
+    match config.hosts.first().filter(|_| !address.ip().is_loopback()) {
+        Some(host) => format!("{scheme}://{host}:{}", address.port()),
+        None => format!("{scheme}://{address}"),
     }
 }
 

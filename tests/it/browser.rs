@@ -73,7 +73,8 @@ fn g_28_x_07_people_find_explain_take_back_and_let_in_and_no_text_of_others_runs
         println!("skipped: HUECRY_INTEROP is not set, so there may be no browser");
         return;
     }
-    let outlets = "[[outlets]]\nname = \"resolver\"\ntypes = [\"domain\"]\nformat = \"rpz\"\n[[outlets]]\nname = \"firewall\"\ntypes = [\"ipv4\"]\n";
+    let outlets =
+        "[[outlets]]\nname = \"resolver\"\ntypes = [\"domain\"]\nformat = \"rpz\"\n[[outlets]]\nname = \"firewall\"\ntypes = [\"ipv4\"]\n";
     let (data, port) = open_window(&format!("{outlets}[[lists]]\nname = \"ours\"\nfile = \"ours.txt\"\nrole = \"own\"\n"));
     std::fs::write(data.path().join("ours.txt"), "203.0.113.0/24\n").unwrap();
     let _node = start(data.path());

@@ -113,6 +113,12 @@ fn the_manual_takes_those_who_connect_tools_through_formats_sources_exports_and_
 }
 
 #[test]
+fn the_manual_takes_those_who_look_and_their_programs_through_the_window() {
+    let words = ["operator uid:", "makes the token `firewall` for outlet edge", "\"new\":[],\"deleted\":[]", "192.0.2.66", "event: cursor"];
+    follow("window.md", 6, &words);
+}
+
+#[test]
 fn g_30_a_sealed_keys_secret_is_nowhere_but_in_its_box_and_a_credential_opens_it() {
     let data = crate::support::founded();
     let keys = data.path().join("keys");
