@@ -31,6 +31,7 @@ mod log;
 mod logs;
 mod orders;
 mod outlets;
+mod paper;
 mod policy;
 mod print;
 mod publish;
@@ -125,6 +126,9 @@ enum Verb {
     Token(token::Arguments),
     Status(status::Arguments),
     Doctor(doctor::Arguments),
+    Manual(paper::ManualArguments),
+    Man(paper::ManArguments),
+    Completions(paper::CompletionsArguments),
     Demo(demo::Arguments),
     Sim(sim::Arguments),
     Bench(bench::Arguments),
@@ -231,6 +235,9 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Token(arguments) => token::run(context, arguments),
         Verb::Status(arguments) => status::run(context, arguments),
         Verb::Doctor(arguments) => doctor::run(context, arguments),
+        Verb::Manual(arguments) => paper::manual(context, &arguments),
+        Verb::Man(arguments) => paper::man(context, &arguments),
+        Verb::Completions(arguments) => paper::completions(&arguments),
         Verb::Demo(arguments) => demo::run(context, arguments),
         Verb::Torture(arguments) => torture::run(context, arguments),
         Verb::Sim(arguments) => sim::run(context, arguments),

@@ -181,9 +181,15 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         order: if opened.config.node.catch_up == "newest" { Order::NewestFirst } else { Order::OldestFirst },
         observer: None,
     };
-    let ready = |addresses: Vec<String>| tracing::info!(addresses = addresses.join(" "), "ready");
+    let ready = |addresses: Vec<String>| {
+        tracing::info!(addresses = addresses.join(" "), "ready");
+        notify(sd_notify::NotifyState::Ready);
+    };
+    let reloading = tokio::spawn(reload_when_told(local.clone()));
     let stopping = async { drop(stop.wait_for(|stop| *stop).await) };
     let ended = node::run(parts, door_events, ready, stopping).await;
+    reloading.abort();
+    notify(sd_notify::NotifyState::Stopping);
     // New commands go to the next life, or find that there is none; those under way are answered.
     let _already_gone = std::fs::remove_file(context.data.join(http::SOCKET));
     let _gave_up = tokio::task::spawn_blocking(move || window.close()).await;
@@ -200,6 +206,24 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         Err(NodeError::Rekeyed) => Ok(Life::Rekeyed),
         Err(error @ NodeError::Address(_)) => Err(Failure::usage(error)),
         Err(error) => Err(Failure::environment(error)),
+    }
+}
+
+/// Tells the service manager, if one has started us (`Type=notify`).
+fn notify(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
+}
+
+/// On SIGHUP policies and lists are read anew; what does not read leaves the last good ones in force.
+async fn reload_when_told(local: Local) {
+    let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        match http::reload_rules(&local).await {
+            Ok(said) => tracing::info!(said, "told to read policies and lists anew"),
+            Err(error) => tracing::error!(error, "told to read policies and lists anew; the last good ones stand"),
+        }
     }
 }
 

@@ -105,7 +105,7 @@ pub use news::{EventLine, MemberLine, Myself, NewsLine, NewsParameters, NewsRepl
 pub(crate) use operators::identify;
 pub use operators::{Caller, Operator, Operators, sign_decision};
 pub use plan::PublishParameters;
-pub use policy::{ListLine, PolicyReply, RejudgeParameters, TryParameters};
+pub use policy::{ListLine, PolicyReply, RejudgeParameters, TryParameters, reload_rules};
 pub use progress::Line;
 pub use proofs::{ProofsReply, WrongLine};
 pub use publish::{AssumedLine, ChangedLine, ListHit, PublishReply, ReachLine};

@@ -78,7 +78,13 @@ fn config(local: &Local) -> Result<Config, ApiError> {
 }
 
 /// Reads the files anew. What does not read leaves the last good state in force, and is an error here.
-pub(super) async fn reload(State(local): State<Local>) -> Result<impl IntoResponse, ApiError> {
+/// Reads policies and lists anew, as `huecry policy reload` does; for one who is told to by a signal. The sentence says what came of it.
+pub async fn reload_rules(local: &Local) -> Result<String, String> {
+    let Deed(said) = put_in_force(local).await.map_err(|error| error.parts().1)?;
+    Ok(said)
+}
+
+async fn put_in_force(local: &Local) -> Result<Deed, ApiError> {
     let here = local.clone();
     let rules = blocking(move || {
         let in_force = here.ledger.policy_in_force()?;
@@ -86,7 +92,12 @@ pub(super) async fn reload(State(local): State<Local>) -> Result<impl IntoRespon
     })
     .await?;
     let deed = Deed(format!("puts policy {} in force", rules.policy.hash().short()));
-    at_door(&local, |reply| Request::Rules { rules: Box::new(rules), reply }).await?;
+    at_door(local, |reply| Request::Rules { rules: Box::new(rules), reply }).await?;
+    Ok(deed)
+}
+
+pub(super) async fn reload(State(local): State<Local>) -> Result<impl IntoResponse, ApiError> {
+    let deed = put_in_force(&local).await?;
     Ok((Extension(deed), Json(reply(&local))))
 }
 

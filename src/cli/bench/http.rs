@@ -4,7 +4,7 @@ use super::{Place, WIDE, new_node, rate};
 use crate::{
     cli::{Context, Failure, client::Client, print::grouped, runtime},
     clock::Clock,
-    http::{OrderParameters, PublishParameters, PublishReply, TokenParameters, TokenReply},
+    http::{OrderParameters, PublishParameters, PublishReply, SOCKET, TokenParameters, TokenReply},
     node::{membership, setup},
     sim::{Dice, listed_value},
 };
@@ -64,6 +64,14 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failur
         .stderr(Stdio::null())
         .spawn();
     let _node = Node(node.map_err(Failure::environment)?);
+    // Until it is there, a client would open the directory in its place.
+    let begun = Instant::now();
+    while std::os::unix::net::UnixStream::connect(data.join(SOCKET)).is_err() {
+        if begun.elapsed() > STEP_MAX {
+            return Err(Failure::environment("the node did not start"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
     runtime()?.block_on(measure(context, &place, &data, port, arguments))
 }
 
@@ -128,6 +136,7 @@ impl Asker {
         let (name, value) = &self.shown;
         let request = hyper::Request::get(path).header("host", &self.host).header(*name, value).header("accept-encoding", "gzip");
         let request = request.body(Body::empty()).map_err(Failure::usage)?;
+        self.sender.ready().await.map_err(Failure::environment)?;
         let answer = self.sender.send_request(request).await.map_err(Failure::environment)?;
         let status = answer.status();
         let body = answer.into_body().collect().await.map_err(Failure::environment)?.to_bytes();
@@ -152,14 +161,13 @@ async fn measure(context: &Context, place: &Place, data: &Path, port: u16, argum
     let mut asker = Asker::new(port, ("authorization", format!("Bearer {person}"))).await?;
     let (objects, pages, taxii_s) = crawl(&mut asker, arguments.records).await?;
     let taxii_per_s = rate(objects, Duration::from_secs_f64(taxii_s));
-    let mut bouncer = Asker::new(port, ("x-api-key", edge)).await?;
-    let decided = decisions(&client, &mut bouncer, arguments.decisions).await?;
     let screen = &context.screen;
     screen.line(&format!(
         "look-ups by value, by wrk over loopback on the same cores: {}/s, 99th percentile {p99_ms:.2} ms",
         grouped(lookups_per_s)
     ));
     screen.line(&format!("TAXII: {} objects in {pages} pages, {}/s, none twice", grouped(objects), grouped(taxii_per_s)));
+    let decided = decisions(&client, port, edge, arguments.decisions).await?;
     screen.line(&format!(
         "decisions: {} first in {:.3} s, then in {:.4} s ({} bytes); an empty change in {:.3} ms, median of 1 000",
         grouped(arguments.decisions),
@@ -255,7 +263,7 @@ struct Decided {
 }
 
 /// Lets the outlet act, and takes what it decides as a bouncer does.
-async fn decisions(client: &Client, bouncer: &mut Asker, decisions: u64) -> Result<Decided, Failure> {
+async fn decisions(client: &Client, port: u16, key: String, decisions: u64) -> Result<Decided, Failure> {
     use crate::enforce::{Mode, Order};
     let outlet = async || -> Result<Value, Failure> {
         let all: Value = client.get("/v1/outlets", &json!({})).await?;
@@ -283,6 +291,7 @@ async fn decisions(client: &Client, bouncer: &mut Asker, decisions: u64) -> Resu
         let _reply: Value = client.post("/v1/order", &parameters).await?;
     }
     until("lines").await?;
+    let mut bouncer = Asker::new(port, ("x-api-key", key.clone())).await?;
     let path = "/v1/decisions/stream";
     let whole = format!("{path}?startup=true");
     let begun = Instant::now();
@@ -300,6 +309,8 @@ async fn decisions(client: &Client, bouncer: &mut Asker, decisions: u64) -> Resu
     }
     // What began a moment ago is told again for two minutes; another client has nothing to be told of after that.
     tokio::time::sleep(Duration::from_secs(122)).await;
+    // A connection that says nothing for so long is closed.
+    bouncer = Asker::new(port, ("x-api-key", key)).await?;
     let _settled = bouncer.get(path).await?;
     let mut took = Vec::new();
     for _ in 0..1_000 {
