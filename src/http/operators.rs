@@ -232,7 +232,8 @@ pub(super) async fn check(State((local, role)): State<(Local, Role)>, mut reques
     let operator = match operator_of(&local, &request) {
         Ok(operator) if operator.roles.contains(&role) => operator,
         Ok(operator) => {
-            let text = format!("`{}` has not the role `{}`; see [[operators]] in node.toml", operator.signature(), role);
+            let who = if operator.outlet.is_some() { "" } else { "operator " };
+            let text = format!("{who}`{}` has not the role `{role}`; see [[operators]] in node.toml", operator.signature());
             return ApiError::forbidden(text).into_response();
         }
         Err(error) => return error.into_response(),

@@ -298,7 +298,7 @@ impl Pager<'_> {
                         if number <= skip {
                             continue;
                         }
-                        let ns = (ms * 1_000_000).max(self.place.last_ns + APART_NS);
+                        let ns = ms.saturating_mul(1_000_000).max(self.place.last_ns.saturating_add(APART_NS));
                         let object = if ns > self.after_ns { self.object(&record, entry.position)? } else { None };
                         if let Some(object) = object.filter(|object| self.asked.means(object)) {
                             if self.page.added.len() >= self.limit {

@@ -127,6 +127,8 @@ fn a_reader_loses_and_repeats_nothing_whatever_the_pages_and_however_many_share_
         (format!("{place}objects/?added_after=soon"), 400),
         (format!("{place}objects/?next=rubbish"), 400),
         (format!("{place}objects/?next=17.0.0.{}", "x".repeat(8)), 400),
+        (format!("{place}objects/?added_after=2554-07-21T23:34:33.709551Z"), 200),
+        (format!("{place}objects/?added_after=9999-12-31T23:59:59Z"), 400),
         ("/taxii2/api/collections/00000000-0000-4000-8000-000000000000/objects/".to_owned(), 404),
         ("/taxii2/api/status/1/".to_owned(), 404),
     ] {
