@@ -141,10 +141,8 @@ impl Reading<'_> {
             let said = indicator.confidence.or(found.defaults.as_ref().and_then(|defaults| defaults.confidence));
             let confidence = said.unwrap_or(CONFIDENCE_UNSAID);
             let confidence = judgement.confidence_cap.map_or(confidence, |cap| cap.min(confidence));
-            // A report that is marked narrower does not say here whose finding it is.
-            let silent = self.is_report_above(&found, tlp_max)?;
-            let lent = found.defaults.as_ref().filter(|_| !silent).and_then(|defaults| defaults.source.as_ref());
-            let source = indicator.source.as_ref().or(lent);
+            // The report's, whatever the record says of itself: an id of its own in a file is no second source.
+            let source = self.lent_source(&found, tlp_max)?;
             all.claims.push(Claim {
                 member: found.batch.head.member.clone(),
                 standpoint: Standpoint::of(source, |name| intake.roster.member_called(name)),

@@ -163,8 +163,7 @@ impl Teller<'_> {
                 .map_or_else(|| format!("node {}", hex::encode(key)), |node| format!("{}'s node `{}`", node.member, node.node)),
         };
         let signed_by = crate::envelope::SignedHead::open(&entry.head, &roster.federation());
-        let above = self.reading.is_report_above(found, self.tlp_max)?;
-        let source = found.defaults.as_ref().filter(|_| !above).and_then(|defaults| defaults.source.as_ref());
+        let source = self.reading.lent_source(found, self.tlp_max)?;
         let named = |source: &crate::record::Source| {
             let parts = [&source.organisation, &source.url, &source.external_id];
             parts.into_iter().flatten().cloned().collect::<Vec<_>>().join(", ")

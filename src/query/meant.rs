@@ -4,7 +4,7 @@ use super::{Found, QueryError, Question, Reading, is_source, question};
 use crate::{
     intake::value_of,
     ledger::{LedgerError, OutcomeLine, Said, says, value_key},
-    record::{Indicator, Record},
+    record::{Record, Tlp},
 };
 use std::collections::BTreeSet;
 
@@ -44,11 +44,6 @@ impl<'a> Meant<'a> {
     pub fn is_meant(&self, reading: &mut Reading<'_>, found: &Found) -> Result<bool, LedgerError> {
         let (question, head) = (self.question, &found.batch.head);
         let received = found.batch.entry.received;
-        let own_source = match &found.record {
-            Record::Indicator(Indicator { source: Some(source), .. }) => Some(source),
-            Record::Report(report) => report.source.as_ref(),
-            _ => None,
-        };
         let meant = question.origin.as_ref().is_none_or(|origin| *origin == head.member)
             && question.channel.as_ref().is_none_or(|channel| *channel == head.channel)
             && question.kind.is_none_or(|kind| value_of(&found.record).is_some_and(|value| value.kind() == kind))
@@ -60,11 +55,14 @@ impl<'a> Meant<'a> {
             return Ok(false);
         }
         if let Some(asked) = &question.source {
-            let lent = found.defaults.as_ref().and_then(|defaults| defaults.source.as_ref());
-            let tlp_max = question.tlp_max.unwrap_or(crate::record::Tlp::Red);
-            let source = match own_source.or(lent) {
-                Some(_) if own_source.is_none() && reading.is_report_above(found, tlp_max)? => None,
-                source => source,
+            let own = match &found.record {
+                Record::Indicator(indicator) => indicator.source.as_ref(),
+                Record::Report(report) => report.source.as_ref(),
+                _ => None,
+            };
+            let source = match own {
+                Some(own) => Some(own),
+                None => reading.lent_source(found, question.tlp_max.unwrap_or(Tlp::Red))?,
             };
             if !source.is_some_and(|source| is_source(source, asked)) {
                 return Ok(false);

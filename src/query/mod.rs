@@ -28,7 +28,7 @@ use crate::{
     intake::{Defaults, Known as _},
     ledger::{Ledger, LedgerError, OutcomeLine, Place, StoredBatch, Withdrawn},
     policy::{CONFIDENCE_UNSAID, Verdict},
-    record::{Indicator, Observable, Record, RecordRef, Sighted, Timestamp, Tlp, WireRef},
+    record::{Indicator, Observable, Record, RecordRef, Sighted, Source, Timestamp, Tlp, WireRef},
 };
 use serde::Serialize;
 use std::{
@@ -250,6 +250,14 @@ impl<'a> Reading<'a> {
             // Nobody knows of one that is not here, or was set aside, how it is marked.
             Some(report) if tlp_max < Tlp::Red => Ok(self.named(report)?.is_none_or(|report| report.batch.head.tlp > tlp_max)),
             _ => Ok(false),
+        }
+    }
+
+    /// Whose finding its report says a record is, as far as a reader up to `tlp_max` may know: one that is marked narrower does not say.
+    pub fn lent_source<'f>(&mut self, found: &'f Found, tlp_max: Tlp) -> Result<Option<&'f Source>, LedgerError> {
+        match found.defaults.as_ref().and_then(|defaults| defaults.source.as_ref()) {
+            Some(lent) if !self.is_report_above(found, tlp_max)? => Ok(Some(lent)),
+            _ => Ok(None),
         }
     }
 
