@@ -9,7 +9,7 @@
 //! The answer's header `huecry-cursor` is what a later export names with `after`: it then tells what came, what was judged
 //! anew or renewed, and, marked as such, what does not stand any more.
 
-use super::{ApiError, Deed, Local, Operator, QueryParameters, blocking};
+use super::{ApiError, Local, Operator, QueryParameters, Since, blocking, each_changed};
 use crate::{
     envelope::part_of,
     exchange::{Row, Stated, StixBundle, csv_header, misp_line},
@@ -17,7 +17,7 @@ use crate::{
     node::enforcer::OutletEntry,
     policy::Verdict,
     query::{self, Assertion, Found, Meant, Question, Reading, Standing, VALUES_MAX},
-    record::{FeedId, Kind, Observable, Record, RecordRef, Timestamp, Tlp, UnknownName},
+    record::{Kind, Observable, Record, RecordRef, Timestamp, Tlp, UnknownName},
 };
 use axum::{
     Extension,
@@ -156,8 +156,6 @@ pub(super) async fn export(
     })
     .await?;
     let (pieces, waiting) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(PIECES_MAX);
-    let of_outlet = parameters.outlet.as_ref().map(|outlet| format!(" for outlet {outlet}")).unwrap_or_default();
-    let deed = Deed(format!("exports as {name}{of_outlet}, up to {}", question.tlp_max.unwrap_or(Tlp::Red).label()));
     tokio::task::spawn_blocking(move || {
         let tlp_max = question.tlp_max.unwrap_or(Tlp::Red);
         let (bundle, text, proofs) = (StixBundle::default(), String::new(), parameters.proofs);
@@ -176,7 +174,7 @@ pub(super) async fn export(
             headers.insert(header, text);
         }
     }
-    Ok((Extension(deed), headers, Body::from_stream(stream)))
+    Ok((headers, Body::from_stream(stream)))
 }
 
 struct Sheet {
@@ -188,13 +186,6 @@ struct Sheet {
     proofs: bool,
     /// Records that were told of what has changed.
     told: BTreeSet<RecordRef>,
-}
-
-/// What became of a record since a cursor was given.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Since {
-    Came,
-    Judged,
 }
 
 /// Whoever reads has gone, which is no error.
@@ -315,54 +306,8 @@ impl Sheet {
             return Err(ApiError::bad(MANY_CHANGES));
         }
         for change in changes {
-            let told = match change {
-                Change::Batch(number) => self.batch(reading, local, &meant, number)?,
-                Change::Record(record) => self.changed(reading, &meant, &record, Since::Judged)?,
-                Change::Feed(feed) => self.feed(reading, local, &meant, &feed)?,
-                Change::Erased => Ok(()),
-            };
-            if told.is_err() {
-                return Ok(Err(Gone));
-            }
-        }
-        Ok(Ok(()))
-    }
-
-    /// A batch that is new, and what its withdrawals and renewals are about.
-    fn batch(&mut self, reading: &mut Reading<'_>, local: &Local, meant: &Meant<'_>, number: u64) -> Told {
-        let Some(batch) = reading.batch(number)? else { return Ok(Ok(())) };
-        for index in 0..batch.head.count {
-            let by = batch.reference(index);
-            let targets = match batch.record(index) {
-                Some(Record::Indicator(_)) => {
-                    if self.changed(reading, meant, &by, Since::Came)?.is_err() {
-                        return Ok(Err(Gone));
-                    }
-                    continue;
-                }
-                Some(Record::Withdrawal(withdrawal)) => withdrawal.targets,
-                Some(Record::Renewal(renewal)) => renewal.targets,
-                _ => continue,
-            };
-            for target in targets.iter().filter_map(|target| target.resolve(&by.feed, by.seq)) {
-                for record in under(reading, local, &target)? {
-                    if self.changed(reading, meant, &record, Since::Judged)?.is_err() {
-                        return Ok(Err(Gone));
-                    }
-                }
-            }
-        }
-        Ok(Ok(()))
-    }
-
-    fn feed(&mut self, reading: &mut Reading<'_>, local: &Local, meant: &Meant<'_>, feed: &FeedId) -> Told {
-        let mut numbers = local.ledger.aside_batches(feed)?;
-        let spans = local.ledger.feed(feed).map(|state| state.spans).unwrap_or_default();
-        for seq in spans.iter() {
-            numbers.extend(local.ledger.batch_number(feed, seq)?);
-        }
-        for number in numbers {
-            if self.batch(reading, local, meant, number)?.is_err() {
+            let mut tell = |reading: &mut Reading<'_>, record: RecordRef, since| Ok(self.changed(reading, &meant, &record, since)?.is_ok());
+            if !each_changed(reading, local, &change, &mut tell)? {
                 return Ok(Err(Gone));
             }
         }
@@ -442,14 +387,15 @@ pub(crate) fn stated(reading: &mut Reading<'_>, found: &Found, assertion: &Asser
     };
     let told = report_tlp.is_some_and(|tlp| tlp <= tlp_max);
     let report = found.report.as_ref().filter(|_| told).map(ToString::to_string);
+    let judged = found.batch.verdicts(found.reference.index).last().map(|verdict| verdict.at);
     Ok(Some(Stated {
         scope: indicator.scope,
         signed: head.time,
-        judged: found.batch.verdicts(found.reference.index).last().map(|verdict| verdict.at),
+        judged,
         tlp: head.tlp,
         report: report.zip(report_tlp),
-        // What we let go ourselves went when we say so.
-        revoked: revoked.then(|| found.withdrawn.as_ref().map_or(reading.now(), |withdrawn| withdrawn.at)),
+        // What we let go ourselves went when we decided so; of what was set aside, when we say so.
+        revoked: revoked.then(|| found.withdrawn.as_ref().map(|withdrawn| withdrawn.at).or(judged).unwrap_or(reading.now())),
         proof: None,
         row: Row {
             value: indicator.value.clone(),
@@ -482,18 +428,4 @@ pub(crate) fn has_stood(found: &Found) -> bool {
     let (batch, index) = (&found.batch, found.reference.index);
     let accepted = |line: &crate::ledger::OutcomeLine| line.verdict() == Some(Verdict::Accept);
     accepted(&batch.first_outcome(index)) || batch.verdicts(index).iter().any(|one| accepted(&one.line))
-}
-
-/// A record itself, or, of a report, all that stands under it: they come behind it in its feed.
-pub(crate) fn under(reading: &mut Reading<'_>, local: &Local, target: &RecordRef) -> Result<Vec<RecordRef>, ApiError> {
-    let is_report = reading.named(target)?.is_some_and(|found| matches!(found.record, Record::Report(_)));
-    if !is_report {
-        return Ok(vec![target.clone()]);
-    }
-    let mut members = Vec::new();
-    local.ledger.each_indicator_of(target, |batch, index| {
-        members.push(batch.reference(index));
-        true
-    })?;
-    Ok(members)
 }

@@ -31,6 +31,7 @@
 mod agreements;
 mod bundle;
 mod care;
+mod changed;
 mod documents;
 mod enforce;
 mod erase;
@@ -94,11 +95,12 @@ use std::{
 pub use agreements::AgreementReply;
 pub use bundle::{BundleParameters, ImportReply};
 pub use care::BackupParameters;
+pub(crate) use changed::{Since, each_changed};
 pub use documents::{DocumentLine, DocumentNamed, DocumentPublished, DocumentsFilter, DocumentsReply, NewDocument};
 pub use enforce::{OrderParameters, OrderReply, force_text};
 pub use erase::{EraseParameters, ErasePreview, RetentionParameters, RetentionReply, SubjectReply};
 pub use export::{CURSOR_HEADER, ERASED_HEADER, EntryLine};
-pub(crate) use export::{has_stood, stated, under};
+pub(crate) use export::{has_stood, stated};
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use matching::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, SeenValue};
 pub use news::{EventLine, MemberLine, Myself, NewsLine, NewsParameters, NewsReply};

@@ -9,7 +9,7 @@
 //! Both read the journal behind a cursor, as deltas of exports do: nothing is missed over a restart of either side. An end
 //! that comes by itself is no event; each record is told with it.
 
-use super::{ApiError, Local, Operator, blocking, under};
+use super::{ApiError, Local, Operator, blocking, each_changed};
 use crate::{
     config::Role,
     ledger::{Change, Position},
@@ -74,14 +74,19 @@ impl Reader {
         let mut reading = Reading::new(&self.local.ledger, self.local.clock.now());
         for entry in entries {
             for change in &entry.changes {
-                for record in about(&mut reading, &self.local, change)? {
-                    if let Some(line) = line(&mut reading, &record, self.tlp_max)? {
+                let (waiting, tlp_max) = (&mut self.waiting, self.tlp_max);
+                let mut tell = |reading: &mut Reading<'_>, record: RecordRef, _| {
+                    if let Some(line) = line(reading, &record, tlp_max)? {
                         let data = serde_json::to_string(&line).map_err(ApiError::internal)?;
-                        self.waiting.push_back(Ok(Event::default().event(line.what).data(data)));
+                        waiting.push_back(Ok(Event::default().event(line.what).data(data)));
                     }
-                }
-                if matches!(change, Change::Erased) {
-                    self.waiting.push_back(Ok(Event::default().event("erased").data("{}")));
+                    Ok(true)
+                };
+                match change {
+                    // All of a feed would be a flood; what its records are now is asked for.
+                    Change::Feed(_) => (),
+                    Change::Erased => waiting.push_back(Ok(Event::default().event("erased").data("{}"))),
+                    change => drop(each_changed(&mut reading, &self.local, change, &mut tell)?),
                 }
             }
         }
@@ -97,28 +102,6 @@ impl Reader {
         }
         Ok(())
     }
-}
-
-/// Records that a change is about.
-fn about(reading: &mut Reading<'_>, local: &Local, change: &Change) -> Result<Vec<RecordRef>, ApiError> {
-    let Change::Batch(number) = change else {
-        return Ok(if let Change::Record(record) = change { vec![record.clone()] } else { Vec::new() });
-    };
-    let Some(batch) = reading.batch(*number)? else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
-    for index in 0..batch.head.count {
-        let by = batch.reference(index);
-        match batch.record(index) {
-            Some(Record::Withdrawal(withdrawal)) => {
-                for target in withdrawal.targets.iter().filter_map(|target| target.resolve(&by.feed, by.seq)) {
-                    found.extend(under(reading, local, &target)?);
-                }
-            }
-            Some(Record::Renewal(_)) | None => (),
-            Some(_) => found.push(by),
-        }
-    }
-    Ok(found)
 }
 
 fn line(reading: &mut Reading<'_>, record: &RecordRef, tlp_max: Tlp) -> Result<Option<EventLine>, ApiError> {

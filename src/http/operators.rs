@@ -37,7 +37,7 @@ pub struct Operator {
     /// The token by which they ask, if it is none of this machine's accounts.
     pub token: Option<String>,
     /// The outlet that asks, which is no person.
-    pub outlet: Option<String>,
+    pub outlet: Option<Outlet>,
 }
 
 impl Operator {
@@ -109,7 +109,7 @@ impl Operators {
             Caller::Account(uid) => *uid,
             Caller::Token(entry) => {
                 let gone = || ApiError::unknown("whom this token stands for is no operator or outlet of this node any more");
-                return self.lent(entry, &outlets()).ok_or_else(gone);
+                return self.lent(entry, outlets).ok_or_else(gone);
             }
         };
         if self.known.is_empty() {
@@ -125,14 +125,14 @@ impl Operators {
     }
 
     /// What a token lends of what the configuration says now; `None` if that knows nothing of it any more.
-    pub fn lent(&self, entry: &TokenEntry, outlets: &[Outlet]) -> Option<Operator> {
+    pub fn lent(&self, entry: &TokenEntry, outlets: impl FnOnce() -> Vec<Outlet>) -> Option<Operator> {
         let token = Some(entry.name.clone());
         match &entry.bearer {
             Bearer::Outlet { outlet } => {
-                let outlet = outlets.iter().find(|one| one.name == *outlet)?;
+                let outlet = outlets().into_iter().find(|one| one.name == *outlet)?;
                 let name = format!("outlet {}", outlet.name);
                 let (roles, clearance) = (BTreeSet::new(), outlet.tlp_max.min(outlet.kind.tlp_max()));
-                Some(Operator { name, roles, clearance, key: None, uid: None, token, outlet: Some(outlet.name.clone()) })
+                Some(Operator { name, roles, clearance, key: None, uid: None, token, outlet: Some(outlet) })
             }
             Bearer::Operator { operator, roles, tlp_max } => {
                 let of_keeper = |name: &str| name.strip_prefix("uid:")?.parse().ok().map(Operator::keeper);
@@ -241,11 +241,10 @@ pub(super) async fn check(State((local, role)): State<(Local, Role)>, mut reques
     let (path, name) = (request.uri().path().to_owned(), operator.signature());
     request.extensions_mut().insert(operator);
     let response = next.run(request).await;
-    // Whoever may only read changes nothing but their own tokens.
-    let of_tokens = path.starts_with("/v1/tokens") && response.extensions().get::<Deed>().is_some();
-    let is_deed = (of_tokens || !matches!(role, Role::Reads | Role::Audits)) && response.extensions().get::<NoDeed>().is_none();
+    let said = response.extensions().get::<Deed>().map(|deed| deed.0.clone());
+    let is_deed = (said.is_some() || !matches!(role, Role::Reads | Role::Audits)) && response.extensions().get::<NoDeed>().is_none();
     if response.status() == StatusCode::OK && is_deed {
-        let what = response.extensions().get::<Deed>().map_or_else(|| path.clone(), |deed| deed.0.clone());
+        let what = said.unwrap_or_else(|| path.clone());
         // Whoever hears that it is done may rely on its being written who did it.
         if let Err(error) = door::ask(&local.door, |reply| Request::Decision { by: name, what, reply }).await {
             tracing::error!(%error, path, "what an operator did could not be journaled");

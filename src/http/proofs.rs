@@ -106,12 +106,13 @@ impl<'a> Checking<'a> {
         self.reply.carrying += 1;
         match self.proved(&carried) {
             Ok(Proved { record, report, whole }) => {
-                let ledger = &self.local.ledger;
-                let gone = |record: &RecordRef| Ok::<_, ApiError>(ledger.withdrawn(record)?.is_some());
-                let withdrawn = gone(&record)? || report.as_ref().is_some_and(|report| gone(report).unwrap_or(false));
+                let mut withdrawn = self.local.ledger.withdrawn(&record)?;
+                if let (None, Some(report)) = (&withdrawn, &report) {
+                    withdrawn = self.local.ledger.withdrawn(report)?;
+                }
                 self.reply.proved += 1;
                 *self.reply.by.entry(record.feed.member.to_string()).or_default() += 1;
-                self.reply.withdrawn += u64::from(withdrawn);
+                self.reply.withdrawn += u64::from(withdrawn.is_some());
                 self.reply.without_report += u64::from(!whole);
             }
             Err(why) => self.wrong(WrongLine { line: carried.line, id: crate::record::excerpt(&carried.id), why }),

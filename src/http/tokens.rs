@@ -13,6 +13,7 @@ use super::{ApiError, Caller, Deed, Local, Operator, blocking};
 use crate::{
     config::Role,
     envelope::Hash,
+    node::delivery::replace,
     record::{DAY_MS, Timestamp, Tlp},
 };
 use axum::{
@@ -25,8 +26,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{File, Permissions},
+    io::{BufWriter, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
@@ -150,17 +152,14 @@ impl Tokens {
         Ok(())
     }
 
-    /// Written aside and renamed, so that there is always one whole file.
+    /// Durably, or a token that was taken back would count again after a power failure.
     fn keep(&self, entries: &BTreeMap<String, TokenEntry>) -> Result<(), ApiError> {
-        let write = || {
-            let aside = self.path.with_extension("new");
-            let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-            let entries: Vec<&TokenEntry> = entries.values().collect();
-            file.write_all(&serde_json::to_vec_pretty(&entries)?)?;
-            file.sync_all()?;
-            std::fs::rename(&aside, &self.path)
+        let entries: Vec<&TokenEntry> = entries.values().collect();
+        let write = |out: &mut BufWriter<File>| {
+            out.get_ref().set_permissions(Permissions::from_mode(0o600))?;
+            out.write_all(&serde_json::to_vec_pretty(&entries)?)
         };
-        write().map_err(|error: std::io::Error| ApiError::internal(format!("{}: {error}", self.path.display())))
+        replace(&self.path, write).map_err(ApiError::internal)
     }
 }
 
@@ -212,7 +211,7 @@ fn line(local: &Local, entry: &TokenEntry) -> TokenLine {
         Bearer::Operator { operator, roles, tlp_max } => (format!("operator {operator}"), roles.clone(), Some(tlp_max.clone())),
         Bearer::Outlet { outlet } => (format!("outlet {outlet}"), Vec::new(), None),
     };
-    let counts = local.clock.now() < entry.until && local.operators.lent(entry, &local.enforcer.specs()).is_some();
+    let counts = local.clock.now() < entry.until && local.operators.lent(entry, || local.enforcer.specs()).is_some();
     TokenLine {
         name: entry.name.clone(),
         stands_for,

@@ -252,7 +252,7 @@ pub(super) fn empty_forgotten(directory: &Path, outlets: &[(String, Tool)]) {
 }
 
 /// Replaces a file by what `write` writes, durably.
-pub(super) fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<(), String> {
+pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<(), String> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".new");
     let aside = PathBuf::from(aside);

@@ -10,7 +10,7 @@
 //! | door (thread) | `door::Request` | journal, state, index, `door::Event` |
 //! | a reader and a writer for each stream | frames | frames |
 //! | serving (blocking threads) | ledger | frames, each after `may_send` |
-//! | local window (`http`) | requests on the socket | `door::Request`, ledger |
+//! | local window (`window`, on a runtime of its own) | requests | `door::Request`, ledger |
 
 pub mod bootstrap;
 mod contents;

@@ -118,16 +118,16 @@ pub(super) fn router(local: Local) -> Router {
         .with_state((local.clone(), Streams::begun(&local)))
 }
 
-/// The outlet of whoever asks, if it is one that blocks.
-fn outlet_of(local: &Local, operator: &Operator) -> Result<Outlet, ApiError> {
-    let name = operator.outlet.as_ref();
-    let name =
-        name.ok_or_else(|| ApiError::forbidden("decisions are an outlet's; its token is made by `huecry token new NAME --outlet OUTLET`"))?;
-    let outlet = local.enforcer.specs().into_iter().find(|one| one.name == *name);
-    let outlet = outlet.ok_or_else(|| ApiError::nothing(format!("there is no outlet `{name}` any more")))?;
+/// The outlet that asks, if it is one that blocks.
+fn outlet_of(operator: Operator) -> Result<Outlet, ApiError> {
+    let why = "decisions are an outlet's; its token is made by `huecry token new NAME --outlet OUTLET`";
+    let outlet = operator.outlet.ok_or_else(|| ApiError::forbidden(why))?;
     match outlet.usage {
         Use::Block => Ok(outlet),
-        _ => Err(ApiError::forbidden(format!("outlet `{name}` does not block, and whoever takes decisions does nothing else"))),
+        _ => {
+            let why = format!("outlet `{}` does not block, and whoever takes decisions does nothing else", outlet.name);
+            Err(ApiError::forbidden(why))
+        }
     }
 }
 
@@ -138,10 +138,11 @@ async fn stream(
     headers: HeaderMap,
     client: Option<Extension<std::net::SocketAddr>>,
 ) -> Result<Response, ApiError> {
-    let outlet = outlet_of(&local, &operator)?;
+    let token = operator.token.clone().unwrap_or_default();
+    let outlet = outlet_of(operator)?;
     let address = client.map(|Extension(address)| address.ip().to_string()).unwrap_or_default();
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    let client: String = format!("{}\n{address}\n{agent}", operator.token.unwrap_or_default()).chars().take(CLIENT_BYTES_MAX).collect();
+    let client: String = format!("{token}\n{address}\n{agent}").chars().take(CLIENT_BYTES_MAX).collect();
     let packed = headers.get(ACCEPT_ENCODING).and_then(|kinds| kinds.to_str().ok()).is_some_and(|kinds| kinds.contains("gzip"));
     let one = streams.of(&outlet.name);
     blocking(move || {
@@ -159,7 +160,7 @@ async fn decisions(
     Extension(operator): Extension<Operator>,
     Query(asked): Query<Asked>,
 ) -> Result<Response, ApiError> {
-    let outlet = outlet_of(&local, &operator)?;
+    let outlet = outlet_of(operator)?;
     let is_scope = asked.scope.as_deref().is_none_or(|scope| ["ip", "range"].contains(&scope.to_ascii_lowercase().as_str()));
     let text = asked.ip.or(asked.range).or(asked.value.filter(|_| is_scope));
     let text =

@@ -18,7 +18,7 @@
 
 use crate::{
     exchange::{definition_object, id_of, identity_object, indicator_object, marking_of, record_id, record_of_id, report_object},
-    http::{ApiError, Local, Operator, blocking, has_stood, identify, stated, under},
+    http::{ApiError, Local, Operator, blocking, each_changed, has_stood, identify, stated},
     ledger::{Change, Position},
     query::{Found, Reading, Standing},
     record::{ChannelName, MemberId, Record, RecordRef, Timestamp, Tlp},
@@ -339,42 +339,23 @@ impl Pager<'_> {
         self.local.ledger.feeds().into_iter().filter(|(feed, _)| feed.channel == self.collection.channel).collect()
     }
 
-    /// Records of this collection's channel that a change is about, in an order that stays.
+    /// Records that a change is about, if it is one of this collection's channel.
     fn records(&mut self, change: &Change) -> Result<Vec<RecordRef>, ApiError> {
+        let channel = &self.collection.channel;
+        let is_here = match change {
+            Change::Batch(number) => self.reading.batch(*number)?.is_some_and(|batch| batch.head.channel == *channel),
+            Change::Record(record) => record.feed.channel == *channel,
+            Change::Feed(feed) => feed.channel == *channel,
+            Change::Erased => false,
+        };
         let mut found = Vec::new();
-        match change {
-            Change::Batch(number) => self.of_batch(*number, &mut found)?,
-            Change::Record(record) if record.feed.channel == self.collection.channel => found.push(record.clone()),
-            Change::Feed(feed) if feed.channel == self.collection.channel => {
-                let mut numbers = self.local.ledger.aside_batches(feed)?;
-                let spans = self.local.ledger.feed(feed).map(|state| state.spans).unwrap_or_default();
-                for seq in spans.iter() {
-                    numbers.extend(self.local.ledger.batch_number(feed, seq)?);
-                }
-                for number in numbers {
-                    self.of_batch(number, &mut found)?;
-                }
-            }
-            _ => (),
+        if is_here {
+            each_changed(&mut self.reading, self.local, change, &mut |_, record, _| {
+                found.push(record);
+                Ok(true)
+            })?;
         }
         Ok(found)
-    }
-
-    fn of_batch(&mut self, number: u64, found: &mut Vec<RecordRef>) -> Result<(), ApiError> {
-        let Some(batch) = self.reading.batch(number)?.filter(|batch| batch.head.channel == self.collection.channel) else { return Ok(()) };
-        for index in 0..batch.head.count {
-            let by = batch.reference(index);
-            match batch.record(index) {
-                Some(Record::Indicator(_) | Record::Report(_)) => found.push(by),
-                Some(Record::Withdrawal(withdrawal)) => {
-                    for target in withdrawal.targets.iter().filter_map(|target| target.resolve(&by.feed, by.seq)) {
-                        found.extend(under(&mut self.reading, self.local, &target)?);
-                    }
-                }
-                _ => (),
-            }
-        }
-        Ok(())
     }
 
     /// The object of a record, if it is shown, and changed last at this place.
@@ -454,50 +435,40 @@ async fn page(local: Local, operator: Operator, name: &str, asked: Asked) -> Res
 }
 
 /// The envelope (section 3.7), which is called a page here.
-async fn objects(
+async fn objects(state: State<Local>, operator: Extension<Operator>, name: Path<String>, asked: Query<Asked>) -> Response {
+    paged(state, operator, name, asked, |added| added.object.clone()).await
+}
+
+/// What the same page would be of (section 3.8).
+async fn manifest(state: State<Local>, operator: Extension<Operator>, name: Path<String>, asked: Query<Asked>) -> Response {
+    let line = |added: &Added| json!({ "id": added.object.get("id"), "date_added": moment(added.ns), "version": version(&added.object), "media_type": STIX });
+    paged(state, operator, name, asked, line).await
+}
+
+async fn paged(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
     Path(name): Path<String>,
     Query(asked): Query<Asked>,
+    line: impl Fn(&Added) -> Value,
 ) -> Response {
     let mark = local.ledger.mark().to_owned();
-    match page(local, operator, &name, asked).await {
-        Err(error) => refuse(error),
-        Ok(page) => {
-            let objects: Vec<&Value> = page.added.iter().map(|added| &added.object).collect();
-            page.respond(&envelope("objects", json!(objects), page.next, &mark))
-        }
-    }
-}
-
-async fn manifest(
-    State(local): State<Local>,
-    Extension(operator): Extension<Operator>,
-    Path(name): Path<String>,
-    Query(asked): Query<Asked>,
-) -> Response {
-    let mark = local.ledger.mark().to_owned();
-    match page(local, operator, &name, asked).await {
-        Err(error) => refuse(error),
-        Ok(page) => {
-            let line = |added: &Added| {
-                let version = added.object.get("modified").or_else(|| added.object.get("created"));
-                json!({ "id": added.object.get("id"), "date_added": moment(added.ns), "version": version, "media_type": STIX })
-            };
-            let lines: Vec<Value> = page.added.iter().map(line).collect();
-            page.respond(&envelope("objects", json!(lines), page.next, &mark))
-        }
-    }
-}
-
-fn envelope(name: &str, what: Value, next: Option<Place>, mark: &str) -> Value {
+    let page = match page(local, operator, &name, asked).await {
+        Ok(page) => page,
+        Err(error) => return refuse(error),
+    };
     let mut fields = serde_json::Map::new();
-    if let Some(next) = next {
+    if let Some(next) = page.next {
         fields.insert("more".to_owned(), json!(true));
-        fields.insert("next".to_owned(), json!(next.text(mark)));
+        fields.insert("next".to_owned(), json!(next.text(&mark)));
     }
-    fields.insert(name.to_owned(), what);
-    Value::Object(fields)
+    fields.insert("objects".to_owned(), page.added.iter().map(line).collect());
+    page.respond(&Value::Object(fields))
+}
+
+/// The time that tells versions of an object apart: markings have only that of their making.
+fn version(object: &Value) -> Option<&Value> {
+    object.get("modified").or_else(|| object.get("created"))
 }
 
 /// One object of a collection, by its id.
@@ -544,6 +515,6 @@ async fn versions(
 ) -> Response {
     match one(local, operator, &name, id).await {
         Err(error) => refuse(error),
-        Ok(object) => said(&json!({ "versions": [object.get("modified").or_else(|| object.get("created"))] })),
+        Ok(object) => said(&json!({ "versions": [version(&object)] })),
     }
 }
