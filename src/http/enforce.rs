@@ -251,7 +251,7 @@ async fn tell_authors(local: &Local, value: &str, reason: &str, reply: &mut Orde
         }
         let here = local.clone();
         let place = record.clone();
-        let head = blocking(move || Ok(here.ledger.batch_at(&place.feed, place.seq)?.map(|batch| batch.head))).await?;
+        let head = blocking(move || Ok(here.ledger.batch_at(&place.feed, place.seq)?.map(|batch| batch.head.clone()))).await?;
         let Some(head) = head else { continue };
         let Some(channel) = super::talk::channel_to_answer(local, &head) else {
             reply.not_told.push(format!(

@@ -200,7 +200,7 @@ pub(super) async fn put_sighting(local: &Local, parameters: SightingParameters) 
 
 fn head_of(local: &Local, target: &RecordRef) -> Result<Head, ApiError> {
     let batch = local.ledger.batch_at(&target.feed, target.seq)?.filter(|batch| batch.record(target.index).is_some());
-    Ok(batch.ok_or_else(|| ApiError::nothing(format!("there is no record `{target}` here")))?.head)
+    Ok(batch.ok_or_else(|| ApiError::nothing(format!("there is no record `{target}` here")))?.head.clone())
 }
 
 async fn say<Q: Future<Output = Result<String, ApiError>>>(

@@ -8,7 +8,7 @@
 //! Names stand with their labels reversed, so a domain and all below it are one range; URLs, endpoints and e-mail
 //! addresses stand under their host; addresses stand as bytes, so a network is one range. May be deleted; it is rebuilt.
 
-use super::{LedgerError, Position, known::Known};
+use super::{LedgerError, Position, known, known::Known};
 use crate::{
     envelope::Head,
     policy::Verdict,
@@ -117,19 +117,27 @@ pub type NewRow = (Vec<u8>, [u8; 3]);
 pub struct KeyRange {
     first: Vec<u8>,
     end: Vec<u8>,
-    /// It holds the rows about one value, whose key `first` is.
-    value: bool,
+    /// What [`Known`] has heard of if anything stands there at all.
+    only: Option<Only>,
+}
+
+/// A range that is about one thing, which its first key names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Only {
+    Value,
+    /// What stands on one host, by class.
+    Host,
 }
 
 impl KeyRange {
     /// Everything from the first key up to the second.
     fn between(first: Vec<u8>, end: Vec<u8>) -> Self {
-        Self { first, end, value: false }
+        Self { first, end, only: None }
     }
 
     /// The same range, from behind a row on: its value's key, and its place.
     pub fn after(self, value: &[u8], last: Place) -> Self {
-        Self { first: key_at(value.to_vec(), last.next()), value: false, ..self }
+        Self { first: key_at(value.to_vec(), last.next()), only: None, ..self }
     }
 
     /// The rows of every value.
@@ -140,13 +148,13 @@ impl KeyRange {
     /// The same range from behind all rows of one value on, whose key this is.
     pub fn past(&self, value: &[u8]) -> Self {
         let from = under(value.to_vec()).end;
-        Self { first: from.max(self.first.clone()), end: self.end.clone(), value: false }
+        Self { first: from.max(self.first.clone()), end: self.end.clone(), only: None }
     }
 
     /// Whether rows under this value's key lie in it.
     pub fn holds(&self, value: &[u8]) -> bool {
         let row = key_at(value.to_vec(), Place { batch: 0, index: 0 });
-        if self.value { value == self.first } else { self.first <= row && row < self.end }
+        if self.only == Some(Only::Value) { value == self.first } else { self.first <= row && row < self.end }
     }
 
     /// Where it begins: ranges that have been sorted by this are walked in the order of values.
@@ -194,8 +202,8 @@ impl Index {
     /// Writes rows, takes out those that are `gone` by then, and notes the journal position that this reaches. Rows first: doing it again
     /// after a crash changes nothing.
     pub fn write(&self, mut rows: Vec<NewRow>, gone: Vec<Vec<u8>>, store_id: &str, position: Position) -> Result<(), LedgerError> {
-        let of_value = |row: &NewRow| row.0.len().checked_sub(PLACE_BYTES).and_then(|end| row.0.get(..end)).map(key_hash);
-        let hashes: Vec<u64> = if self.known.is_used() { rows.iter().filter_map(of_value).collect() } else { Vec::new() };
+        let of_value = |row: &NewRow| row.0.len().checked_sub(PLACE_BYTES).and_then(|end| row.0.get(..end)).map(known::hashes_of);
+        let hashes: Vec<u64> = if self.known.is_used() { rows.iter().filter_map(of_value).flatten().collect() } else { Vec::new() };
         let mut batch = self.database.batch();
         if rows.len() >= RUN_ROWS_MIN {
             // Of several rows of one record the last one holds.
@@ -293,8 +301,8 @@ impl Index {
     /// Visits the rows in a range, ordered by value, with the value's part of the key, for as long as `visit` says to go on. Answers whether
     /// it came to the end.
     pub fn each_in(&self, range: &KeyRange, visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
-        let KeyRange { first, end, value } = range;
-        if (*value && !self.known.may_have(first)) || first >= end {
+        let KeyRange { first, end, only } = range;
+        if (only.is_some() && !self.known.may_have(first)) || first >= end {
             return Ok(true);
         }
         Self::visit(self.values.range(first.clone()..end.clone()), visit)
@@ -320,8 +328,8 @@ impl Index {
     /// The rows in a range of keys, up to `rows_max`, and whether there were more.
     pub fn scan(&self, range: &KeyRange, rows_max: usize) -> Result<(Vec<Row>, bool), LedgerError> {
         let mut rows = Vec::new();
-        let KeyRange { first, end, value } = range;
-        if *value && !self.known.may_have(first) {
+        let KeyRange { first, end, only } = range;
+        if only.is_some() && !self.known.may_have(first) {
             return Ok((rows, false));
         }
         for guard in self.values.range(first.clone()..end.clone()) {
@@ -412,7 +420,7 @@ pub(super) fn under(prefix: Vec<u8>) -> KeyRange {
 
 /// Rows about exactly this value.
 pub fn exactly(value: &Observable) -> KeyRange {
-    KeyRange { value: true, ..under(value_key(value)) }
+    KeyRange { only: Some(Only::Value), ..under(value_key(value)) }
 }
 
 /// Rows about a domain, everything below it, and what stands on those hosts.
@@ -422,9 +430,19 @@ pub fn below_domain(name: &str) -> Vec<KeyRange> {
     classes.flat_map(|class| [0u8, b'.'].map(|next| under([&[class], &reversed[..], &[next]].concat()))).collect()
 }
 
+/// Classes of what stands on a host: endpoints, e-mail addresses, URLs.
+const HOSTED: [u8; 3] = [b'e', b'm', b'u'];
+
+/// The part of a value's key that names its host, of what stands on one.
+pub(super) fn host_key(key: &[u8]) -> Option<&[u8]> {
+    let hosted = key.first().is_some_and(|class| HOSTED.contains(class));
+    let end = key.iter().position(|byte| *byte == 0).filter(|_| hosted)?;
+    key.get(..=end)
+}
+
 /// Rows about what stands on exactly this host, itself aside: endpoints, URLs, e-mail addresses.
 pub fn on_host(host: &str) -> Vec<KeyRange> {
-    [b'e', b'm', b'u'].map(|class| under([&[class], &reversed(host)[..], &[0]].concat())).into()
+    HOSTED.map(|class| KeyRange { only: Some(Only::Host), ..under([&[class], &reversed(host)[..], &[0]].concat()) }).into()
 }
 
 /// Rows about addresses and networks inside `net`.

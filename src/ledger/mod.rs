@@ -17,6 +17,7 @@ mod entry;
 mod erasure;
 mod index;
 mod journal;
+mod kept;
 mod known;
 mod later;
 mod quarantine;
@@ -37,6 +38,7 @@ pub use entry::*;
 pub use erasure::{Compacted, Erased};
 pub use index::*;
 pub use journal::*;
+pub use kept::Kept;
 pub use later::Touched;
 pub use quarantine::*;
 pub use retention::*;
@@ -55,6 +57,7 @@ use crate::{
 };
 use fs4::fs_std::FileExt as _;
 use journal::FRAME_HEAD_BYTES;
+use kept::KeptBatches;
 use recent::Recent;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -114,6 +117,7 @@ struct Shared {
     index: Index,
     reports: Mutex<HashMap<RecordRef, Arc<Defaults>>>,
     recent: Recent,
+    kept: KeptBatches,
     damage: Mutex<BTreeSet<String>>,
     store_id: String,
     directory: PathBuf,
@@ -162,9 +166,7 @@ pub struct Recovery {
 /// A batch read back.
 pub struct StoredBatch {
     pub number: u64,
-    pub head: Head,
-    pub entry: BatchEntry,
-    pub slots: Vec<Slot>,
+    kept: Arc<Kept>,
     /// Why it does not count, if so.
     pub aside: Option<Aside>,
     /// Verdicts on single records that were made after it came, the oldest first.
@@ -173,7 +175,20 @@ pub struct StoredBatch {
     pub runs: Vec<LaterRuns>,
 }
 
+impl std::ops::Deref for StoredBatch {
+    type Target = Kept;
+
+    fn deref(&self) -> &Kept {
+        &self.kept
+    }
+}
+
 impl StoredBatch {
+    /// A batch of which nothing was said since it came.
+    fn fresh(number: u64, head: Head, entry: BatchEntry, slots: Vec<Slot>, aside: Option<Aside>) -> Self {
+        Self { number, kept: Arc::new(Kept { head, entry, slots }), aside, later: BTreeMap::new(), runs: Vec::new() }
+    }
+
     /// The name of one of its records.
     pub fn reference(&self, index: u16) -> RecordRef {
         RecordRef { feed: self.head.feed(), seq: self.head.seq, index }
@@ -277,6 +292,7 @@ impl Ledger {
             index,
             reports: Mutex::new(HashMap::new()),
             recent: Recent::default(),
+            kept: KeptBatches::default(),
             damage: Mutex::default(),
             store_id,
             directory: directory.to_owned(),
@@ -326,8 +342,8 @@ impl Ledger {
     /// A batch by its number.
     pub fn batch(&self, number: u64) -> Result<Option<StoredBatch>, LedgerError> {
         let Some(info) = self.state(|state| state.batch(number))? else { return Ok(None) };
-        let payload = match self.shared.journal.read(info.newest()) {
-            Ok(payload) => payload,
+        let kept = match self.shared.kept.at(info.newest(), || self.read_batch(number, info.newest())) {
+            Ok(kept) => kept,
             // It is never answered from, and stops nobody who asks about something else.
             Err(LedgerError::Damaged(what)) => {
                 self.note_damage(what);
@@ -335,7 +351,14 @@ impl Ledger {
             }
             Err(error) => return Err(error),
         };
-        let (entry, slots) = match Entry::decode(&payload)? {
+        let aside = info.aside.or_else(|| self.state(|state| state.feeds.get(&kept.head.feed()).and_then(|feed| feed.aside)));
+        let (later, runs) = self.state(|state| state.later_verdicts(number))?;
+        Ok(Some(StoredBatch { number, kept, aside, later, runs }))
+    }
+
+    /// Takes a batch of the journal apart.
+    fn read_batch(&self, number: u64, position: Position) -> Result<Kept, LedgerError> {
+        let (entry, slots) = match Entry::decode(&self.shared.journal.read(position)?)? {
             Entry::Batch(entry) | Entry::Filled(entry) => {
                 let entry = self.without_pending(number, entry)?;
                 let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(format!("batch {number}: {error}")))?;
@@ -344,10 +367,7 @@ impl Ledger {
             Entry::Erased(entry) => (entry.as_batch(), vec![Slot::Absent; usize::from(entry.records)]),
             _ => return Err(LedgerError::Damaged(format!("batch {number} points at something else"))),
         };
-        let head = stored_head(&entry.head)?;
-        let aside = info.aside.or_else(|| self.state(|state| state.feeds.get(&head.feed()).and_then(|feed| feed.aside)));
-        let (later, runs) = self.state(|state| state.later_verdicts(number))?;
-        Ok(Some(StoredBatch { number, head, entry, slots, aside, later, runs }))
+        Ok(Kept { head: stored_head(&entry.head)?, entry, slots })
     }
 
     fn note_damage(&self, what: String) {
@@ -638,7 +658,7 @@ impl Writer {
         if self.fresh.len() >= recent::BATCHES_MAX {
             self.fresh.remove(0);
         }
-        self.fresh.push(StoredBatch { number, head: head.clone(), entry, slots, aside: None, later: BTreeMap::new(), runs: Vec::new() });
+        self.fresh.push(StoredBatch::fresh(number, head.clone(), entry, slots, None));
         Ok(())
     }
 
@@ -789,9 +809,13 @@ impl Writer {
 
     fn apply_changes(&mut self, position: Position) -> Result<(), LedgerError> {
         let changes = std::mem::take(&mut self.changes);
+        let erases = changes.erases();
         let mut state = self.ledger.shared.state.write().unwrap_or_else(PoisonError::into_inner);
         state.apply(changes, &self.ledger.shared.store_id, position)?;
         drop(state);
+        if erases {
+            self.ledger.shared.kept.forget();
+        }
         let mut reports = self.ledger.shared.reports.lock().unwrap_or_else(PoisonError::into_inner);
         if reports.len() > REPORTS_CACHED_MAX {
             reports.clear();
@@ -1038,7 +1062,7 @@ impl Writer {
         let Some(at) = info.positions().take_while(|one| *one < position).last() else { return Ok(None) };
         let (Entry::Batch(entry) | Entry::Filled(entry)) = Entry::decode(&self.ledger.shared.journal.read(at)?)? else { return Ok(None) };
         let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
-        Ok(Some(StoredBatch { number, head: head.clone(), entry, slots, aside: info.aside, later: BTreeMap::new(), runs: Vec::new() }))
+        Ok(Some(StoredBatch::fresh(number, head.clone(), entry, slots, info.aside)))
     }
 
     /// The number of the first batch at or behind `position`. Numbers rise with positions.

@@ -151,7 +151,7 @@ impl Writer {
         let before = spans.last().map(|last| self.ledger.batch_at(feed, last)).transpose()?.flatten();
         match before {
             Some(batch) => {
-                let (id, head, time) = (batch.entry.id, batch.entry.head, batch.head.time);
+                let (id, head, time) = (batch.entry.id, batch.entry.head.clone(), batch.head.time);
                 self.changes.feeds.insert(feed.clone(), FeedState { spans, withheld, id, head, time, counts, aside: None });
             }
             None => self.changes.ended.push(feed.clone()),

@@ -240,6 +240,8 @@ pub struct Changes {
     pub newest: Option<Position>,
     /// Something about a batch that was here before is among them.
     old: bool,
+    /// So are bytes that go.
+    erases: bool,
 }
 
 /// The state on disk, and the parts of it that are held in memory.
@@ -693,6 +695,11 @@ impl Changes {
         self.old
     }
 
+    /// Whether bytes of a batch that was here before are erased.
+    pub fn erases(&self) -> bool {
+        self.erases
+    }
+
     /// Notes where a document stands.
     pub fn document(&mut self, key: DocumentKey<'_>, position: Position) {
         self.batch.insert(keyed(table::DOCUMENT, &[&document_key(key)]), cbor::to_vec(&position));
@@ -749,7 +756,7 @@ impl Changes {
 
     /// Notes which erased places of a batch still have their bytes in the journal.
     pub fn pending(&mut self, number: u64, runs: &[(u16, u16)]) {
-        self.old = true;
+        (self.old, self.erases) = (true, true);
         let key = keyed(table::PENDING, &[&number.to_be_bytes()]);
         if runs.is_empty() { self.batch.remove(key) } else { self.batch.insert(key, cbor::to_vec(runs)) }
     }

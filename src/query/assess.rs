@@ -67,9 +67,14 @@ pub enum Prospect {
 impl Reading<'_> {
     /// Where records about exactly this value stand that are not over, in the order of the ledger.
     pub fn places(&self, value: &Observable) -> Result<Vec<Place>, LedgerError> {
-        let (rows, _more) = self.ledger.scan(&exactly(value), ROWS_MAX)?;
+        Ok(self.places_among(value, ROWS_MAX)?.0)
+    }
+
+    /// The same among so many rows, and whether there are more.
+    fn places_among(&self, value: &Observable, rows_max: usize) -> Result<(Vec<Place>, bool), LedgerError> {
+        let (rows, more) = self.ledger.scan(&exactly(value), rows_max)?;
         let today = self.now.day();
-        Ok(rows.into_iter().filter(|row| u32::from(row.about.end_day) >= today).map(|row| row.place).collect())
+        Ok((rows.into_iter().filter(|row| u32::from(row.about.end_day) >= today).map(|row| row.place).collect(), more))
     }
 
     /// Every record about exactly this value, whatever it counts for, what was set aside too.
@@ -218,15 +223,25 @@ fn usage_of(found: &Found) -> Use {
 /// Weighs every value of an answer: independent sources, disputes, effective confidence. Only what is marked up to `tlp_max`
 /// counts.
 pub fn weigh(answer: &mut Answer, ledger: &Ledger, intake: &Intake, tlp_max: Tlp, now: Timestamp) -> Result<(), LedgerError> {
-    let mut reading = Reading::new(ledger, now);
-    for line in &mut answer.values {
-        let Some(value) = line.observable() else { continue };
-        let assessed = reading.assess(intake, &value, tlp_max)?;
-        line.independent = assessed.origins;
-        line.disputed_by = assessed.disputed_by.iter().map(ToString::to_string).collect();
-        line.confidence = assessed.confidence(now).value;
-    }
+    let _all_that_is_looked_at = Reading::new(ledger, now).weigh(answer, intake, tlp_max, ROWS_MAX)?;
     Ok(())
+}
+
+impl Reading<'_> {
+    /// The same; answers whether no value has more rows than may be looked at.
+    pub(super) fn weigh(&mut self, answer: &mut Answer, intake: &Intake, tlp_max: Tlp, rows_max: usize) -> Result<bool, LedgerError> {
+        let mut whole = true;
+        for line in &mut answer.values {
+            let Some(value) = line.observable() else { continue };
+            let (places, more) = self.places_among(&value, rows_max)?;
+            whole &= !more;
+            let assessed = self.assess_at(intake, &value, &places, tlp_max)?;
+            line.independent = assessed.origins;
+            line.disputed_by = assessed.disputed_by.iter().map(ToString::to_string).collect();
+            line.confidence = assessed.confidence(self.now).value;
+        }
+        Ok(whole)
+    }
 }
 
 impl Reading<'_> {

@@ -11,7 +11,7 @@
 use super::{Assertion, Meant, Reading, Standing, ValueAnswer, title_of};
 use crate::{
     envelope::Hash,
-    intake::value_of,
+    intake::{Intake, value_of},
     ledger::{self, KeyRange, Ledger, LedgerError, Place, Row, SCAN_ROWS_MAX, Said, name_of, saying, value_key, words_of},
     record::{
         ChannelName, Kind, MemberId, Observable, ObservableError, ObservableType, Record, RecordRef, Scope, Source, Timestamp, Tlp,
@@ -28,6 +28,8 @@ pub const VALUES_DEFAULT: usize = 100;
 pub const VALUES_MAX: usize = 10_000;
 /// Rows that are read at once.
 const ROWS_AT_ONCE: usize = 1_024;
+/// Rows that an answer at once may cost: at ten microseconds each, others wait less than a millisecond for it.
+const LOOK_UP_ROWS_MAX: usize = 64;
 /// Rows of a word that are counted to find the rarest.
 const COUNTED_MAX: usize = 10_000;
 /// Most words of one question.
@@ -179,23 +181,35 @@ pub(super) fn plan(text: Option<&str>) -> Result<Plan, QueryError> {
 
 /// Answers a question as of `now`.
 pub fn answer(ledger: &Ledger, question: &Question, now: Timestamp) -> Result<Answer, QueryError> {
+    answer_within(&mut Reading::new(ledger, now), ledger, question, SCAN_ROWS_MAX)
+}
+
+/// The same in a few microseconds, weighed; `None` of a question that takes longer, because there is much about its value or it names none.
+pub fn answer_at_once(
+    ledger: &Ledger,
+    intake: &Intake,
+    question: &Question,
+    tlp_max: Tlp,
+    now: Timestamp,
+) -> Result<Option<Answer>, QueryError> {
+    if question.text.is_none() || !question.said()?.is_empty() {
+        return Ok(None);
+    }
+    let mut reading = Reading::new(ledger, now);
+    let mut answer = answer_within(&mut reading, ledger, question, LOOK_UP_ROWS_MAX)?;
+    let weighed = !answer.cut && reading.weigh(&mut answer, intake, tlp_max, LOOK_UP_ROWS_MAX)?;
+    Ok(weighed.then_some(answer))
+}
+
+fn answer_within(reading: &mut Reading<'_>, ledger: &Ledger, question: &Question, rows_max: usize) -> Result<Answer, QueryError> {
     let meant = Meant::of(question)?;
     let limit = match question.limit {
         0 => VALUES_DEFAULT,
         limit => limit.min(VALUES_MAX),
     };
     let cursor = question.cursor.as_deref().map(|text| question.read_cursor(text)).transpose()?;
-    let asking = Asking {
-        ledger,
-        question,
-        meant,
-        limit,
-        cursor,
-        reading: Reading::new(ledger, now),
-        left: SCAN_ROWS_MAX,
-        groups: BTreeMap::new(),
-        answer: Answer::default(),
-    };
+    let asking =
+        Asking { ledger, question, meant, limit, cursor, reading, left: rows_max, groups: BTreeMap::new(), answer: Answer::default() };
     let valueless = question.record.is_some_and(|kind| !matches!(kind, Kind::Indicator | Kind::Sighting));
     match (question.text.is_some(), valueless, asking.meant.said.is_empty()) {
         (false, _, false) => asking.by_words(),
@@ -242,14 +256,14 @@ impl Question {
 }
 
 /// One question while it is answered.
-struct Asking<'a> {
+struct Asking<'a, 'r> {
     ledger: &'a Ledger,
     question: &'a Question,
     meant: Meant<'a>,
     limit: usize,
     /// Rank and key of the last value of the answer before.
     cursor: Option<(u64, Vec<u8>)>,
-    reading: Reading<'a>,
+    reading: &'a mut Reading<'r>,
     /// Records that may still be looked at.
     left: usize,
     /// What was found, by the key of its value.
@@ -257,13 +271,13 @@ struct Asking<'a> {
     answer: Answer,
 }
 
-impl Asking<'_> {
+impl Asking<'_, '_> {
     /// Looks at one record; `below` if it stands above the name asked for, and has to speak for what is below it.
     fn look(&mut self, place: Place, below: bool) -> Result<(), LedgerError> {
         self.left = self.left.saturating_sub(1);
         let Some(found) = self.reading.found(place)? else { return Ok(()) };
         let speaks_below = matches!(&found.record, Record::Indicator(one) if one.scope == Some(Scope::Subdomains));
-        if (below && !speaks_below) || !self.meant.is_meant(&mut self.reading, &found)? {
+        if (below && !speaks_below) || !self.meant.is_meant(self.reading, &found)? {
             return Ok(());
         }
         let assertion = self.reading.assertion_up_to(&found, self.question.tlp_max.unwrap_or(Tlp::Red))?;
@@ -300,7 +314,8 @@ impl Asking<'_> {
         for (range, below) in ranges {
             let mut range = from.as_ref().map_or(range.clone(), |key| range.past(key));
             loop {
-                let rows = self.rows(&range, ROWS_AT_ONCE)?;
+                let most = ROWS_AT_ONCE.min(self.left + 1);
+                let rows = self.rows(&range, most)?;
                 for (key, row) in &rows {
                     if current.as_ref() != Some(key) {
                         let full = by_value && self.groups.len() >= self.limit;
@@ -318,7 +333,7 @@ impl Asking<'_> {
                     self.look(row.place, below)?;
                 }
                 match rows.last() {
-                    Some((key, row)) if rows.len() == ROWS_AT_ONCE => range = range.after(key, row.place),
+                    Some((key, row)) if rows.len() == most => range = range.after(key, row.place),
                     _ => break,
                 }
             }

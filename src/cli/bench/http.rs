@@ -63,7 +63,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failur
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    let _node = Node(node.map_err(Failure::environment)?);
+    let node = Node(node.map_err(Failure::environment)?);
     // Until it is there, a client would open the directory in its place.
     let begun = Instant::now();
     while std::os::unix::net::UnixStream::connect(data.join(SOCKET)).is_err() {
@@ -72,7 +72,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failur
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    runtime()?.block_on(measure(context, &place, &data, port, arguments))
+    runtime()?.block_on(measure(context, &place, &data, (&node, port), arguments))
 }
 
 fn free_port() -> Result<u16, Failure> {
@@ -148,7 +148,7 @@ impl Asker {
     }
 }
 
-async fn measure(context: &Context, place: &Place, data: &Path, port: u16, arguments: &Arguments) -> Result<(), Failure> {
+async fn measure(context: &Context, place: &Place, data: &Path, (node, port): (&Node, u16), arguments: &Arguments) -> Result<(), Failure> {
     let client = Client::open(data).await?;
     let token = async |outlet: Option<&str>| {
         let (name, outlet) = (outlet.unwrap_or("bench").to_owned(), outlet.map(str::to_owned));
@@ -156,6 +156,9 @@ async fn measure(context: &Context, place: &Place, data: &Path, port: u16, argum
         client.post::<TokenReply>("/v1/tokens", &parameters).await.map(|reply| reply.token)
     };
     let (person, edge) = (token(None).await?, token(Some("edge")).await?);
+    // A node that has just started weighs for its outlets whatever it knows, and look-ups would share the machine with that.
+    until(&client, "monitored", arguments.decisions).await?;
+    at_rest(node).await?;
     let script = script(&place.path, arguments.records, &person)?;
     let (lookups_per_s, p99_ms) = lookups(&script, port, arguments.seconds)?;
     let mut asker = Asker::new(port, ("authorization", format!("Bearer {person}"))).await?;
@@ -262,35 +265,54 @@ struct Decided {
     empty_ms: f64,
 }
 
+/// Waits until the node has had next to nothing to do for a second.
+async fn at_rest(node: &Node) -> Result<(), Failure> {
+    // User and system time, in hundredths of a second (proc(5)); the name before them may hold anything but the last parenthesis.
+    let spent = || {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", node.0.id())).map_err(Failure::environment)?;
+        let after = text.rsplit_once(')').map_or("", |(_, after)| after);
+        Ok::<u64, Failure>(after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum())
+    };
+    let begun = Instant::now();
+    loop {
+        let before = spent()?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if spent()? <= before + 3 {
+            return Ok(());
+        }
+        if begun.elapsed() > STEP_MAX {
+            return Err(Failure::environment("the node does not come to rest"));
+        }
+    }
+}
+
+/// Waits until the outlet has so many lines: `lines` of those it acts on, or `monitored`.
+async fn until(client: &Client, what: &str, lines: u64) -> Result<(), Failure> {
+    let begun = Instant::now();
+    loop {
+        let all: Value = client.get("/v1/outlets", &json!({})).await?;
+        let one = all.get(0).cloned().unwrap_or_default();
+        let found = if what == "lines" { one.get("lines") } else { one.pointer(&format!("/origins/0/{what}")) };
+        if found.and_then(Value::as_u64).is_some_and(|found| found >= lines) {
+            return Ok(());
+        }
+        if begun.elapsed() > STEP_MAX {
+            return Err(Failure::environment(format!("the outlet did not reach {lines} lines {what}: {one}")));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// Lets the outlet act, and takes what it decides as a bouncer does.
 async fn decisions(client: &Client, port: u16, key: String, decisions: u64) -> Result<Decided, Failure> {
     use crate::enforce::{Mode, Order};
-    let outlet = async || -> Result<Value, Failure> {
-        let all: Value = client.get("/v1/outlets", &json!({})).await?;
-        Ok(all.get(0).cloned().unwrap_or_default())
-    };
-    let until = async |what: &str| -> Result<(), Failure> {
-        let begun = Instant::now();
-        loop {
-            let one = outlet().await?;
-            let lines = if what == "lines" { one.get("lines") } else { one.pointer(&format!("/origins/0/{what}")) };
-            if lines.and_then(Value::as_u64).is_some_and(|lines| lines >= decisions) {
-                return Ok(());
-            }
-            if begun.elapsed() > STEP_MAX {
-                return Err(Failure::environment(format!("the outlet did not reach {decisions} lines {what}: {one}")));
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    until("monitored").await?;
     let member = "bench-agency".parse().map_err(Failure::usage)?;
     for origin in [None, Some(member)] {
         let order = Order::Mode { outlet: "edge".to_owned(), origin, mode: Mode::Enforce };
         let parameters = OrderParameters { order, tell_author: false, operator: None, signature: None };
         let _reply: Value = client.post("/v1/order", &parameters).await?;
     }
-    until("lines").await?;
+    until(client, "lines", decisions).await?;
     let mut bouncer = Asker::new(port, ("x-api-key", key.clone())).await?;
     let path = "/v1/decisions/stream";
     let whole = format!("{path}?startup=true");
