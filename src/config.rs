@@ -41,6 +41,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     #[serde(default)]
     pub window: WindowConfig,
+    #[serde(default)]
+    pub access: AccessConfig,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retention: Vec<RetentionConfig>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -181,6 +183,42 @@ impl WindowConfig {
             Some(name) => Err(format!("hosts: `{}` is no name of a host", crate::record::excerpt(name))),
             None => Ok(()),
         }
+    }
+}
+
+/// Whether looks at records are noted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessMode {
+    Off,
+    /// With the reason, if one is given.
+    #[default]
+    Ask,
+    /// Without a reason nothing that is noted is shown.
+    Require,
+}
+
+/// `[access]`: who was shown what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessConfig {
+    pub log: AccessMode,
+    /// What is marked like this or above is noted.
+    pub from: String,
+    /// How long entries are kept.
+    pub keep_days: u32,
+}
+
+impl Default for AccessConfig {
+    fn default() -> Self {
+        Self { log: AccessMode::Ask, from: Tlp::Amber.to_string(), keep_days: 365 }
+    }
+}
+
+impl AccessConfig {
+    /// The marking, which was checked when the file was read.
+    pub fn from(&self) -> Tlp {
+        Tlp::parse(&self.from).unwrap_or(Tlp::Clear)
     }
 }
 
@@ -617,6 +655,7 @@ impl Config {
             policy: PolicyConfig::default(),
             limits: LimitsConfig::default(),
             window: WindowConfig::default(),
+            access: AccessConfig::default(),
             retention: Vec::new(),
             lists: Vec::new(),
             outlets: Vec::new(),
@@ -647,6 +686,7 @@ impl Config {
             return Err(refuse(format!("node.catch_up: {unknown}")));
         }
         config.window.check().map_err(|error| refuse(format!("window.{error}")))?;
+        Tlp::parse(&config.access.from).map_err(|error| refuse(format!("access.from: {error}")))?;
         for operator in &config.operators {
             operator.check().map_err(|error| refuse(format!("operator `{}`: {error}", operator.name)))?;
         }

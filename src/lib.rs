@@ -51,6 +51,9 @@ pub mod clock;
 // How a node is set up.
 pub mod config;
 
+// Who is shown what.
+pub mod access;
+
 // The shell around all this.
 pub mod node;
 

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::{OnceLock, mpsc},
     time::Duration,
 };
 use tower::ServiceExt as _;
@@ -36,6 +36,14 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 enum Opening {
     InUse(Failure),
     Failed(Failure),
+}
+
+/// Why this command asks, if it was said.
+static REASON: OnceLock<String> = OnceLock::new();
+
+/// Says once why this command asks; every request carries it.
+pub fn give_reason(reason: String) {
+    let _said_once = REASON.set(reason);
 }
 
 /// A way to a node.
@@ -133,6 +141,7 @@ impl Client {
             proxy: opened.config.proxy(),
             pulling: Default::default(),
             enforcer: opened.enforcer,
+            access: opened.access,
             documents: opened.documents,
         };
         let keeper = opened.door;
@@ -238,6 +247,10 @@ impl Client {
         let mut request = hyper::Request::builder().method(method).uri(path).header("host", "huecry");
         if let Some(kind) = kind {
             request = request.header("content-type", kind);
+        }
+        if let Some(reason) = REASON.get() {
+            let encoded = percent_encoding::utf8_percent_encode(reason, percent_encoding::NON_ALPHANUMERIC).to_string();
+            request = request.header(http::REASON_HEADER, encoded);
         }
         let request = request.body(body).map_err(Failure::usage)?;
         match &self.way {

@@ -6,6 +6,7 @@
 mod admit;
 mod agreements;
 mod ask;
+mod audit;
 mod bench;
 mod bundle;
 mod card;
@@ -75,6 +76,9 @@ struct Arguments {
     /// Print results as JSON.
     #[arg(long, global = true)]
     json: bool,
+    /// Why you look: a case, a request. An auditor of this node reads it.
+    #[arg(long, global = true, env = "HUECRY_BECAUSE", value_name = "TEXT")]
+    because: Option<String>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -122,6 +126,7 @@ enum Verb {
     Agreements(agreements::Arguments),
     Dashboard(dashboard::Arguments),
     Log(log::Arguments),
+    Audit(audit::Arguments),
     Decisions(decisions::Arguments),
     Token(token::Arguments),
     Status(status::Arguments),
@@ -176,6 +181,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
+    if let Some(reason) = arguments.because {
+        client::give_reason(reason);
+    }
     let context = Context { data: arguments.data, screen: Screen::new(arguments.json) };
     match dispatch(&context, arguments.verb) {
         Ok(()) => ExitCode::SUCCESS,
@@ -232,6 +240,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Decisions(arguments) => decisions::run(context, arguments),
         Verb::Dashboard(arguments) => dashboard::run(context, arguments),
         Verb::Log(arguments) => log::run(context, arguments),
+        Verb::Audit(arguments) => audit::run(context, arguments),
         Verb::Token(arguments) => token::run(context, arguments),
         Verb::Status(arguments) => status::run(context, arguments),
         Verb::Doctor(arguments) => doctor::run(context, arguments),

@@ -146,6 +146,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         proxy: opened.config.proxy(),
         pulling: Default::default(),
         enforcer: opened.enforcer.clone(),
+        access: opened.access.clone(),
         reach: reach.clone(),
         documents: opened.documents.clone(),
     };

@@ -29,6 +29,9 @@ enum Verb {
         /// For how many days it counts.
         #[arg(long, default_value_t = 90)]
         days: u32,
+        /// What it is for: the reason of whatever is looked at with it.
+        #[arg(long, value_name = "TEXT")]
+        purpose: Option<String>,
     },
     /// Show the tokens, without what they are.
     List,
@@ -39,8 +42,8 @@ enum Verb {
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let screen = &context.screen;
     match arguments.verb {
-        Verb::New { name, outlet, roles, tlp_max, days } => {
-            let parameters = TokenParameters { name, outlet, roles, tlp_max, days };
+        Verb::New { name, outlet, roles, tlp_max, days, purpose } => {
+            let parameters = TokenParameters { name, outlet, roles, tlp_max, days, because: purpose };
             let reply: TokenReply = Client::with(&context.data, async |client| client.post("/v1/tokens", &parameters).await)?;
             screen.value(&reply);
             screen.line(&reply.token);

@@ -1,17 +1,16 @@
 //! Bundles at the local window: what a member may have, as a file; and a file taken in through the one door.
 
-use super::{ApiError, Deed, Local};
+use super::{ApiError, Deed, Local, Witness};
 use crate::{
-    envelope::ProvedHead,
+    envelope::{ProvedHead, Slot, stored_slots},
     intake::{Placed, Refusal},
-    ledger::LedgerError,
     node::{
         door::{Arrived, DoorError, Request, document},
         egress::Egress,
         serving::Serving,
     },
     record::{MemberId, Timestamp, Tlp, UnknownName},
-    replica::{BUNDLE_MAGIC, BundleError, BundleReader, Message, Served, bundle_end, document_messages, frame},
+    replica::{BUNDLE_MAGIC, Body as BatchBody, BundleError, BundleReader, Message, Served, bundle_end, document_messages, frame},
 };
 use axum::{
     Extension, Json,
@@ -60,7 +59,12 @@ pub struct ImportReply {
     pub broken: Option<String>,
 }
 
-pub(super) async fn export(State(local): State<Local>, Query(parameters): Query<BundleParameters>) -> Result<impl IntoResponse, ApiError> {
+pub(super) async fn export(
+    State(local): State<Local>,
+    Extension(witness): Extension<Witness>,
+    Query(parameters): Query<BundleParameters>,
+) -> Result<impl IntoResponse, ApiError> {
+    witness.demand()?;
     let to: MemberId = parameters.to.parse().map_err(ApiError::bad)?;
     let roster = std::sync::Arc::clone(&local.current.get().roster);
     if roster.member(&to).is_none() {
@@ -70,19 +74,26 @@ pub(super) async fn export(State(local): State<Local>, Query(parameters): Query<
     let wrong = |text: &String| ApiError::bad(format!("`{text}` is no time; write 2026-12-31"));
     let since = parameters.since.as_ref().map(|text| Timestamp::parse(text).ok_or_else(|| wrong(text))).transpose()?.unwrap_or_default();
     let tlp_max = parameters.tlp_max.map(|text| Tlp::parse(&text)).transpose().map_err(ApiError::bad)?.unwrap_or(Tlp::Red);
-    let (pieces, mut waiting) = tokio::sync::mpsc::channel::<Result<Bytes, LedgerError>>(PIECES_MAX);
+    let (pieces, mut waiting) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(PIECES_MAX);
     tokio::task::spawn_blocking(move || {
-        let failed = write(&local, &to, since, tlp_max, |bytes| pieces.blocking_send(Ok(bytes.into())).is_ok());
+        let failed = write(&local, &witness, &to, since, tlp_max, |bytes| pieces.blocking_send(Ok(bytes.into())).is_ok());
         if let Err(error) = failed {
             // Cut off where it is: a bundle without its end is seen to be none.
-            let _reader_gone = pieces.blocking_send(Err(error));
+            let _reader_gone = pieces.blocking_send(Err(std::io::Error::other(error.parts().1)));
         }
     });
     Ok(Body::from_stream(futures::stream::poll_fn(move |context| waiting.poll_recv(context))))
 }
 
 /// Hands the bytes of a bundle to `put`, until that says that nobody reads any more.
-fn write(local: &Local, to: &MemberId, since: Timestamp, tlp_max: Tlp, mut put: impl FnMut(Vec<u8>) -> bool) -> Result<(), LedgerError> {
+fn write(
+    local: &Local,
+    witness: &Witness,
+    to: &MemberId,
+    since: Timestamp,
+    tlp_max: Tlp,
+    mut put: impl FnMut(Vec<u8>) -> bool,
+) -> Result<(), ApiError> {
     let roster = std::sync::Arc::clone(&local.current.get().roster);
     if !put(BUNDLE_MAGIC.to_vec()) {
         return Ok(());
@@ -105,13 +116,19 @@ fn write(local: &Local, to: &MemberId, since: Timestamp, tlp_max: Tlp, mut put: 
         current: local.current.clone(),
         clock: local.clock.clone(),
     };
-    let mut read = true;
+    let (mut read, mut noted) = (true, Ok(()));
     serving.everything(to, since, tlp_max, |batch, head, body| {
         if egress.lets_out(to, &head, None) && egress.lets_out(to, &body, Some(&batch.head)) {
-            read = put([frame(&head), frame(&body)].concat());
+            let Message::Body(BatchBody { body: bytes, .. }) = &body else { return true };
+            let slots = stored_slots(bytes).unwrap_or_default();
+            let shown = (0u16..).zip(&slots).filter(|(_, slot)| **slot != Slot::Absent);
+            shown.for_each(|(index, _)| witness.saw(&batch.reference(index), batch.head.tlp));
+            noted = witness.write();
+            read = noted.is_ok() && put([frame(&head), frame(&body)].concat());
         }
         read
     })?;
+    noted?;
     if read {
         put(bundle_end(false));
     }

@@ -1,6 +1,6 @@
 //! Documents at the local window: rules, reports and training material, published with their content or fetched on demand.
 
-use super::{ApiError, Deed, Local, Operator, at_door, blocking, queue};
+use super::{ApiError, Deed, Local, Operator, Witness, at_door, blocking, queue};
 use crate::{
     envelope::Class,
     node::{
@@ -238,6 +238,7 @@ fn line(local: &Local, reading: &Reading<'_>, found: &Found, document: &Document
 pub(super) async fn documents(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Query(filter): Query<DocumentsFilter>,
 ) -> Result<Json<DocumentsReply>, ApiError> {
     blocking(move || {
@@ -246,6 +247,7 @@ pub(super) async fn documents(
         (reply.room_used, reply.room) = local.documents.room();
         if let Some(what) = &filter.what {
             let (found, document) = named(&local, &mut reading, what, operator.clearance)?;
+            witness.found(&found);
             reply.documents.push(line(&local, &reading, &found, &document).0);
             return Ok(Json(reply));
         }
@@ -254,6 +256,7 @@ pub(super) async fn documents(
             let Record::Document(document) = &found.record else { continue };
             let (line, standing) = line(&local, &reading, &found, document);
             if standing == Standing::Accepted || filter.all {
+                witness.found(&found);
                 reply.documents.push(line);
             } else {
                 reply.not_shown += 1;
@@ -332,12 +335,15 @@ pub(super) async fn drop_content(
 pub(super) async fn content(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Query(DocumentNamed { what }): Query<DocumentNamed>,
 ) -> Result<Body, ApiError> {
     let here = local.clone();
     let document = blocking(move || {
         let now: Timestamp = here.clock.now();
-        Ok(named(&here, &mut Reading::new(&here.ledger, now), &what, operator.clearance)?.1)
+        let (found, document) = named(&here, &mut Reading::new(&here.ledger, now), &what, operator.clearance)?;
+        witness.found(&found);
+        Ok(document)
     })
     .await?;
     match document.content {

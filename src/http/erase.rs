@@ -1,6 +1,6 @@
 //! What goes, at the local window: erasing by order, what is held about one value, what retention asks about.
 
-use super::{ApiError, Deed, Local, NoDeed, Operator, at_door, blocking, enforce};
+use super::{ApiError, Deed, Local, NoDeed, Operator, Witness, at_door, blocking, enforce};
 use crate::{
     envelope::Slot,
     ledger::{DueLine, ErasedBy, Position, ReviewEntry, grouped},
@@ -137,6 +137,7 @@ fn held_line(reading: &mut Reading<'_>, reference: &RecordRef) -> Result<Option<
 pub(super) async fn preview(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Json(parameters): Json<EraseParameters>,
 ) -> Result<impl IntoResponse, ApiError> {
     let preview = blocking(move || {
@@ -150,6 +151,7 @@ pub(super) async fn preview(
                 preview.records.extend(held_line(&mut reading, record)?);
             }
         }
+        preview.records.iter().for_each(|line| witness.line(&line.reference, &line.tlp));
         Ok(preview)
     })
     .await?;
@@ -212,6 +214,7 @@ pub struct SubjectReply {
 pub(super) async fn subject(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Query(SubjectParameters { what }): Query<SubjectParameters>,
 ) -> Result<Json<SubjectReply>, ApiError> {
     blocking(move || {
@@ -226,6 +229,7 @@ pub(super) async fn subject(
                 reply.records.extend(held_line(&mut reading, &record)?);
             }
         }
+        reply.records.iter().for_each(|line| witness.line(&line.reference, &line.tlp));
         reply.records.sort_by(|one, other| one.received.cmp(&other.received));
         reply.since = reply.records.first().map(|line| line.received.clone());
         let lines = enforce::hitting(&local, &value, operator.clearance);

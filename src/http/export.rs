@@ -9,7 +9,7 @@
 //! The answer's header `huecry-cursor` is what a later export names with `after`: it then tells what came, what was judged
 //! anew or renewed, and, marked as such, what does not stand any more.
 
-use super::{ApiError, Local, Operator, QueryParameters, Since, blocking, each_changed};
+use super::{ApiError, Local, Operator, QueryParameters, Since, Witness, blocking, each_changed};
 use crate::{
     envelope::part_of,
     exchange::{Row, Stated, StixBundle, csv_header, misp_line},
@@ -98,6 +98,7 @@ enum From {
 pub(super) async fn export(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Query(parameters): Query<QueryParameters>,
 ) -> Result<impl IntoResponse, ApiError> {
     let name = parameters.format.clone().unwrap_or_default();
@@ -139,6 +140,7 @@ pub(super) async fn export(
         }
         (None, None) => From::Question,
     };
+    witness.demand()?;
     let now = local.clock.now();
     // What is wrong with the question is said before anything is sent, and where one goes on before anything is read.
     let (first, here) = (Question { limit: 1, ..question.clone() }, local.clone());
@@ -159,7 +161,7 @@ pub(super) async fn export(
     tokio::task::spawn_blocking(move || {
         let tlp_max = question.tlp_max.unwrap_or(Tlp::Red);
         let (bundle, text, proofs) = (StixBundle::default(), String::new(), parameters.proofs);
-        let mut sheet = Sheet { form, bundle, text, pieces, tlp_max, proofs, told: BTreeSet::new() };
+        let mut sheet = Sheet { form, bundle, text, pieces, witness, tlp_max, proofs, told: BTreeSet::new() };
         // The body breaks off, so that nobody takes a part for the whole.
         if let Err(error) = sheet.write(&local, question, &from, now) {
             tracing::error!(error = error.text, "an export ended early");
@@ -182,6 +184,7 @@ struct Sheet {
     bundle: StixBundle,
     text: String,
     pieces: tokio::sync::mpsc::Sender<std::io::Result<Bytes>>,
+    witness: Witness,
     tlp_max: Tlp,
     proofs: bool,
     /// Records that were told of what has changed.
@@ -251,6 +254,7 @@ impl Sheet {
             for one in entries {
                 let Some(found) = self.behind(reading, &meant, &one)? else { continue };
                 if self.form == Form::Entries {
+                    self.witness.found(&found);
                     self.entry(&one.entry)?;
                 } else if !one.entry.watched {
                     let assertion = reading.assertion_up_to(&found, self.tlp_max)?;
@@ -345,7 +349,10 @@ impl Sheet {
     /// Sends what is gathered, if somebody still reads.
     fn send(&mut self) -> Result<(), Gone> {
         let piece = Bytes::from(std::mem::take(&mut self.text));
-        self.pieces.blocking_send(Ok(piece)).map_err(|_| Gone)
+        // The body breaks off where it cannot be noted who gets it.
+        let piece = self.witness.write().map(|()| piece).map_err(|error| std::io::Error::other(error.text));
+        let goes_on = piece.is_ok();
+        self.pieces.blocking_send(piece).map_err(|_| Gone).and_then(|()| goes_on.then_some(()).ok_or(Gone))
     }
 
     fn record(&mut self, reading: &mut Reading<'_>, found: &Found, assertion: &Assertion) -> Result<(), ApiError> {
@@ -354,6 +361,7 @@ impl Sheet {
             return Ok(());
         }
         let Some(mut stated) = stated(reading, found, assertion, self.tlp_max)? else { return Ok(()) };
+        self.witness.said(assertion);
         match self.form {
             Form::Entries => (),
             Form::List => self.text.push_str(&stated.row.line()),

@@ -1,7 +1,7 @@
 //! What waits for a person, at the local window: the hold queue, and disputes about what we said.
 
 use super::{
-    ApiError, Local, at_door, blocking,
+    ApiError, Local, Witness, at_door, blocking,
     operators::{Deed, Operator},
 };
 use crate::{
@@ -101,6 +101,7 @@ pub struct HeldReply {
 pub(super) async fn held(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Query(filter): Query<HeldFilter>,
 ) -> Result<Json<HeldReply>, ApiError> {
     let (wanted, limit) = (filter.read(operator.clearance)?, if filter.limit == 0 { LINES_DEFAULT } else { filter.limit });
@@ -109,6 +110,7 @@ pub(super) async fn held(
         each_held(&local, &wanted, |line, _| {
             reply.matching += 1;
             if reply.held.len() < limit {
+                witness.line(&line.record, &line.tlp);
                 reply.held.push(line);
             }
         })?;
@@ -234,6 +236,7 @@ pub struct DisputeLine {
 pub(super) async fn disputes(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Query(filter): Query<DisputesFilter>,
 ) -> Result<Json<Vec<DisputeLine>>, ApiError> {
     blocking(move || {
@@ -249,6 +252,7 @@ pub(super) async fn disputes(
             if found.batch.head.tlp > operator.clearance || (!filter.all && (ours.is_empty() || dismissed)) {
                 continue;
             }
+            witness.found(&found);
             lines.push(DisputeLine {
                 sighting,
                 member: found.batch.head.member.to_string(),

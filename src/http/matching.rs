@@ -1,7 +1,7 @@
 //! What `match` needs: the keys of everything that counts, as a stream; then what is known about the few values that hit. Logs
 //! never come here.
 
-use super::{ApiError, Local, Operator, blocking};
+use super::{ApiError, Local, Operator, Witness, blocking};
 use crate::{
     ledger::{LedgerError, key_hash},
     matching::{KeysHead, Lengths, counts},
@@ -103,6 +103,7 @@ fn write(local: &Local, clearance: Tlp, since: u64, mut put: impl FnMut(Vec<u8>)
 pub(super) async fn ask(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Json(parameters): Json<MatchParameters>,
 ) -> Result<Json<MatchReply>, ApiError> {
     if parameters.values.len() > MATCH_VALUES_MAX {
@@ -113,7 +114,9 @@ pub(super) async fn ask(
         let mut known = |seen: &SeenValue| -> Result<Option<Hit>, ApiError> {
             let kind: TypeName = seen.kind.parse().map_err(ApiError::bad)?;
             let value: Observable = kind.read(&seen.value).map_err(ApiError::bad)?;
-            Ok(query::hit(&mut reading, &value, operator.clearance, parameters.since)?)
+            let hit = query::hit(&mut reading, &value, operator.clearance, parameters.since)?;
+            hit.iter().for_each(|hit| witness.line(&hit.reference, &hit.tlp));
+            Ok(hit)
         };
         Ok(Json(MatchReply { hits: parameters.values.iter().map(&mut known).collect::<Result<_, _>>()? }))
     })

@@ -28,6 +28,7 @@
 //! Every request says who asks ([`Caller`]): the account at the other end of the socket, or a token. What is changed is journaled with
 //! that name. Without a running node the same router answers inside the command line's process.
 
+mod access;
 mod agreements;
 mod bundle;
 mod care;
@@ -59,6 +60,7 @@ mod tokens;
 mod travel;
 
 use crate::{
+    access::Access,
     charter::{AgreementLine, Freshness, Stage},
     clock::Clock,
     config::{Proxy, Role, SourceConfig},
@@ -92,6 +94,8 @@ use std::{
     sync::{Arc, mpsc},
 };
 
+pub(crate) use access::Witness;
+pub use access::{AccessLine, AccessParameters, AccessReply, AccessVerified, AccessVerifyParameters, REASON_HEADER};
 pub use agreements::AgreementReply;
 pub use bundle::{BundleParameters, ImportReply};
 pub use care::BackupParameters;
@@ -158,6 +162,8 @@ pub struct Local {
     pub pulling: Arc<std::sync::Mutex<std::collections::BTreeSet<String>>>,
     /// What our outlets may act on.
     pub enforcer: Enforcer,
+    /// Who is shown what.
+    pub access: Access,
     /// How far others have applied what is ours.
     pub reach: Reach,
     /// Contents that are too long for a record.
@@ -307,7 +313,12 @@ pub fn router(local: Local) -> Router {
         .route("/v1/policy/reload", post(policy::reload).layer(json()))
         .route("/v1/document", post(roster::document).layer(DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)))
         .route_layer(of(Role::Administers));
-    let audits = Router::new().route("/v1/log", get(log)).route("/v1/standby", get(standby::stream)).route_layer(of(Role::Audits));
+    let audits = Router::new()
+        .route("/v1/log", get(log))
+        .route("/v1/access", get(access::access))
+        .route("/v1/access/verify", get(access::verify))
+        .route("/v1/standby", get(standby::stream))
+        .route_layer(of(Role::Audits));
     reads.merge(decides).merge(publishes).merge(administers).merge(audits).with_state(local)
 }
 
@@ -541,6 +552,7 @@ impl QueryParameters {
 async fn ask(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Query(parameters): Query<QueryParameters>,
 ) -> Result<Json<query::Answer>, ApiError> {
     let mut question = parameters.question()?;
@@ -548,14 +560,21 @@ async fn ask(
     let now = local.clock.now();
     // Most are about one value, and done before another thread would have heard of them.
     if let Some(answer) = query::answer_at_once(&local.ledger, &local.current.get(), &question, operator.clearance, now)? {
+        saw(&witness, &answer);
         return Ok(Json(answer));
     }
     blocking(move || {
         let mut answer = query::answer(&local.ledger, &question, now)?;
         query::weigh(&mut answer, &local.ledger, &local.current.get(), operator.clearance, now)?;
+        saw(&witness, &answer);
         Ok(Json(answer))
     })
     .await
+}
+
+fn saw(witness: &Witness, answer: &query::Answer) {
+    let of_values = answer.values.iter().flat_map(|value| &value.assertions);
+    of_values.chain(answer.records.iter().map(|record| &record.assertion)).for_each(|said| witness.said(said));
 }
 
 #[derive(Deserialize)]
@@ -574,12 +593,14 @@ struct ExplainReply {
 async fn explain(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Query(parameters): Query<ExplainParameters>,
 ) -> Result<Json<ExplainReply>, ApiError> {
     blocking(move || {
         let (intake, orders, outlets) = (local.current.get(), local.enforcer.orders(), local.enforcer.specs());
         let (what, now) = (&parameters.what, local.clock.now());
         let story = query::explain(&local.ledger, &intake, &outlets, &orders, what, operator.clearance, now)?;
+        story.records.iter().for_each(|one| witness.said(&one.assertion));
         let value = story.value.as_ref().and_then(|value| crate::record::Observable::recognise(&value.value).ok());
         let lines = value.map(|value| enforce::hitting(&local, &value, operator.clearance)).unwrap_or_default();
         Ok(ExplainReply { story, lines })

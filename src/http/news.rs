@@ -9,9 +9,9 @@
 //! Both read the journal behind a cursor, as deltas of exports do: nothing is missed over a restart of either side. An end
 //! that comes by itself is no event; each record is told with it.
 
-use super::{ApiError, Local, Operator, blocking, each_changed};
+use super::{ApiError, Local, Operator, Witness, blocking, each_changed};
 use crate::{
-    config::Role,
+    config::{AccessMode, Role},
     ledger::{Change, Position},
     query::Reading,
     record::{MemberId, Record, RecordRef, Tlp},
@@ -62,6 +62,7 @@ pub struct EventLine {
 
 struct Reader {
     local: Local,
+    witness: Witness,
     tlp_max: Tlp,
     position: Position,
     waiting: VecDeque<Result<Event, Infallible>>,
@@ -74,9 +75,10 @@ impl Reader {
         let mut reading = Reading::new(&self.local.ledger, self.local.clock.now());
         for entry in entries {
             for change in &entry.changes {
-                let (waiting, tlp_max) = (&mut self.waiting, self.tlp_max);
+                let (waiting, witness, tlp_max) = (&mut self.waiting, &self.witness, self.tlp_max);
                 let mut tell = |reading: &mut Reading<'_>, record: RecordRef, _| {
                     if let Some(line) = line(reading, &record, tlp_max)? {
+                        witness.line(&line.record, &line.tlp);
                         let data = serde_json::to_string(&line).map_err(ApiError::internal)?;
                         waiting.push_back(Ok(Event::default().event(line.what).data(data)));
                     }
@@ -100,7 +102,7 @@ impl Reader {
             self.waiting.push_back(Ok(Event::default().event("cursor").id(cursor.clone()).data(format!("\"{cursor}\""))));
             self.position = at;
         }
-        Ok(())
+        self.witness.write()
     }
 }
 
@@ -123,13 +125,15 @@ fn line(reading: &mut Reading<'_>, record: &RecordRef, tlp_max: Tlp) -> Result<O
 pub(super) async fn events(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Query(parameters): Query<NewsParameters>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    witness.demand()?;
     let position = match &parameters.after {
         Some(cursor) => local.ledger.read_cursor(cursor).map_err(ApiError::bad)?,
         None => local.ledger.here()?,
     };
-    let reader = Reader { local, tlp_max: operator.clearance, position, waiting: VecDeque::new() };
+    let reader = Reader { local, witness, tlp_max: operator.clearance, position, waiting: VecDeque::new() };
     // The first event is the place to come back to, even if nothing ever happens.
     let hello = {
         let cursor = reader.local.ledger.cursor_at(position)?;
@@ -320,10 +324,12 @@ pub struct Myself {
     pub token: Option<String>,
     pub roles: Vec<String>,
     pub clearance: String,
+    /// Whether this node asks why one looks: `off`, `ask` or `require`.
+    pub reasons: AccessMode,
 }
 
 /// `GET /v1/me`.
-pub(super) async fn me(Extension(operator): Extension<Operator>) -> Json<Myself> {
+pub(super) async fn me(State(local): State<Local>, Extension(operator): Extension<Operator>) -> Json<Myself> {
     let roles = operator.roles.iter().map(Role::to_string).collect();
-    Json(Myself { name: operator.name, token: operator.token, roles, clearance: operator.clearance.label() })
+    Json(Myself { name: operator.name, token: operator.token, roles, clearance: operator.clearance.label(), reasons: local.access.mode() })
 }

@@ -4,7 +4,7 @@
 //! whoever may open the socket may do everything, as befits a node that one person keeps. What needs two people needs two
 //! signatures by operators' own keys, so that one account, or one stolen session, is never enough.
 
-use super::{ApiError, Bearer, Local, TokenEntry};
+use super::{ApiError, Bearer, Local, TokenEntry, Witness};
 use crate::{
     config::{OperatorConfig, Role},
     enforce::Outlet,
@@ -38,13 +38,15 @@ pub struct Operator {
     pub token: Option<String>,
     /// The outlet that asks, which is no person.
     pub outlet: Option<Outlet>,
+    /// What their token is for, if that was said when it was made.
+    pub because: Option<String>,
 }
 
 impl Operator {
     /// Whoever may open the socket of a node that names no operators.
     fn keeper(uid: u32) -> Self {
         let roles = Role::ALL.iter().copied().collect();
-        Self { name: keeper_name(uid), roles, clearance: Tlp::Red, key: None, uid: Some(uid), token: None, outlet: None }
+        Self { name: keeper_name(uid), roles, clearance: Tlp::Red, key: None, uid: Some(uid), token: None, outlet: None, because: None }
     }
 
     /// As the journal names them.
@@ -98,6 +100,7 @@ impl Operators {
                 uid: nix::unistd::User::from_name(account).ok().flatten().map(|user| user.uid.as_raw()),
                 token: None,
                 outlet: None,
+                because: None,
             }
         };
         Self { known: Arc::new(config.iter().map(operator).collect()), pending: Arc::default() }
@@ -126,13 +129,13 @@ impl Operators {
 
     /// What a token lends of what the configuration says now; `None` if that knows nothing of it any more.
     pub fn lent(&self, entry: &TokenEntry, outlets: impl FnOnce() -> Vec<Outlet>) -> Option<Operator> {
-        let token = Some(entry.name.clone());
+        let (token, because) = (Some(entry.name.clone()), entry.because.clone());
         match &entry.bearer {
             Bearer::Outlet { outlet } => {
                 let outlet = outlets().into_iter().find(|one| one.name == *outlet)?;
                 let name = format!("outlet {}", outlet.name);
                 let (roles, clearance) = (BTreeSet::new(), outlet.tlp_max.min(outlet.kind.tlp_max()));
-                Some(Operator { name, roles, clearance, key: None, uid: None, token, outlet: Some(outlet) })
+                Some(Operator { name, roles, clearance, key: None, uid: None, token, outlet: Some(outlet), because })
             }
             Bearer::Operator { operator, roles, tlp_max } => {
                 let of_keeper = |name: &str| name.strip_prefix("uid:")?.parse().ok().map(Operator::keeper);
@@ -142,7 +145,7 @@ impl Operators {
                 };
                 let roles = roles.iter().filter_map(|role| role.parse().ok()).filter(|role| person.roles.contains(role)).collect();
                 let clearance = Tlp::parse(tlp_max).ok()?.min(person.clearance);
-                Some(Operator { roles, clearance, key: None, uid: None, token, ..person })
+                Some(Operator { roles, clearance, key: None, uid: None, token, because, ..person })
             }
         }
     }
@@ -216,19 +219,31 @@ fn operator_of(local: &Local, request: &HttpRequest<axum::body::Body>) -> Result
     local.operators.asking(caller, || local.enforcer.specs())
 }
 
+/// Lets a handler answer a known operator; the answer leaves when it is noted who sees it.
+async fn witnessed(local: &Local, operator: Operator, mut request: HttpRequest<axum::body::Body>, next: Next) -> Response {
+    let witness = match Witness::of(local, &operator, &request) {
+        Ok(witness) => witness,
+        Err(error) => return error.into_response(),
+    };
+    request.extensions_mut().insert(operator);
+    request.extensions_mut().insert(witness.clone());
+    let response = next.run(request).await;
+    match witness.close(local).await {
+        Ok(()) => response,
+        Err(error) => error.into_response(),
+    }
+}
+
 /// Gives the operator, or outlet, to a handler that checks by itself what they may.
-pub(crate) async fn identify(State(local): State<Local>, mut request: HttpRequest<axum::body::Body>, next: Next) -> Response {
+pub(crate) async fn identify(State(local): State<Local>, request: HttpRequest<axum::body::Body>, next: Next) -> Response {
     match operator_of(&local, &request) {
-        Ok(operator) => {
-            request.extensions_mut().insert(operator);
-            next.run(request).await
-        }
+        Ok(operator) => witnessed(&local, operator, request, next).await,
         Err(error) => error.into_response(),
     }
 }
 
 /// Lets a request pass if its operator has the role, gives the operator to the handler, and journals what was done.
-pub(super) async fn check(State((local, role)): State<(Local, Role)>, mut request: HttpRequest<axum::body::Body>, next: Next) -> Response {
+pub(super) async fn check(State((local, role)): State<(Local, Role)>, request: HttpRequest<axum::body::Body>, next: Next) -> Response {
     let operator = match operator_of(&local, &request) {
         Ok(operator) if operator.roles.contains(&role) => operator,
         Ok(operator) => {
@@ -239,8 +254,7 @@ pub(super) async fn check(State((local, role)): State<(Local, Role)>, mut reques
         Err(error) => return error.into_response(),
     };
     let (path, name) = (request.uri().path().to_owned(), operator.signature());
-    request.extensions_mut().insert(operator);
-    let response = next.run(request).await;
+    let response = witnessed(&local, operator, request, next).await;
     let said = response.extensions().get::<Deed>().map(|deed| deed.0.clone());
     let is_deed = (said.is_some() || !matches!(role, Role::Reads | Role::Audits)) && response.extensions().get::<NoDeed>().is_none();
     if response.status() == StatusCode::OK && is_deed {

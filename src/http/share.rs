@@ -1,6 +1,6 @@
 //! Passing on at the local window: records of others go to a further audience that their author named.
 
-use super::{ApiError, Deed, Local, Operator, at_door, blocking};
+use super::{ApiError, Deed, Local, Operator, Witness, at_door, blocking};
 use crate::{
     intake::Known as _,
     ledger::{SHARES_MAX, ShareEntry},
@@ -48,7 +48,11 @@ pub struct ShareLine {
     pub standing: String,
 }
 
-pub(super) async fn shares(State(local): State<Local>, Extension(operator): Extension<Operator>) -> Result<Json<Vec<ShareLine>>, ApiError> {
+pub(super) async fn shares(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
+) -> Result<Json<Vec<ShareLine>>, ApiError> {
     blocking(move || {
         let all: Vec<(RecordRef, Vec<String>)> =
             local.ledger.with_shares(|shares| shares.all().map(|(record, with)| (record, with.iter().cloned().collect())).collect());
@@ -56,6 +60,7 @@ pub(super) async fn shares(State(local): State<Local>, Extension(operator): Exte
         let mut lines = Vec::new();
         for (record, with) in all {
             let Some(found) = reading.named(&record)?.filter(|found| found.batch.head.tlp <= operator.clearance) else { continue };
+            witness.found(&found);
             let standing = reading.standing(&found).0.to_string();
             lines.push(ShareLine { record: record.to_string(), about: title_of(&found.record), with, standing });
         }

@@ -3,7 +3,7 @@
 //! What is said about a record never travels wider than the record itself: to nobody who may not have it, and with no weaker
 //! marking. No question is ever asked of another node; it travels like every record, and answers come like every record.
 
-use super::{ApiError, Deed, Local, Operator, at_door, blocking, queue};
+use super::{ApiError, Deed, Local, Operator, Witness, at_door, blocking, queue};
 use crate::{
     envelope::{Class, Head},
     ledger::Place,
@@ -268,6 +268,7 @@ pub struct AnswerLine {
 pub(super) async fn questions(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Query(filter): Query<QuestionsFilter>,
 ) -> Result<Json<Vec<QuestionLine>>, ApiError> {
     blocking(move || {
@@ -288,6 +289,7 @@ pub(super) async fn questions(
             let over = question.until.is_some_and(|until| until <= local.clock.now());
             let wanted = filter.what.is_some() || filter.all || (standing == Standing::Accepted && !over);
             if wanted && (!filter.ours || found.batch.head.member == local.identity.member) {
+                witness.found(&found);
                 lines.push(question_line(&local, &mut reading, &found, question, standing, operator.clearance)?);
             }
         }

@@ -43,6 +43,8 @@ const TOKENS_MAX: usize = 1_024;
 const DAYS_MAX: u32 = 366;
 /// Longest name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
+/// Longest word on what one is for, in characters.
+const BECAUSE_MAX: usize = 500;
 /// The file in the data directory.
 const FILE: &str = "tokens.json";
 
@@ -68,6 +70,9 @@ pub struct TokenEntry {
     pub made: Timestamp,
     pub by: String,
     pub until: Timestamp,
+    /// What it is for: the reason of whatever is looked at with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
 }
 
 /// The tokens of this node.
@@ -116,12 +121,19 @@ impl Tokens {
     }
 
     /// Makes one and answers its text, which is nowhere else.
-    fn make(&self, name: String, bearer: Bearer, by: String, made: Timestamp, days: u32) -> Result<(String, TokenEntry), ApiError> {
+    fn make(
+        &self,
+        name: String,
+        bearer: Bearer,
+        (by, because): (String, Option<String>),
+        made: Timestamp,
+        days: u32,
+    ) -> Result<(String, TokenEntry), ApiError> {
         let mut secret = [0; SECRET_BYTES];
         getrandom::fill(&mut secret).map_err(ApiError::internal)?;
         let text = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
         let until = made.plus_ms(u64::from(days) * DAY_MS);
-        let entry = TokenEntry { name, hash: hash_of(&text), bearer, made, by, until };
+        let entry = TokenEntry { name, hash: hash_of(&text), bearer, made, by, until, because };
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let mut next: BTreeMap<_, _> =
             known.iter().filter(|(_, one)| made < one.until).map(|(hash, one)| (hash.clone(), one.clone())).collect();
@@ -181,6 +193,9 @@ pub struct TokenParameters {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tlp_max: Option<String>,
     pub days: u32,
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
 }
 
 /// One token, without what it is.
@@ -243,7 +258,11 @@ pub(super) async fn make(
     if !matches!(caller, Caller::Account(_)) {
         return Err(ApiError::forbidden("tokens are made at the node's own socket: huecry token new"));
     }
-    let TokenParameters { name, outlet, roles, tlp_max, days } = parameters;
+    let TokenParameters { name, outlet, roles, tlp_max, days, because } = parameters;
+    let because = because.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    if because.as_ref().is_some_and(|text| text.chars().count() > BECAUSE_MAX || text.chars().any(char::is_control)) {
+        return Err(ApiError::bad(format!("what a token is for is one line of up to {BECAUSE_MAX} characters")));
+    }
     let is_name = !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     if !is_name {
         return Err(ApiError::bad("a token's name is 1 to 64 letters, digits, `-`, `_` and `.`"));
@@ -257,7 +276,7 @@ pub(super) async fn make(
     };
     let (by, now) = (operator.name.clone(), local.clock.now());
     let tokens = local.tokens.clone();
-    let (token, entry) = blocking(move || tokens.make(name, bearer, by, now, days)).await?;
+    let (token, entry) = blocking(move || tokens.make(name, bearer, (by, because), now, days)).await?;
     let line = line(&local, &entry);
     let deed = Deed(format!("makes the token `{}` for {} until {}", line.name, line.stands_for, line.until));
     Ok((Extension(deed), Json(TokenReply { token, line })).into_response())
@@ -336,13 +355,13 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(data.path()).unwrap();
         let bearer = Bearer::Outlet { outlet: "firewall".to_owned() };
-        let (text, entry) = tokens.make("fw".to_owned(), bearer.clone(), "ana".to_owned(), at(0), 1).unwrap();
+        let (text, entry) = tokens.make("fw".to_owned(), bearer.clone(), ("ana".to_owned(), None), at(0), 1).unwrap();
         assert_eq!(tokens.find(&text, at(1)), Some(entry.clone()));
         assert_eq!(tokens.find(&text, at(DAY_MS)), None, "it has ended");
         let kept = std::fs::read_to_string(data.path().join(FILE)).unwrap();
         assert!(!kept.contains(text.strip_prefix(PREFIX).unwrap()), "only its hash is kept");
         assert_eq!(Tokens::open(data.path()).unwrap().find(&text, at(1)), Some(entry));
-        let again = tokens.make("fw".to_owned(), bearer, "ana".to_owned(), at(2), 1).unwrap_err();
+        let again = tokens.make("fw".to_owned(), bearer, ("ana".to_owned(), None), at(2), 1).unwrap_err();
         assert!(format!("{again:?}").contains("already"));
         tokens.remove("fw").unwrap();
         assert_eq!(tokens.find(&text, at(3)), None, "it was taken back");
@@ -353,7 +372,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(data.path()).unwrap();
         let bearer = Bearer::Outlet { outlet: "firewall".to_owned() };
-        let (text, entry) = tokens.make("fw".to_owned(), bearer, "ana".to_owned(), at(0), 1).unwrap();
+        let (text, entry) = tokens.make("fw".to_owned(), bearer, ("ana".to_owned(), None), at(0), 1).unwrap();
         let (bare, upper) = (text.trim_start_matches(PREFIX).to_owned(), text.to_uppercase());
         let cut = text.get(..text.len() - 1).unwrap().to_owned();
         let longer = format!("{text}A");

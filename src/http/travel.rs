@@ -282,7 +282,7 @@ pub(super) async fn receipts(
     blocking(move || reach_of(&local, &parameters.of)).await.map(Json)
 }
 
-fn reach_of(local: &Local, of: &str) -> Result<ReceiptsReply, ApiError> {
+pub(super) fn reach_of(local: &Local, of: &str) -> Result<ReceiptsReply, ApiError> {
     let me = &local.identity.member;
     let (mut feed, mut seq) = place_of(local, of)?;
     if feed.member != *me {

@@ -15,6 +15,7 @@ use super::{
     delivery::{Delivery, Shelf, Tell, empty_forgotten, replace},
 };
 use crate::{
+    access::{Access, Shown},
     clock::Clock,
     enforce::{Line, Order, OrderEntry, Orders, Outlet, OutletSet, Proposal, Stage, StageCounts},
     exchange::{Entry, Tool},
@@ -26,7 +27,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
@@ -72,6 +73,7 @@ pub struct Enforcer {
 struct Shared {
     ledger: Ledger,
     current: Current,
+    access: Access,
     clock: Clock,
     directory: PathBuf,
     desk: Mutex<Desk>,
@@ -104,6 +106,8 @@ struct Kept {
     /// The last exports, with the times at which they were written, the newest last.
     exports: VecDeque<(u64, Timestamp)>,
     written: Option<Timestamp>,
+    /// Hashes of the records that it holds by what was said of them: they were noted.
+    given: HashSet<u64>,
     lines: usize,
     failure: Option<String>,
     /// When it was last said that an origin is at its cap; as many as the charter has members.
@@ -231,6 +235,7 @@ impl Enforcer {
         outlets: Vec<(Outlet, Delivery)>,
         ledger: Ledger,
         current: Current,
+        access: Access,
         clock: Clock,
     ) -> Result<Self, LedgerError> {
         let (orders, directory, now) = (ledger.orders()?, data.join("outlets"), clock.now());
@@ -250,6 +255,7 @@ impl Enforcer {
                 }
                 Err(error) => (0, Some(format!("{}: {error}; its lines begin anew", path.display()))),
             };
+            let given = set.lines().map(|(_, line)| number_of(&line.proposal.record)).collect();
             Kept {
                 set,
                 shelf,
@@ -259,6 +265,7 @@ impl Enforcer {
                 reasons_at: now,
                 serial,
                 exports: VecDeque::new(),
+                given,
                 written: None,
                 lines: 0,
                 failure,
@@ -271,6 +278,7 @@ impl Enforcer {
             tracing::warn!("this node was away; exports stay as they are until it has heard what was taken back meanwhile");
         }
         let shared = Shared {
+            access,
             ledger,
             current,
             clock,
@@ -390,7 +398,7 @@ impl Enforcer {
             let mut desk = held(&self.shared.desk);
             let Desk { orders, outlets } = &mut *desk;
             for (at, kept) in outlets.iter_mut().enumerate() {
-                match kept.write(&self.shared.directory, orders, now) {
+                match kept.write(&self.shared, orders, now) {
                     Ok(tell) => tells.extend(tell.map(|tell| (at, tell))),
                     Err(error) => {
                         tracing::error!(%error, outlet = kept.set.outlet.name, "an export could not be written; the last one stands");
@@ -833,17 +841,44 @@ impl StoredLine {
     }
 }
 
+fn number_of(record: &RecordRef) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(record.to_string().as_bytes())
+}
+
+/// Notes which records an outlet is given that it did not have. What protects goes on if that cannot be noted.
+fn note_given<'a>(shared: &Shared, outlet: &str, records: impl Iterator<Item = &'a RecordRef>, given: &mut HashSet<u64>, now: Timestamp) {
+    let (mut shown, mut held) = (Shown::default(), HashSet::new());
+    for record in records {
+        let number = number_of(record);
+        held.insert(number);
+        if !given.contains(&number) {
+            let batch = shared.ledger.batch_at(&record.feed, record.seq).ok().flatten();
+            if batch.is_some_and(|batch| shared.access.notes(batch.head.tlp)) {
+                shown.add(record);
+            }
+        }
+    }
+    *given = held;
+    if let Err(error) = shared.access.note(now, &format!("outlet {outlet}"), "outlet", None, &shown) {
+        tracing::error!(%error, outlet, "it could not be noted what an outlet is given");
+    }
+}
+
 impl Kept {
     /// Writes what has changed; answers how the tool is told.
-    fn write(&mut self, directory: &Path, orders: &Orders, now: Timestamp) -> Result<Option<Tell>, String> {
-        let name = self.set.outlet.name.clone();
+    fn write(&mut self, shared: &Shared, orders: &Orders, now: Timestamp) -> Result<Option<Tell>, String> {
+        let (name, directory) = (self.set.outlet.name.clone(), &shared.directory);
         let mut tell = None;
         if self.dirty {
             let entry = |(value, line): (&Observable, &Line), watched: bool| {
                 let Proposal { below, until, .. } = line.proposal;
                 Entry { value: value.clone(), below, until, watched }
             };
-            let mut entries: Vec<Entry> = self.set.export(orders, now).into_iter().map(|one| entry(one, false)).collect();
+            let exported = self.set.export(orders, now);
+            if shared.access.notes(self.set.outlet.tlp_max) {
+                note_given(shared, &name, exported.iter().map(|(_, line)| &line.proposal.record), &mut self.given, now);
+            }
+            let mut entries: Vec<Entry> = exported.into_iter().map(|one| entry(one, false)).collect();
             let lines = entries.len();
             if self.shelf.can_watch() {
                 entries.extend(self.set.watched(orders, now).into_iter().map(|one| entry(one, true)));

@@ -18,6 +18,7 @@ use super::{
     upkeep::Upkeep,
 };
 use crate::{
+    access::{Access, AccessError},
     cbor::{self, CborError},
     charter::{CardError, CharterError, MemberKind, Roster},
     clock::Clock,
@@ -42,6 +43,8 @@ const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Why a node could not be set up or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
+    #[error(transparent)]
+    Access(#[from] AccessError),
     #[error(transparent)]
     Documents(#[from] DocumentsError),
     #[error("{}: {error}", path.display())]
@@ -190,6 +193,8 @@ pub struct Opened {
     /// What our outlets may act on.
     pub enforcer: Enforcer,
     pub documents: Documents,
+    /// Who is shown what.
+    pub access: Access,
     /// What a person should know: lists with odd entries and the like.
     pub notes: Vec<String>,
 }
@@ -248,7 +253,8 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
     let current = current.with_room(Room::of(data, config.limits.room_bytes));
     let identity = Arc::new(identity);
     let own = own_heads(&ledger, &current.get(), &identity, &keys, clock.now());
-    let enforcer = Enforcer::open(data, config.deliveries(), ledger.clone(), current.clone(), clock.clone())?;
+    let access = Access::open(data, &config.access, clock.now())?;
+    let enforcer = Enforcer::open(data, config.deliveries(), ledger.clone(), current.clone(), access.clone(), clock.clone())?;
     let documents = Documents::open(&data.join("documents"), config.limits.documents_bytes_max)?;
     let mut door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), clock);
     door.attend(enforcer.clone());
@@ -256,7 +262,7 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
     if changed {
         door.judge_held_again();
     }
-    Ok(Opened { keys, own, enforcer, documents, config, identity, current, ledger, door, recovery, notes })
+    Ok(Opened { keys, own, enforcer, documents, access, config, identity, current, ledger, door, recovery, notes })
 }
 
 /// A lane that has published to others before waits until they have told it its own head.

@@ -12,9 +12,10 @@ use super::{
     strangers::{self, Stranger},
 };
 use crate::{
+    access::Access,
     charter::Quota,
     clock::Clock,
-    config::DOCUMENTS_BYTES_MAX,
+    config::{AccessConfig, DOCUMENTS_BYTES_MAX},
     envelope::{Audience, Class, SecretKey},
     http::{Local, Operators, Tokens},
     intake::{Intake, Limits},
@@ -362,7 +363,8 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
     let identity =
         Arc::new(Identity { member: actor.id.clone(), node_name: "main".to_owned(), lane: 0, node: again(&actor.node)?, freshness: None });
     let (current, keys, own) = (Current::new(intake.clone()), KeyStore::in_data(&data)?, OwnHeads::default());
-    let enforcer = Enforcer::open(&data, Vec::new(), ledger.clone(), current.clone(), Clock::System)?;
+    let access = Access::open(&data, &AccessConfig::default(), Clock::System.now())?;
+    let enforcer = Enforcer::open(&data, Vec::new(), ledger.clone(), current.clone(), access.clone(), Clock::System)?;
     let documents = Documents::open(&data.join("documents"), DOCUMENTS_BYTES_MAX)?;
     let publishing = Some(again(&actor.publishing)?);
     let mut door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), Clock::System);
@@ -400,6 +402,7 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
         proxy: None,
         pulling: Default::default(),
         enforcer: enforcer.clone(),
+        access,
         reach: reach.clone(),
         documents: documents.clone(),
     };

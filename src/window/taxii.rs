@@ -18,7 +18,7 @@
 
 use crate::{
     exchange::{definition_object, id_of, identity_object, indicator_object, marking_of, record_id, record_of_id, report_object},
-    http::{ApiError, Local, Operator, blocking, each_changed, has_stood, identify, stated},
+    http::{ApiError, Local, Operator, Witness, blocking, each_changed, has_stood, identify, stated},
     ledger::{Change, Position},
     query::{Found, Reading, Standing},
     record::{ChannelName, MemberId, Record, RecordRef, Timestamp, Tlp},
@@ -273,6 +273,7 @@ struct Pager<'a> {
     reading: Reading<'a>,
     collection: &'a Collection,
     tlp_max: Tlp,
+    witness: &'a Witness,
     asked: &'a Asked,
     limit: usize,
     after_ns: u64,
@@ -300,11 +301,12 @@ impl Pager<'_> {
                         }
                         let ns = ms.saturating_mul(1_000_000).max(self.place.last_ns.saturating_add(APART_NS));
                         let object = if ns > self.after_ns { self.object(&record, entry.position)? } else { None };
-                        if let Some(object) = object.filter(|object| self.asked.means(object)) {
+                        if let Some((object, tlp)) = object.filter(|(object, _)| self.asked.means(object)) {
                             if self.page.added.len() >= self.limit {
                                 self.page.next = Some(Place { position: entry.position, skip: number - 1, last_ns: self.place.last_ns });
                                 return Ok(self.page);
                             }
+                            self.witness.saw(&record, tlp);
                             self.page.added.push(Added { object, ns });
                         }
                         self.place.last_ns = ns;
@@ -358,13 +360,13 @@ impl Pager<'_> {
         Ok(found)
     }
 
-    /// The object of a record, if it is shown, and changed last at this place.
-    fn object(&mut self, record: &RecordRef, position: Position) -> Result<Option<Value>, ApiError> {
+    /// The object of a record and its marking, if it is shown, and changed last at this place.
+    fn object(&mut self, record: &RecordRef, position: Position) -> Result<Option<(Value, Tlp)>, ApiError> {
         let Some(found) = self.reading.named_or_aside(record)? else { return Ok(None) };
         if self.changed_at(&found)?.is_some_and(|changed| changed > position) {
             return Ok(None);
         }
-        self.shown(&found)
+        Ok(self.shown(&found)?.map(|object| (object, found.batch.head.tlp)))
     }
 
     /// The object of a record, if it is one of this collection that the reader may see.
@@ -410,7 +412,7 @@ impl Pager<'_> {
 }
 
 /// Reads a page.
-async fn page(local: Local, operator: Operator, name: &str, asked: Asked) -> Result<Page, ApiError> {
+async fn page(local: Local, (operator, witness): (Operator, Witness), name: &str, asked: Asked) -> Result<Page, ApiError> {
     let collection = named(&local, &operator, name)?;
     let read = move || {
         let after = asked.added_after.as_ref().map(|text| {
@@ -429,31 +431,45 @@ async fn page(local: Local, operator: Operator, name: &str, asked: Asked) -> Res
         let reading = Reading::new(&local.ledger, local.clock.now());
         let page = Page { added: Vec::new(), next: None };
         let (tlp_max, limit) = (operator.clearance, asked.limit()?);
-        Pager { local: &local, reading, collection: &collection, tlp_max, asked: &asked, limit, after_ns, page, place }.run()
+        Pager { local: &local, reading, collection: &collection, tlp_max, witness: &witness, asked: &asked, limit, after_ns, page, place }
+            .run()
     };
     blocking(read).await
 }
 
 /// The envelope (section 3.7), which is called a page here.
-async fn objects(state: State<Local>, operator: Extension<Operator>, name: Path<String>, asked: Query<Asked>) -> Response {
-    paged(state, operator, name, asked, |added| added.object.clone()).await
+async fn objects(
+    state: State<Local>,
+    operator: Extension<Operator>,
+    witness: Extension<Witness>,
+    name: Path<String>,
+    asked: Query<Asked>,
+) -> Response {
+    paged(state, operator, witness, name, asked, |added| added.object.clone()).await
 }
 
 /// What the same page would be of (section 3.8).
-async fn manifest(state: State<Local>, operator: Extension<Operator>, name: Path<String>, asked: Query<Asked>) -> Response {
+async fn manifest(
+    state: State<Local>,
+    operator: Extension<Operator>,
+    witness: Extension<Witness>,
+    name: Path<String>,
+    asked: Query<Asked>,
+) -> Response {
     let line = |added: &Added| json!({ "id": added.object.get("id"), "date_added": moment(added.ns), "version": version(&added.object), "media_type": STIX });
-    paged(state, operator, name, asked, line).await
+    paged(state, operator, witness, name, asked, line).await
 }
 
 async fn paged(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Path(name): Path<String>,
     Query(asked): Query<Asked>,
     line: impl Fn(&Added) -> Value,
 ) -> Response {
     let mark = local.ledger.mark().to_owned();
-    let page = match page(local, operator, &name, asked).await {
+    let page = match page(local, (operator, witness), &name, asked).await {
         Ok(page) => page,
         Err(error) => return refuse(error),
     };
@@ -472,14 +488,15 @@ fn version(object: &Value) -> Option<&Value> {
 }
 
 /// One object of a collection, by its id.
-async fn one(local: Local, operator: Operator, name: &str, id: String) -> Result<Value, ApiError> {
+async fn one(local: Local, (operator, witness): (Operator, Witness), name: &str, id: String) -> Result<Value, ApiError> {
     let collection = named(&local, &operator, name)?;
     let read = move || {
         let asked = Asked { ids: Some(id.clone()), ..Asked::default() };
         let reading = Reading::new(&local.ledger, local.clock.now());
         let page = Page { added: Vec::new(), next: None };
         let (tlp_max, limit, place) = (operator.clearance, 1, Place::default());
-        let mut pager = Pager { local: &local, reading, collection: &collection, tlp_max, asked: &asked, limit, after_ns: 0, page, place };
+        let (collection, witness, asked) = (&collection, &witness, &asked);
+        let mut pager = Pager { local: &local, reading, collection, tlp_max, witness, asked, limit, after_ns: 0, page, place };
         pager.preamble();
         if let Some(fixed) = pager.page.added.pop() {
             return Ok(Some(fixed.object));
@@ -488,7 +505,9 @@ async fn one(local: Local, operator: Operator, name: &str, id: String) -> Result
         let Some(record) = record_of_id(&id, &feeds) else { return Ok(None) };
         let Some(found) = pager.reading.named_or_aside(&record)? else { return Ok(None) };
         // The same bits under another type are another id.
-        Ok(pager.shown(&found)?.filter(|object| object.get("id").and_then(Value::as_str) == Some(&id)))
+        let object = pager.shown(&found)?.filter(|object| object.get("id").and_then(Value::as_str) == Some(&id));
+        object.iter().for_each(|_| witness.found(&found));
+        Ok(object)
     };
     blocking(read).await?.ok_or_else(|| ApiError::nothing("there is no such object in this collection"))
 }
@@ -496,10 +515,11 @@ async fn one(local: Local, operator: Operator, name: &str, id: String) -> Result
 async fn object(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Path((name, id)): Path<(String, String)>,
     Query(asked): Query<Asked>,
 ) -> Response {
-    match one(local, operator, &name, id).await {
+    match one(local, (operator, witness), &name, id).await {
         Err(error) => refuse(error),
         Ok(object) => {
             let objects = if asked.means(&object) { vec![object] } else { Vec::new() };
@@ -511,9 +531,10 @@ async fn object(
 async fn versions(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Path((name, id)): Path<(String, String)>,
 ) -> Response {
-    match one(local, operator, &name, id).await {
+    match one(local, (operator, witness), &name, id).await {
         Err(error) => refuse(error),
         Ok(object) => said(&json!({ "versions": [version(&object)] })),
     }

@@ -9,6 +9,7 @@
     reason = "a test that cannot go on says so by stopping"
 )]
 
+mod access;
 mod asking;
 mod audience;
 mod browser;

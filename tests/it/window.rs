@@ -10,7 +10,12 @@ use std::{
 
 /// A node of its own with an open window, and its port.
 pub fn open_window(more: &str) -> (tempfile::TempDir, u16) {
-    let (data, port) = (founded(), port());
+    open_window_of(founded(), more)
+}
+
+/// The same of a node that was set up already.
+pub fn open_window_of(data: tempfile::TempDir, more: &str) -> (tempfile::TempDir, u16) {
+    let port = port();
     let config = std::fs::read_to_string(data.path().join("node.toml")).unwrap();
     let listen = format!("[window]\nlisten = [\"127.0.0.1:{port}\"]\nhosts = [\"node.example\"]");
     let config = match config.contains("[window]\nlisten = []\nhosts = []") {

@@ -8,6 +8,14 @@ export const token = {
   forget: () => sessionStorage.removeItem(KEY),
 };
 
+// Why one looks; an auditor of this node reads it. It stays in this tab as well.
+const WHY = "huecry-reason";
+
+export const reason = {
+  get: () => sessionStorage.getItem(WHY) ?? "",
+  set: (text) => sessionStorage.setItem(WHY, text.trim()),
+};
+
 export class Refused extends Error {
   constructor(status, text) {
     super(text);
@@ -20,7 +28,11 @@ async function ask(path, options = {}) {
     ...options,
     credentials: "omit",
     redirect: "error",
-    headers: { ...options.headers, authorization: `Bearer ${token.get()}` },
+    headers: {
+      ...options.headers,
+      authorization: `Bearer ${token.get()}`,
+      ...(reason.get() ? { [WHY]: encodeURIComponent(reason.get()) } : {}),
+    },
   }).catch(() => {
     throw new Refused(0, "the node does not answer; is it running?");
   });

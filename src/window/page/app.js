@@ -1,7 +1,7 @@
 // The page: who looks, where, and what is live.
 
 import { h, replace, shown } from "./dom.js";
-import { Refused, events, get, token } from "./api.js";
+import { Refused, events, get, reason, token } from "./api.js";
 import * as views from "./views.js";
 
 const PLACES = [
@@ -72,6 +72,16 @@ function frame(status) {
       location.hash = `#/search/${encodeURIComponent(find.value.trim())}`;
     },
   }, find);
+  const why = me.reasons !== "off" && h("input", {
+    id: "why", class: "why", value: reason.get(), maxlength: "500", autocomplete: "off", required: me.reasons === "require",
+    placeholder: me.reasons === "require" ? "Why you look (needed)" : "Why you look: a case",
+    "aria-label": "Why you look; auditors read it",
+    onchange: () => {
+      reason.set(why.value);
+      show(false);
+      live();
+    },
+  });
   main = h("main", { id: "main" });
   const links = PLACES.map(([name, title]) => h("a", { href: `#/${name}`, "data-place": name }, h("span", {}, title)));
   replace(app, h("div", { class: "frame" },
@@ -80,7 +90,7 @@ function frame(status) {
       h("div", { class: "places" }, links, h("a", { href: "#/wall" }, h("span", {}, "Wall"))),
       h("div", { class: "foot" }, h("span", { class: "live", id: "live" }, "live"), h("span", {}, shown(me.name), `, up to ${shown(me.clearance)}`),
         h("button", { class: "plain", onclick: () => signIn() }, "Leave"))),
-    h("div", {}, h("div", { class: "top" }, search, h("div", { class: "clock", id: "clock" })), main)));
+    h("div", {}, h("div", { class: "top" }, search, why, h("div", { class: "clock", id: "clock" })), main)));
 }
 
 function tick() {
