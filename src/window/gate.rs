@@ -174,7 +174,8 @@ async fn answer(gate: &Gate, mut request: Request<Body>, next: Next) -> Response
 /// What anybody may look at who gets here: the page, which holds nothing, and whether we live.
 fn is_open(request: &Request<Body>) -> bool {
     let path = request.uri().path();
-    matches!(*request.method(), Method::GET | Method::HEAD) && (path == "/" || path == "/health" || path.starts_with("/page/"))
+    matches!(*request.method(), Method::GET | Method::HEAD)
+        && (path == "/" || path == "/health" || path == "/ready" || path.starts_with("/page/"))
 }
 
 /// The request with a body that comes in time, or does not come.

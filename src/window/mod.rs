@@ -94,7 +94,7 @@ impl Window {
             let _within = runtime.enter();
             let socket = listen(&local.data)?;
             let beside = decisions::router(local.clone()).merge(taxii::router(local.clone()));
-            let router = http::router(local.clone()).merge(beside).merge(page::router());
+            let router = http::router(local.clone()).merge(beside).merge(page::router(local.clone()));
             doors.push(runtime.spawn(serve_local(socket, router.clone(), closing.clone())));
             for address in config.addresses() {
                 let failed = |error| WindowError::Address { address, error };

@@ -1,9 +1,10 @@
 //! Page: the dashboard, which is in this binary as it stands in `page/`. It holds nothing; what it shows it asks for with the token of whoever
 //! looks.
 
+use crate::http::Local;
 use axum::{
     Router,
-    extract::Path,
+    extract::{Path, State},
     http::{
         HeaderValue, StatusCode,
         header::{CACHE_CONTROL, CONTENT_TYPE},
@@ -25,11 +26,23 @@ const FILES: [(&str, &[u8]); 8] = [
 ];
 
 /// The routes, which need no token.
-pub(super) fn router() -> Router {
+pub(super) fn router(local: Local) -> Router {
     Router::new()
         .route("/", get(|| async { file("index.html") }))
         .route("/page/{name}", get(|Path(name): Path<String>| async move { file(&name) }))
         .route("/health", get(|| async { "ok\n" }))
+        .route("/ready", get(ready))
+        .with_state(local)
+}
+
+/// Whether what is asked and what is exported is what a node in order would say. Anybody may know that, and no more.
+async fn ready(State(local): State<Local>) -> Response {
+    let unready = match () {
+        () if local.enforcer.awaits() => "it was away, and has not heard what was taken back meanwhile",
+        () if !local.ledger.damage().is_empty() => "its journal is damaged",
+        () => return "ready\n".into_response(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {unready}; see `huecry status`\n")).into_response()
 }
 
 fn file(name: &str) -> Response {

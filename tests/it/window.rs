@@ -283,3 +283,155 @@ fn a_04_a_05_slow_and_endless_requests_end_and_hold_nobody_up() {
     assert!(closed && begun.elapsed() < Duration::from_secs(13), "{:?}", begun.elapsed());
     assert_eq!(get(port, "/v1/status", &token).status, 200);
 }
+
+/// Milliseconds that each of some questions took.
+fn took_ms(port: u16, path: &str, token: &str, times: usize) -> Vec<f64> {
+    let ask = |_| {
+        let begun = Instant::now();
+        assert_eq!(get(port, path, token).status, 200);
+        begun.elapsed().as_secs_f64() * 1e3
+    };
+    let mut took: Vec<f64> = (0..times).map(ask).collect();
+    took.sort_by(f64::total_cmp);
+    took
+}
+
+#[test]
+fn g_20_a_thousand_half_open_connections_for_a_minute_are_closed_in_ten_seconds_and_hold_nobody_up() {
+    let (data, port) = open_window("");
+    let _node = start(data.path());
+    let token = token(data.path(), &["laptop"]);
+    run(data.path(), &["publish", "--value", "192.0.2.66"]);
+    let begun = Instant::now();
+    let minute = Duration::from_secs(60);
+    // Of each ten one says nothing at all, the others a part of a header; whatever is closed is opened anew.
+    let attacker = std::thread::spawn(move || {
+        let open = |number: usize| {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let part = &b"GET /v1/status HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Part: "[..number % 10 * 5];
+            stream.write_all(part).unwrap();
+            (stream, Instant::now())
+        };
+        let mut held: Vec<(TcpStream, Instant)> = (0..1_000).map(open).collect();
+        let (mut closed, mut longest) = (0, Duration::ZERO);
+        while begun.elapsed() < minute {
+            for number in 0..held.len() {
+                let (stream, since) = &mut held[number];
+                let still = matches!(stream.read(&mut [0; 256]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+                if !still {
+                    (closed, longest) = (closed + 1, longest.max(since.elapsed()));
+                    held[number] = open(number);
+                } else {
+                    longest = longest.max(since.elapsed());
+                }
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        (closed, longest)
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let mut took = Vec::new();
+    while begun.elapsed() < minute {
+        took.extend(took_ms(port, "/v1/query?value=192.0.2.66", &token, 20));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (closed, longest) = attacker.join().unwrap();
+    took.sort_by(f64::total_cmp);
+    let p99 = took[took.len() * 99 / 100];
+    println!("{} questions, 99th percentile {p99:.1} ms; {closed} connections closed, the longest after {longest:?}", took.len());
+    assert!(took.len() > 400 && p99 < 200.0, "{} questions, 99th percentile {p99:.1} ms", took.len());
+    assert!(closed >= 4_000 && longest < Duration::from_secs(12), "{closed} closed, the longest after {longest:?}");
+}
+
+#[test]
+fn p_03_p_11_what_is_above_a_clearance_is_answered_like_what_is_not_there_also_in_how_long_it_takes() {
+    let (data, port) = (tempfile::tempdir().unwrap(), port());
+    let found = ["init", "--member", "xx-agency", "--found", "Test", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    run(data.path(), &[&found[..], &["--channel", "leads=named:xx-agency"]].concat());
+    let config = data.path().join("node.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("listen = []\nhosts", &format!("listen = [\"127.0.0.1:{port}\"]\nhosts"))).unwrap();
+    let _node = start(data.path());
+    let list = data.path().join("list.txt");
+    let values: Vec<String> = (1..=200).map(|number| format!("198.51.100.{number}")).collect();
+    std::fs::write(&list, values.join("\n")).unwrap();
+    run(data.path(), &["publish", list.to_str().unwrap(), "--channel", "leads", "--tlp", "red", "--title", "Teapot"]);
+    let green = token(data.path(), &["green", "--roles", "reads", "--tlp-max", "green"]);
+    let ask = |path: &str, value: &str| {
+        let answer = get(port, &path.replace("VALUE", value), &green);
+        (answer.status, answer.body.replace(value, "VALUE").replace(&value.replace('.', "[.]"), "VALUE"))
+    };
+    let paths = [
+        "/v1/query?value=VALUE",
+        "/v1/query?value=VALUE&all=true",
+        "/v1/explain?what=VALUE",
+        "/v1/hits?value=VALUE",
+        "/v1/export?format=csv&value=VALUE",
+        "/v1/export?format=stix&value=VALUE",
+    ];
+    let there = "198.51.100.7";
+    let absent = "198.51.100.247";
+    for path in paths {
+        let (one, other) = (ask(path, there), ask(path, absent));
+        // Bundles have ids and times of their own.
+        let same = if path.contains("stix") { one.0 == other.0 && one.1.len() == other.1.len() } else { one == other };
+        assert!(same, "{path}: {one:?} {other:?}");
+    }
+    for path in [
+        "/v1/query?all=true",
+        "/v1/query?value=198.51.100.0/24",
+        "/v1/query?text=teapot",
+        "/v1/query?record=report",
+        "/v1/held",
+        "/v1/documents",
+    ] {
+        let body = get(port, path, &green).body;
+        assert!(!body.contains("198.51.100.7") && !body.contains("Teapot") && !body.contains("leads"), "{path}: {body}");
+    }
+    // Asked in turn, so that whatever else the machine does hits both alike.
+    let (mut found, mut nothing) = (Vec::new(), Vec::new());
+    for _ in 0..30 {
+        found.extend(took_ms(port, &paths[0].replace("VALUE", there), &green, 10));
+        nothing.extend(took_ms(port, &paths[0].replace("VALUE", absent), &green, 10));
+    }
+    found.sort_by(f64::total_cmp);
+    nothing.sort_by(f64::total_cmp);
+    let (found, nothing) = (found[150], nothing[150]);
+    println!("median of a question about what is above: {found:.3} ms, about what is not there: {nothing:.3} ms");
+    assert!(found < 2.0 * nothing + 1.0, "{found} ms and {nothing} ms");
+}
+
+#[test]
+fn prometheus_reads_the_metrics_and_the_rules_without_a_complaint_and_no_value_is_in_them() {
+    if !crate::tools::there("promtool") {
+        return;
+    }
+    let outlet = "[[outlets]]\nname = \"edge\"\ntypes = [\"ipv4\", \"domain\"]\n";
+    let (data, port) = open_window(outlet);
+    let _node = start(data.path());
+    let token = token(data.path(), &["prometheus", "--roles", "reads", "--tlp-max", "clear"]);
+    run(data.path(), &["publish", "--value", "192.0.2.66", "--use", "block", "--confidence", "95"]);
+    run(data.path(), &["publish", "--value", "evil-name.example", "--title", "Operation Teapot"]);
+    let text = get(port, "/metrics", &token).body;
+    assert!(
+        text.contains("huecry_charter_version 1") && !["192.0.2.66", "evil-name", "Teapot"].iter().any(|word| text.contains(word)),
+        "{text}"
+    );
+    let path = data.path().join("metrics.txt");
+    std::fs::write(&path, &text).unwrap();
+    let check = |words: &[&str], input: std::process::Stdio| {
+        let output = std::process::Command::new("promtool").arg("check").args(words).stdin(input).output().unwrap();
+        assert!(output.status.success() && stderr(&output).is_empty(), "{}{}", stdout(&output), stderr(&output));
+    };
+    check(&["metrics"], std::fs::File::open(&path).unwrap().into());
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/prometheus-rules.yml");
+    check(&["rules", rules], std::process::Stdio::null());
+    // Every metric that a rule names is there; those of agreements only where there are some.
+    let made = include_str!("../../src/http/metrics.rs");
+    let rules = std::fs::read_to_string(rules).unwrap();
+    for word in rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter_map(|word| word.strip_prefix("huecry_")) {
+        assert!(text.contains(&format!("# TYPE huecry_{word} ")) || made.contains(&format!("\"{word}\"")), "{word} is no metric");
+    }
+    assert_eq!((get(port, "/ready", "").status, get(port, "/health", "").status), (200, 200));
+}
