@@ -12,6 +12,7 @@ use crate::{
         room::ROOM_BYTES,
     },
     policy::{ListRole, OutletKind},
+    query::Question,
     record::{ChannelName, DAY_MS, HOUR_MS, MemberId, ObservableType, Tlp, TypeName, UnknownName, Use, from_toml},
 };
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,10 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub operators: Vec<OperatorConfig>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub searches: Vec<SearchConfig>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<NotifyConfig>,
 }
 
 /// `[node]`: who and where.
@@ -480,8 +485,7 @@ impl PullConfig {
 
     /// The networks of `allow`.
     pub fn networks(&self) -> Result<Vec<ipnet::IpNet>, String> {
-        let net = |text: &String| text.parse().map_err(|_| format!("`allow`: `{text}` is no network, as in 10.1.0.0/16"));
-        self.allow.iter().map(net).collect()
+        networks(&self.allow)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -536,6 +540,149 @@ uint_enum! {
         /// See who decided what.
         Audits = 5 "audits",
     }
+}
+
+/// Searches that every new record is held against.
+const SEARCHES_MAX: usize = 64;
+/// Who may be notified; each reads the journal by itself.
+const NOTIFY_MAX: usize = 16;
+
+/// `[[searches]]`: what somebody wants to hear of. What is left out does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchConfig {
+    pub name: String,
+    /// A value, a network, or `*.domain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Words of a report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+impl SearchConfig {
+    /// The question that it asks of each new record.
+    pub fn question(&self) -> Result<Question, String> {
+        self.name.parse::<ChannelName>().map_err(|_| format!("`{}` is no name: 1 to 64 of a-z, 0-9 and `-`", self.name))?;
+        fn read<T: std::str::FromStr<Err: std::fmt::Display>>(text: &Option<String>) -> Result<Option<T>, String> {
+            text.as_ref().map(|text| text.parse().map_err(|error: T::Err| error.to_string())).transpose()
+        }
+        let question = Question {
+            text: self.value.clone(),
+            words: self.text.clone(),
+            tag: self.tag.clone(),
+            actor: self.actor.clone(),
+            origin: read(&self.origin)?,
+            channel: read(&self.channel)?,
+            source: self.source.clone(),
+            all: true,
+            ..Question::default()
+        };
+        if question == (Question { all: true, ..Question::default() }) {
+            return Err("it asks for nothing; name a value, a tag, an origin".to_owned());
+        }
+        question.check().map_err(|error| error.to_string())?;
+        Ok(question)
+    }
+}
+
+/// What somebody may be notified of.
+pub const NOTIFIED_OF: [&str; 6] = ["assets", "withdrawn", "silent", "ending", "alarms", "searches"];
+
+/// `[[notify]]`: who hears of what nobody should have to look for: by mail, by syslog, or a program over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotifyConfig {
+    pub name: String,
+    /// Addresses, by the server of `server` (`smtps://HOST:465`, `smtp://HOST:587?tls=required`), from `from`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mail: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Files in the data directory that hold a password, or the whole `Authorization` header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// A URL to which JSON is posted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
+    /// An authority to trust in place of the system's, in PEM, and networks inside which the server may stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// `local` (/dev/log), `udp://HOST:PORT` or `tcp://HOST:PORT`: RFC 5424.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syslog: Option<String>,
+    /// Of what; everything unless said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// The highest marking whose value or title is told; of what is marked higher only that it is there.
+    #[serde(default = "green")]
+    pub tlp_max: String,
+    /// How long things are gathered into one message.
+    #[serde(default = "minute")]
+    pub gather_s: u32,
+    /// After how many hours without a connection a member is silent.
+    #[serde(default = "day")]
+    pub silent_hours: u32,
+}
+
+fn minute() -> u32 {
+    60
+}
+
+fn day() -> u32 {
+    24
+}
+
+impl NotifyConfig {
+    fn check(&self) -> Result<(), String> {
+        self.name.parse::<ChannelName>().map_err(|_| format!("`{}` is no name: 1 to 64 of a-z, 0-9 and `-`", self.name))?;
+        let ways = [!self.mail.is_empty(), self.webhook.is_some(), self.syslog.is_some()];
+        if ways.iter().filter(|way| **way).count() != 1 {
+            return Err("say one of `mail`, `webhook` and `syslog`".to_owned());
+        }
+        if !self.mail.is_empty() && (self.server.is_none() || self.from.is_none()) {
+            return Err("`mail` needs a `server` and an address `from` which it comes".to_owned());
+        }
+        let unknown = self.on.iter().find(|word| !NOTIFIED_OF.contains(&word.as_str()));
+        if let Some(word) = unknown {
+            return Err(UnknownName::new("notification", word, NOTIFIED_OF.into_iter()).to_string());
+        }
+        Tlp::parse(&self.tlp_max).map_err(|error| error.to_string())?;
+        self.networks().map(|_| ())
+    }
+
+    /// The networks of `allow`.
+    pub fn networks(&self) -> Result<Vec<ipnet::IpNet>, String> {
+        networks(&self.allow)
+    }
+
+    /// Whether this is told to them.
+    pub fn hears_of(&self, what: &str) -> bool {
+        self.on.is_empty() || self.on.iter().any(|word| word == what)
+    }
+}
+
+fn networks(allow: &[String]) -> Result<Vec<ipnet::IpNet>, String> {
+    let net = |text: &String| text.parse().map_err(|_| format!("`allow`: `{text}` is no network, as in 10.1.0.0/16"));
+    allow.iter().map(net).collect()
 }
 
 /// `[[operators]]`: a person at this node.
@@ -661,6 +808,8 @@ impl Config {
             outlets: Vec::new(),
             sources: Vec::new(),
             operators: Vec::new(),
+            searches: Vec::new(),
+            notify: Vec::new(),
         }
     }
 
@@ -706,6 +855,23 @@ impl Config {
             if !names.insert(&source.name) {
                 return Err(refuse(format!("source `{}` is there twice", source.name)));
             }
+        }
+        let mut names = BTreeSet::new();
+        for search in &config.searches {
+            search.question().map_err(|error| refuse(format!("search `{}`: {error}", search.name)))?;
+            if !names.insert(&search.name) {
+                return Err(refuse(format!("search `{}` is there twice", search.name)));
+            }
+        }
+        let mut names = BTreeSet::new();
+        for notify in &config.notify {
+            notify.check().map_err(|error| refuse(format!("notify `{}`: {error}", notify.name)))?;
+            if !names.insert(&notify.name) {
+                return Err(refuse(format!("notify `{}` is there twice", notify.name)));
+            }
+        }
+        if config.searches.len() > SEARCHES_MAX || config.notify.len() > NOTIFY_MAX {
+            return Err(refuse(format!("at most {SEARCHES_MAX} searches and {NOTIFY_MAX} who are notified")));
         }
         let mut names = BTreeSet::new();
         for outlet in &config.outlets {

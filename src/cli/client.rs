@@ -142,6 +142,8 @@ impl Client {
             pulling: Default::default(),
             enforcer: opened.enforcer,
             access: opened.access,
+            notified: opened.config.notify.clone().into(),
+            undelivered: http::Undelivered::default(),
             documents: opened.documents,
         };
         let keeper = opened.door;

@@ -30,6 +30,7 @@ mod key;
 mod ledger;
 mod log;
 mod logs;
+mod notify;
 mod orders;
 mod outlets;
 mod paper;
@@ -129,6 +130,7 @@ enum Verb {
     Audit(audit::Arguments),
     Decisions(decisions::Arguments),
     Token(token::Arguments),
+    Notify(notify::Arguments),
     Status(status::Arguments),
     Doctor(doctor::Arguments),
     Manual(paper::ManualArguments),
@@ -242,6 +244,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Log(arguments) => log::run(context, arguments),
         Verb::Audit(arguments) => audit::run(context, arguments),
         Verb::Token(arguments) => token::run(context, arguments),
+        Verb::Notify(arguments) => notify::run(context, arguments),
         Verb::Status(arguments) => status::run(context, arguments),
         Verb::Doctor(arguments) => doctor::run(context, arguments),
         Verb::Manual(arguments) => paper::manual(context, &arguments),

@@ -4,6 +4,7 @@
 
 use super::Failure;
 use crate::record::acts_on_a_screen;
+pub use crate::record::visible;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
@@ -97,18 +98,6 @@ pub fn json_line(value: &impl Serialize) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, char| {
         if acts_on_a_screen(char) {
             char.encode_utf16(&mut units).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
-        } else {
-            out.push(char);
-        }
-        out
-    })
-}
-
-/// `text` with every character that could act on a screen made visible.
-pub fn visible(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, char| {
-        if acts_on_a_screen(char) {
-            out.push_str(&format!("\\u{{{:x}}}", u32::from(char)));
         } else {
             out.push(char);
         }

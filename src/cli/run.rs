@@ -147,6 +147,8 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         pulling: Default::default(),
         enforcer: opened.enforcer.clone(),
         access: opened.access.clone(),
+        notified: opened.config.notify.clone().into(),
+        undelivered: http::Undelivered::default(),
         reach: reach.clone(),
         documents: opened.documents.clone(),
     };
@@ -160,6 +162,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
     let enforcing = (!enforcer.is_idle()).then(|| std::thread::spawn(move || enforcer.run()));
     tokio::spawn(http::drain(local.clone()));
     tokio::spawn(http::pull_when_due(local.clone()));
+    http::notify(&local, &opened.config.searches);
     tokio::spawn(upkeep.run());
     let parts = Parts {
         identity: opened.identity,

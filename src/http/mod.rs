@@ -41,6 +41,7 @@ mod held;
 mod matching;
 mod metrics;
 mod news;
+mod notify;
 mod operators;
 mod outgoing;
 mod plan;
@@ -63,7 +64,7 @@ use crate::{
     access::Access,
     charter::{AgreementLine, Freshness, Stage},
     clock::Clock,
-    config::{Proxy, Role, SourceConfig},
+    config::{NotifyConfig, Proxy, Role, SourceConfig},
     ledger::{Counts, DueLine, Ledger, LedgerError, Recovery},
     node::{
         Current, Identity, NetworkStatus, Watch,
@@ -108,6 +109,7 @@ pub(crate) use export::{has_stood, stated};
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use matching::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, SeenValue};
 pub use news::{EventLine, MemberLine, Myself, NewsLine, NewsParameters, NewsReply};
+pub use notify::{NotifyTest, Undelivered, notify};
 pub(crate) use operators::identify;
 pub use operators::{Caller, Operator, Operators, sign_decision};
 pub use plan::PublishParameters;
@@ -170,6 +172,9 @@ pub struct Local {
     pub documents: Documents,
     /// What the ledger needs from time to time.
     pub upkeep: Upkeep,
+    /// Who hears of what nobody should have to look for.
+    pub notified: Arc<[NotifyConfig]>,
+    pub undelivered: Undelivered,
 }
 
 /// An answer that is no success.
@@ -310,6 +315,7 @@ pub fn router(local: Local) -> Router {
         .route("/v1/retention", post(erase::decide).layer(json()))
         .route("/v1/retention/apply", post(erase::apply).layer(json()))
         .route("/v1/standby", post(standby::take).layer(json()))
+        .route("/v1/notify/test", post(notify::attempt).layer(json()))
         .route("/v1/policy/reload", post(policy::reload).layer(json()))
         .route("/v1/document", post(roster::document).layer(DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)))
         .route_layer(of(Role::Administers));
@@ -457,6 +463,7 @@ fn alarms(local: &Local) -> Vec<String> {
     alarms.extend(local.ledger.damage().into_iter().map(|what| format!("{what}: stop the node and run `huecry ledger repair`")));
     alarms.extend(local.current.room().low());
     alarms.extend(pull::alarms(local));
+    alarms.extend(local.undelivered.alarms());
     alarms
 }
 

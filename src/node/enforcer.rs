@@ -27,7 +27,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
@@ -61,6 +61,9 @@ const EXPORTS_KEPT: usize = 1_000;
 const RETELL_MS: u64 = 10_000;
 /// How often everything is looked at anew, because policies may read the age of records.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
+/// How long it is remembered that an outlet had a line, and for how many records at most.
+const LATELY_MS: u64 = 24 * HOUR_MS;
+const TAKEN_MAX: usize = 256 * 1024;
 /// A node whose exports are older than this when it starts was away: what was taken back meanwhile is in none of its records.
 const AWAY_MS: u64 = HOUR_MS;
 
@@ -106,8 +109,7 @@ struct Kept {
     /// The last exports, with the times at which they were written, the newest last.
     exports: VecDeque<(u64, Timestamp)>,
     written: Option<Timestamp>,
-    /// Hashes of the records that it holds by what was said of them: they were noted.
-    given: HashSet<u64>,
+    given: Given,
     lines: usize,
     failure: Option<String>,
     /// When it was last said that an origin is at its cap; as many as the charter has members.
@@ -255,7 +257,7 @@ impl Enforcer {
                 }
                 Err(error) => (0, Some(format!("{}: {error}; its lines begin anew", path.display()))),
             };
-            let given = set.lines().map(|(_, line)| number_of(&line.proposal.record)).collect();
+            let given = Given { held: set.lines().map(|(_, line)| number_of(&line.proposal.record)).collect(), taken: HashMap::new() };
             Kept {
                 set,
                 shelf,
@@ -671,6 +673,13 @@ impl Enforcer {
         desk.outlets.iter().map(line).collect()
     }
 
+    /// Outlets whose exports have a line for this record, or had one within a day.
+    pub fn held_lately(&self, record: &RecordRef) -> Vec<String> {
+        let (number, desk) = (number_of(record), held(&self.shared.desk));
+        let holds = |kept: &&Kept| kept.given.held.contains(&number) || kept.given.taken.contains_key(&number);
+        desk.outlets.iter().filter(holds).map(|kept| kept.set.outlet.name.clone()).collect()
+    }
+
     /// The serial of an outlet's export: when it is the same, so is the export.
     pub fn serial(&self, outlet: &str) -> Option<u64> {
         let desk = held(&self.shared.desk);
@@ -841,27 +850,40 @@ impl StoredLine {
     }
 }
 
-fn number_of(record: &RecordRef) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(record.to_string().as_bytes())
+/// The records for which an export has lines, by their hashes.
+struct Given {
+    held: HashSet<u64>,
+    /// Those for which it had some lately, and until when.
+    taken: HashMap<u64, Timestamp>,
 }
 
-/// Notes which records an outlet is given that it did not have. What protects goes on if that cannot be noted.
-fn note_given<'a>(shared: &Shared, outlet: &str, records: impl Iterator<Item = &'a RecordRef>, given: &mut HashSet<u64>, now: Timestamp) {
-    let (mut shown, mut held) = (Shown::default(), HashSet::new());
-    for record in records {
-        let number = number_of(record);
-        held.insert(number);
-        if !given.contains(&number) {
-            let batch = shared.ledger.batch_at(&record.feed, record.seq).ok().flatten();
-            if batch.is_some_and(|batch| shared.access.notes(batch.head.tlp)) {
-                shown.add(record);
+impl Given {
+    /// Notes which records an outlet is given that it did not have, and remembers those that it has no more. What protects goes on if that
+    /// cannot be noted.
+    fn take<'a>(&mut self, shared: &Shared, outlet: &Outlet, records: impl Iterator<Item = &'a RecordRef>, now: Timestamp) {
+        let (mut shown, mut held) = (Shown::default(), HashSet::new());
+        for record in records {
+            let number = number_of(record);
+            held.insert(number);
+            if !self.held.contains(&number) && shared.access.notes(outlet.tlp_max) {
+                let batch = shared.ledger.batch_at(&record.feed, record.seq).ok().flatten();
+                if batch.is_some_and(|batch| shared.access.notes(batch.head.tlp)) {
+                    shown.add(record);
+                }
             }
         }
+        self.taken.retain(|_, until| now.ms_since(*until) < LATELY_MS);
+        let room = TAKEN_MAX.saturating_sub(self.taken.len());
+        self.taken.extend(self.held.difference(&held).take(room).map(|number| (*number, now)));
+        self.held = held;
+        if let Err(error) = shared.access.note(now, &format!("outlet {}", outlet.name), "outlet", None, &shown) {
+            tracing::error!(%error, outlet = outlet.name, "it could not be noted what an outlet is given");
+        }
     }
-    *given = held;
-    if let Err(error) = shared.access.note(now, &format!("outlet {outlet}"), "outlet", None, &shown) {
-        tracing::error!(%error, outlet, "it could not be noted what an outlet is given");
-    }
+}
+
+fn number_of(record: &RecordRef) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(record.to_string().as_bytes())
 }
 
 impl Kept {
@@ -875,9 +897,7 @@ impl Kept {
                 Entry { value: value.clone(), below, until, watched }
             };
             let exported = self.set.export(orders, now);
-            if shared.access.notes(self.set.outlet.tlp_max) {
-                note_given(shared, &name, exported.iter().map(|(_, line)| &line.proposal.record), &mut self.given, now);
-            }
+            self.given.take(shared, &self.set.outlet, exported.iter().map(|(_, line)| &line.proposal.record), now);
             let mut entries: Vec<Entry> = exported.into_iter().map(|one| entry(one, false)).collect();
             let lines = entries.len();
             if self.shelf.can_watch() {

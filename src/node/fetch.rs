@@ -11,8 +11,12 @@
 
 use super::proxy::through;
 use crate::config::Proxy;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, Response, body::Incoming, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Method, Request, Response,
+    body::{Bytes, Incoming},
+    header,
+};
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use std::{
@@ -140,6 +144,21 @@ impl Fetcher {
 
     /// Asks for a place of this server. `url` has the scheme, host and port of the base; another is refused.
     pub async fn get(&self, url: &Url, headers: &[(header::HeaderName, String)]) -> Result<Answer, FetchError> {
+        self.send(Request::builder().method(Method::GET), url, headers, Bytes::new()).await
+    }
+
+    /// Hands something over at the base itself.
+    pub async fn post(&self, headers: &[(header::HeaderName, String)], body: Vec<u8>) -> Result<Answer, FetchError> {
+        self.send(Request::builder().method(Method::POST), &self.base, headers, body.into()).await
+    }
+
+    async fn send(
+        &self,
+        request: hyper::http::request::Builder,
+        url: &Url,
+        headers: &[(header::HeaderName, String)],
+        body: Bytes,
+    ) -> Result<Answer, FetchError> {
         if url.origin() != self.base.origin() {
             return Err(FetchError::Redirect { host: self.host.clone(), to: url.origin().ascii_serialization() });
         }
@@ -155,11 +174,11 @@ impl Fetcher {
         }
         let authority = url.host_str().unwrap_or_default();
         let authority = url.port().map_or_else(|| authority.to_owned(), |port| format!("{authority}:{port}"));
-        let mut request = Request::get(target).header(header::HOST, authority).header(header::USER_AGENT, "huecry");
+        let mut request = request.uri(target).header(header::HOST, authority).header(header::USER_AGENT, "huecry");
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let request = request.body(Empty::<hyper::body::Bytes>::new());
+        let request = request.body(Full::new(body));
         let request = request.map_err(|error| FetchError::Io { host: host.clone(), error: io::Error::other(error) })?;
         let response = timeout(ANSWER_MAX, sender.send_request(request)).await.map_err(slow)?.map_err(failed)?;
         let status = response.status();

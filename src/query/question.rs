@@ -219,6 +219,12 @@ fn answer_within(reading: &mut Reading<'_>, ledger: &Ledger, question: &Question
 }
 
 impl Question {
+    /// Whether it can be asked at all.
+    pub fn check(&self) -> Result<(), QueryError> {
+        let _understood = (self.said()?, plan(self.text.as_deref())?);
+        Ok(())
+    }
+
     /// What the record or its report has to say.
     pub(super) fn said(&self) -> Result<BTreeSet<(Said, String)>, QueryError> {
         let mut said: BTreeSet<(Said, String)> = BTreeSet::new();

@@ -98,6 +98,18 @@ pub fn excerpt(text: &str) -> String {
     short
 }
 
+/// `text` with every character that could act on a screen made visible.
+pub fn visible(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, char| {
+        if acts_on_a_screen(char) {
+            out.push_str(&format!("\\u{{{:x}}}", u32::from(char)));
+        } else {
+            out.push(char);
+        }
+        out
+    })
+}
+
 /// Whether a character does something to a screen instead of standing on it: controls (C0, DEL, C1), line and paragraph
 /// separators, bidirectional marks and isolates, zero-width and tag characters.
 pub fn acts_on_a_screen(char: char) -> bool {

@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     config::{AccessConfig, DOCUMENTS_BYTES_MAX},
     envelope::{Audience, Class, SecretKey},
-    http::{Local, Operators, Tokens},
+    http::{Local, Operators, Tokens, Undelivered},
     intake::{Intake, Limits},
     ledger::{FollowEntry, Ledger},
     node::{
@@ -403,6 +403,8 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
         pulling: Default::default(),
         enforcer: enforcer.clone(),
         access,
+        notified: Vec::new().into(),
+        undelivered: Undelivered::default(),
         reach: reach.clone(),
         documents: documents.clone(),
     };

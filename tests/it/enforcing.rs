@@ -48,7 +48,7 @@ impl Pair {
         self.place.path().join("agency")
     }
 
-    fn vendor(&self) -> PathBuf {
+    pub fn vendor(&self) -> PathBuf {
         self.place.path().join("vendor")
     }
 
@@ -67,8 +67,13 @@ impl Pair {
         self.running.borrow_mut().extend([start(&self.agency()), start(&self.vendor())]);
     }
 
-    fn stop(&self) {
+    pub fn stop(&self) {
         self.running.borrow_mut().clear();
+    }
+
+    /// The vendor's node falls silent.
+    pub fn stop_vendor(&self) {
+        self.running.borrow_mut().pop();
     }
 
     pub fn police(&self, words: &[&str]) -> Output {

@@ -34,6 +34,7 @@ mod leak;
 mod manual;
 mod matching;
 mod membership;
+mod notifying;
 mod oddities;
 mod partnership;
 mod passing_on;
