@@ -319,7 +319,7 @@ async fn by_webhook(local: &Local, target: &NotifyConfig, url: &str, notices: &[
     if let Some(path) = &target.token_file {
         headers.push((AUTHORIZATION, secret(local, path)?));
     }
-    let shown = &notices[..notices.len().min(LINES_MAX)];
+    let shown: Vec<&Notice> = notices.iter().take(LINES_MAX).collect();
     let body = json!({
         "member": local.identity.member.as_str(), "node": local.identity.node_name, "at": local.clock.now().to_string(),
         "notices": shown, "more": notices.len() - shown.len(),
