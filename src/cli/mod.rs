@@ -52,6 +52,7 @@ mod subject;
 mod sync;
 mod throttle;
 mod token;
+mod top;
 mod torture;
 mod unblock;
 mod verify;
@@ -132,6 +133,7 @@ enum Verb {
     Token(token::Arguments),
     Notify(notify::Arguments),
     Status(status::Arguments),
+    Top(top::Arguments),
     Doctor(doctor::Arguments),
     Manual(paper::ManualArguments),
     Man(paper::ManArguments),
@@ -246,6 +248,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Token(arguments) => token::run(context, arguments),
         Verb::Notify(arguments) => notify::run(context, arguments),
         Verb::Status(arguments) => status::run(context, arguments),
+        Verb::Top(arguments) => top::run(context, arguments),
         Verb::Doctor(arguments) => doctor::run(context, arguments),
         Verb::Manual(arguments) => paper::manual(context, &arguments),
         Verb::Man(arguments) => paper::man(context, &arguments),

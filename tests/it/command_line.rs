@@ -1,6 +1,6 @@
 //! The command line, as people and scripts meet it: what goes wrong is said in a sentence with a code that means something.
 
-use crate::support::{code, founded, huecry, stderr, stdout};
+use crate::support::{code, founded, huecry, run, start, stderr, stdout};
 use std::{os::unix::fs::PermissionsExt, path::Path};
 
 /// Runs a command that must fail with `expected`, in words that contain `words`, and without a trace of Rust.
@@ -222,4 +222,20 @@ fn n_12_nothing_speaks_quic_and_a_node_that_is_told_to_says_so() {
     let listen = config.lines().find(|line| line.starts_with("listen")).unwrap();
     std::fs::write(&path, config.replace(listen, "listen = [\"/ip4/127.0.0.1/udp/0/quic-v1\"]")).unwrap();
     fails(data.path(), &["run"], 3, "nodes speak TCP only");
+}
+
+#[test]
+fn top_shows_the_node_on_one_screen_without_a_value_also_where_there_is_no_terminal() {
+    let data = founded();
+    let _node = start(data.path());
+    run(data.path(), &["publish", "--value", "evil-name.example", "--title", "Teapot"]);
+    let said = stdout(&run(data.path(), &["top", "--once"]));
+    for words in
+        ["xx-agency (Test)", "charter 1, current", "Needs somebody", "Protecting", "Federation: 0 of 0 others connected", "this node"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(said.lines().count() == 30 && !said.contains("evil-name") && !said.contains("Teapot"), "{said}");
+    let accepted = said.lines().find(|line| line.contains("accepted")).unwrap();
+    assert_eq!(accepted.trim(), "2 accepted");
 }

@@ -316,12 +316,12 @@ fn g_20_a_thousand_half_open_connections_for_a_minute_are_closed_in_ten_seconds_
         let mut held: Vec<(TcpStream, Instant)> = (0..1_000).map(open).collect();
         let (mut closed, mut longest) = (0, Duration::ZERO);
         while begun.elapsed() < minute {
-            for number in 0..held.len() {
-                let (stream, since) = &mut held[number];
+            for (number, one) in held.iter_mut().enumerate() {
+                let (stream, since) = one;
                 let still = matches!(stream.read(&mut [0; 256]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
                 if !still {
                     (closed, longest) = (closed + 1, longest.max(since.elapsed()));
-                    held[number] = open(number);
+                    *one = open(number);
                 } else {
                     longest = longest.max(since.elapsed());
                 }
