@@ -626,7 +626,7 @@ pub struct NotifyConfig {
     pub ca_file: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
-    /// `local` (/dev/log), `udp://HOST:PORT` or `tcp://HOST:PORT`: RFC 5424.
+    /// `local` (/dev/log) or `udp://HOST:PORT`: RFC 5424.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub syslog: Option<String>,
     /// Of what; everything unless said.
@@ -657,6 +657,9 @@ impl NotifyConfig {
         let ways = [!self.mail.is_empty(), self.webhook.is_some(), self.syslog.is_some()];
         if ways.iter().filter(|way| **way).count() != 1 {
             return Err("say one of `mail`, `webhook` and `syslog`".to_owned());
+        }
+        if self.syslog.as_ref().is_some_and(|place| place != "local" && !place.starts_with("udp://")) {
+            return Err("`syslog` is `local` or `udp://HOST:PORT`".to_owned());
         }
         if !self.mail.is_empty() && (self.server.is_none() || self.from.is_none()) {
             return Err("`mail` needs a `server` and an address `from` which it comes".to_owned());

@@ -1,6 +1,6 @@
 //! One line of the access log, and what it says of its records.
 
-use crate::record::{FeedId, RecordRef, Timestamp};
+use crate::record::{FeedId, RecordRef, Timestamp, Tlp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,22 +9,39 @@ const BATCHES_MAX: usize = 512;
 
 /// Records that were shown, by batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shown(BTreeMap<(FeedId, u64), BTreeSet<u16>>);
+pub struct Shown {
+    records: BTreeMap<(FeedId, u64), BTreeSet<u16>>,
+    /// Everything up to this marking.
+    everything: Option<Tlp>,
+}
+
+/// As what a line names everything.
+const EVERYTHING: &str = "*";
 
 impl Shown {
     /// Notes a record.
     pub fn add(&mut self, record: &RecordRef) {
-        self.0.entry((record.feed.clone(), record.seq)).or_default().insert(record.index);
+        self.records.entry((record.feed.clone(), record.seq)).or_default().insert(record.index);
+    }
+
+    /// Notes that everything was shown, up to a marking.
+    pub fn add_everything(&mut self, tlp_max: Tlp) {
+        self.everything = self.everything.max(Some(tlp_max));
+    }
+
+    /// Up to which marking everything was shown, if it was.
+    pub fn everything(&self) -> Option<Tlp> {
+        self.everything
     }
 
     /// Whether nothing was shown.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.records.is_empty() && self.everything.is_none()
     }
 
     /// Each of them.
     pub fn records(&self) -> impl Iterator<Item = RecordRef> {
-        self.0
+        self.records
             .iter()
             .flat_map(|((feed, seq), places)| places.iter().map(|index| RecordRef { feed: feed.clone(), seq: *seq, index: *index }))
     }
@@ -32,8 +49,9 @@ impl Shown {
     /// As lines say it: `member/channel#batch` and its places, in pieces of so many batches as one line holds.
     pub(super) fn lines(&self) -> Vec<BTreeMap<String, String>> {
         let all: Vec<(String, String)> =
-            self.0.iter().map(|((feed, seq), places)| (format!("{feed}#{seq}"), written(places.iter().copied()))).collect();
-        all.chunks(BATCHES_MAX).map(|piece| piece.iter().cloned().collect()).collect()
+            self.records.iter().map(|((feed, seq), places)| (format!("{feed}#{seq}"), written(places.iter().copied()))).collect();
+        let everything = self.everything.map(|tlp| BTreeMap::from([(EVERYTHING.to_owned(), tlp.label())]));
+        all.chunks(BATCHES_MAX).map(|piece| piece.iter().cloned().collect()).chain(everything).collect()
     }
 }
 
@@ -81,7 +99,8 @@ pub struct AccessEntry {
 impl AccessEntry {
     /// Whether it tells of this record.
     pub fn tells_of(&self, record: &RecordRef) -> bool {
-        self.records.get(&batch_of(record)).is_some_and(|places| holds(places, record.index))
+        let everything = self.records.contains_key(EVERYTHING);
+        everything || self.records.get(&batch_of(record)).is_some_and(|places| holds(places, record.index))
     }
 
     /// How many records it tells of.

@@ -132,17 +132,20 @@ impl Log {
             synced: Mutex::new(0),
         };
         log.expire(now)?;
-        if let Some(path) = log.days()?.pop() {
+        for path in log.days()?.into_iter().rev() {
             let (last, whole) = last_line(&path)?;
+            // A day that had begun when the power failed has no line yet; the one before it says how far the log reaches.
+            let Some(line) = last else {
+                std::fs::remove_file(&path).map_err(at(&path))?;
+                continue;
+            };
+            let entry: AccessEntry = serde_json::from_slice(&line).map_err(|_| AccessError::Damaged(path.clone()))?;
             let file = OpenOptions::new().append(true).open(&path).map_err(at(&path))?;
             file.set_len(whole).map_err(at(&path))?;
             let mut end = held(&log.end);
-            if let Some(line) = last {
-                let entry: AccessEntry = serde_json::from_slice(&line).map_err(|_| AccessError::Damaged(path.clone()))?;
-                end.reach = Reach { n: entry.n, hash: hash_of(&line) };
-            }
+            end.reach = Reach { n: entry.n, hash: hash_of(&line) };
             (end.file, end.bytes) = (Some((path, file)), whole);
-            drop(end);
+            break;
         }
         Ok(log)
     }
@@ -218,7 +221,12 @@ impl Log {
         drop(end);
         let mut synced = held(&self.synced);
         if *synced < reach.n {
-            let upto = held(&self.end).reach.n;
+            // Others may have written behind this, into the file of another day too, which is not what is waited for.
+            let upto = {
+                let end = held(&self.end);
+                let is_same = end.file.as_ref().is_some_and(|(newest, _)| *newest == path);
+                if is_same { end.reach.n } else { reach.n }
+            };
             file.sync_data().map_err(at(&path))?;
             *synced = upto;
         }
@@ -247,7 +255,7 @@ impl Log {
         let name = record.map(|record| format!("\"{}\"", batch_of(record)));
         for path in self.days()? {
             let go_on = each_line(&path, |line, _| {
-                let may = name.as_ref().is_none_or(|name| contains(line, name.as_bytes()));
+                let may = name.as_ref().is_none_or(|name| contains(line, name.as_bytes()) || contains(line, b"\"*\""));
                 let entry = Some(line).filter(|_| may).and_then(|line| serde_json::from_slice::<AccessEntry>(line).ok());
                 entry.filter(|entry| record.is_none_or(|record| entry.tells_of(record))).is_none_or(&mut visit)
             })?;
@@ -347,7 +355,7 @@ fn last_line(path: &Path) -> Result<(Option<Vec<u8>>, u64), AccessError> {
     file.seek(SeekFrom::Start(from)).map_err(at(path))?;
     let mut tail = Vec::new();
     file.read_to_end(&mut tail).map_err(at(path))?;
-    let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else { return Ok((None, from)) };
+    let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else { return Ok((None, 0)) };
     let begin = tail.get(..end).and_then(|before| before.iter().rposition(|byte| *byte == b'\n')).map_or(0, |before| before + 1);
     Ok((tail.get(begin..end).map(<[u8]>::to_vec), from + end as u64 + 1))
 }
@@ -458,6 +466,22 @@ mod tests {
         assert!(log.verify(&[]).unwrap().broken.is_empty());
         std::fs::write(&path, "rubbish\n").unwrap();
         assert!(matches!(Log::open(place.path(), 30, day(0)), Err(AccessError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_day_that_had_begun_when_the_power_failed_breaks_nothing() {
+        for torn in ["", "{\"n\":2,\"at\""] {
+            let place = place();
+            let log = Log::open(place.path(), 30, day(0)).unwrap();
+            write(&log, day(0), "dora", &["xa-police/main#1.0"]);
+            let next = place.path().join(format!("{}{ENDING}", date(day(1))));
+            drop(log);
+            std::fs::write(&next, torn).unwrap();
+            let log = Log::open(place.path(), 30, day(1)).unwrap();
+            write(&log, day(1), "emil", &["xa-police/main#1.0"]);
+            let verified = log.verify(&[]).unwrap();
+            assert_eq!((verified.entries, verified.broken), (2, Vec::new()));
+        }
     }
 
     #[test]

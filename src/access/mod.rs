@@ -89,6 +89,9 @@ impl Access {
                 }
             }
         }
+        if let Some(tlp) = shown.everything() {
+            new.add_everything(tlp);
+        }
         if let Some(reach) = self.shared.log.append(now, &Said { who, how, why, shown: &new })? {
             *self.shared.day_ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reach);
         }

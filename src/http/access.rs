@@ -84,6 +84,32 @@ impl Witness {
         }
     }
 
+    /// Something is given from which everything can be learnt that this reader may see.
+    pub fn saw_everything(&self) {
+        if self.is_on() {
+            self.shown.lock().unwrap_or_else(PoisonError::into_inner).add_everything(self.clearance);
+        }
+    }
+
+    /// The same witness of what is done for a reason that was given with it.
+    pub fn for_reason(mut self, reason: &str) -> Self {
+        let reason = reason.trim();
+        if self.why.is_none() && !reason.is_empty() {
+            self.why = Some(reason.into());
+        }
+        self
+    }
+
+    /// A record is shown of which only the name is at hand.
+    pub fn named(&self, record: &str) {
+        if self.is_on()
+            && let Ok(record) = record.parse::<RecordRef>()
+            && let Ok(Some(tlp)) = self.ledger.marking(&record)
+        {
+            self.saw(&record, tlp);
+        }
+    }
+
     /// The same of one that was read.
     pub fn found(&self, found: &Found) {
         self.saw(&found.reference, found.batch.head.tlp);
@@ -103,9 +129,9 @@ impl Witness {
         self.line(&said.reference, &said.tlp);
         if self.is_on()
             && let Some(report) = said.report.as_ref().and_then(|report| report.parse::<RecordRef>().ok())
-            && let Ok(Some(batch)) = self.ledger.batch_at(&report.feed, report.seq)
+            && let Ok(Some(tlp)) = self.ledger.marking(&report)
         {
-            self.saw(&report, batch.head.tlp);
+            self.saw(&report, tlp);
         }
     }
 

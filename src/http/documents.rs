@@ -292,12 +292,16 @@ pub struct DocumentNamed {
 pub(super) async fn fetch(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Json(DocumentNamed { what }): Json<DocumentNamed>,
 ) -> Result<impl IntoResponse, ApiError> {
     let deed = Deed(format!("fetches the content of {what}"));
     let reply = blocking(move || {
         let mut reading = Reading::new(&local.ledger, local.clock.now());
         let (found, document) = named(&local, &mut reading, &what, operator.clearance)?;
+        witness.found(&found);
+        // Nothing is fetched that may not be shown.
+        witness.write()?;
         let (standing, reason) = reading.standing(&found);
         if standing != Standing::Accepted {
             return Err(ApiError::forbidden(format!("{what} is {standing}: {reason}")));

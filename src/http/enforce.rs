@@ -4,7 +4,7 @@
 //! takes the keys of two.
 
 use super::{
-    ApiError, Local, at_door, blocking,
+    ApiError, Local, Witness, at_door, blocking,
     operators::{self, Deed, Operator},
 };
 use crate::{
@@ -40,20 +40,19 @@ pub(super) struct HitsParameters {
 pub(super) async fn hits(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Query(parameters): Query<HitsParameters>,
 ) -> Result<Json<Vec<HitLine>>, ApiError> {
     let value = Observable::recognise(&parameters.value).map_err(ApiError::bad)?;
-    blocking(move || Ok(Json(hitting(&local, &value, operator.clearance)))).await
+    blocking(move || Ok(Json(hitting(&local, &value, operator.clearance, &witness)))).await
 }
 
 /// The lines that hit a value, as far as an operator may know of the records behind them.
-pub(super) fn hitting(local: &Local, value: &Observable, clearance: Tlp) -> Vec<HitLine> {
-    let tlp = |record: &str| {
-        let record: RecordRef = record.parse().ok()?;
-        Some(local.ledger.batch_at(&record.feed, record.seq).ok()??.head.tlp)
-    };
+pub(super) fn hitting(local: &Local, value: &Observable, clearance: Tlp, witness: &Witness) -> Vec<HitLine> {
+    let tlp = |record: &str| local.ledger.marking(&record.parse::<RecordRef>().ok()?).ok()?;
     let mut hits = local.enforcer.hitting(value);
     hits.retain(|hit| tlp(&hit.record).is_some_and(|tlp| tlp <= clearance));
+    hits.iter().for_each(|hit| witness.named(&hit.record));
     hits
 }
 
@@ -95,6 +94,7 @@ pub struct OrderReply {
 pub(super) async fn order(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Json(parameters): Json<OrderParameters>,
 ) -> Result<impl IntoResponse, ApiError> {
     let begun = std::time::Instant::now();
@@ -109,9 +109,16 @@ pub(super) async fn order(
             return Ok((Extension(deed), Json(reply)));
         }
     }
-    if let Order::Unblock { value, .. } = &order {
+    if let Order::Unblock { value, reason, .. } = &order {
         let (here, value) = (local.clone(), Observable::recognise(value).map_err(ApiError::bad)?);
-        reply.hits = blocking(move || Ok(hitting(&here, &value, operator.clearance))).await?;
+        // The order's own reason is the one for which they are shown; and nothing is ordered that cannot be told afterwards.
+        let witness = witness.for_reason(reason);
+        let hits = move || {
+            let hits = hitting(&here, &value, operator.clearance, &witness);
+            witness.write()?;
+            Ok(hits)
+        };
+        reply.hits = blocking(hits).await?;
     }
     at_door(&local, |reply| Request::Order { order: order.clone(), by, reply }).await?;
     let here = local.clone();

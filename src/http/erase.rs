@@ -232,7 +232,7 @@ pub(super) async fn subject(
         reply.records.iter().for_each(|line| witness.line(&line.reference, &line.tlp));
         reply.records.sort_by(|one, other| one.received.cmp(&other.received));
         reply.since = reply.records.first().map(|line| line.received.clone());
-        let lines = enforce::hitting(&local, &value, operator.clearance);
+        let lines = enforce::hitting(&local, &value, operator.clearance, &witness);
         reply.exports = lines.iter().map(|line| format!("{} ({:?}): {}", line.outlet, line.stage, line.value)).collect();
         reply.lists = local.current.get().lists.of(&value).lists().map(|list| format!("{} ({})", list.name, list.role)).collect();
         reply.orders = local.enforcer.orders().about(&value);

@@ -212,6 +212,12 @@ impl ApiError {
     }
 }
 
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.text)
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.status, Json(json!({ "error": self.text }))).into_response()
@@ -609,7 +615,7 @@ async fn explain(
         let story = query::explain(&local.ledger, &intake, &outlets, &orders, what, operator.clearance, now)?;
         story.records.iter().for_each(|one| witness.said(&one.assertion));
         let value = story.value.as_ref().and_then(|value| crate::record::Observable::recognise(&value.value).ok());
-        let lines = value.map(|value| enforce::hitting(&local, &value, operator.clearance)).unwrap_or_default();
+        let lines = value.map(|value| enforce::hitting(&local, &value, operator.clearance, &witness)).unwrap_or_default();
         Ok(ExplainReply { story, lines })
     })
     .await

@@ -71,7 +71,7 @@ struct Reader {
 impl Reader {
     /// What stands behind the position, if anything.
     fn more(&mut self) -> Result<(), ApiError> {
-        let (entries, onward) = self.local.ledger.changes_from(self.position)?;
+        let (entries, (at, _)) = self.local.ledger.changes_from(self.position)?;
         let mut reading = Reading::new(&self.local.ledger, self.local.clock.now());
         for entry in entries {
             for change in &entry.changes {
@@ -92,10 +92,6 @@ impl Reader {
                 }
             }
         }
-        let at = match onward {
-            Some(onward) => onward,
-            None => self.local.ledger.here()?,
-        };
         if at != self.position {
             // A reader that comes back names it, and hears what follows.
             let cursor = self.local.ledger.cursor_at(at)?;
@@ -205,7 +201,7 @@ pub(super) async fn news(
         let (mut reply, mut lines) = (NewsReply::default(), BTreeMap::<MemberId, NewsLine>::new());
         let mut reading = Reading::new(&local.ledger, local.clock.now());
         for piece in 0..PIECES_MAX {
-            let (entries, onward) = local.ledger.changes_from(position)?;
+            let (entries, (onward, more)) = local.ledger.changes_from(position)?;
             for change in entries.iter().flat_map(|entry| &entry.changes) {
                 match change {
                     Change::Batch(number) => {
@@ -234,12 +230,9 @@ pub(super) async fn news(
                     Change::Erased => reply.erased = true,
                 }
             }
-            match onward {
-                Some(onward) => position = onward,
-                None => {
-                    position = local.ledger.here()?.max(position);
-                    break;
-                }
+            position = onward;
+            if !more {
+                break;
             }
             reply.cut = piece + 1 == PIECES_MAX;
         }

@@ -7,10 +7,11 @@
 //!
 //! Each of those reads by itself, and goes on in its file only when its message was taken over: a server that is away gets it later, and after a
 //! crash some lines come twice rather than never. Servers are those of the configuration; nothing that a record says is ever contacted.
-//! Of what is marked above `tlp_max` only the name is told.
+//! Of what is marked above `tlp_max` only the record's name and marking are told. A message with words of what is noted is noted itself.
 
 use super::{ApiError, Local, alarms, blocking, each_changed, ending};
 use crate::{
+    access::Shown,
     config::{NotifyConfig, SearchConfig},
     ledger::Position,
     node::{
@@ -60,6 +61,9 @@ struct Notice {
     /// The record, if it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     record: Option<String>,
+    /// The same, if its value or title is told and that has to be noted.
+    #[serde(skip)]
+    shows: Option<RecordRef>,
 }
 
 /// How far one of those was told.
@@ -120,8 +124,9 @@ impl One {
         loop {
             tokio::time::sleep(pause).await;
             match self.round().await {
-                Ok(()) => {
-                    pause = every;
+                Ok(more) => {
+                    // After a large import there is more to look through than one round reads.
+                    pause = if more { Duration::ZERO } else { every };
                     self.local.undelivered.set(&self.target.name, None);
                 }
                 Err(error) => {
@@ -139,13 +144,14 @@ impl One {
     }
 
     /// Tells what is new, and notes that it was told.
-    async fn round(&self) -> Result<(), ApiError> {
+    async fn round(&self) -> Result<bool, ApiError> {
         let one = self.clone();
-        let (before, after, notices) = blocking(move || {
+        let (before, after, notices, more) = blocking(move || {
             let before = one.told()?;
             let (mut after, mut notices) = (before.clone(), Vec::new());
-            one.gather(&mut after, &mut notices)?;
-            Ok((before, after, notices))
+            let more = one.gather(&mut after, &mut notices)?;
+            one.note(&notices)?;
+            Ok((before, after, notices, more))
         })
         .await?;
         if !notices.is_empty() {
@@ -155,7 +161,15 @@ impl One {
             let path = self.path();
             blocking(move || keep(&path, &after)).await?;
         }
-        Ok(())
+        Ok(more)
+    }
+
+    /// Notes which records they are told of in words, before they are.
+    fn note(&self, notices: &[Notice]) -> Result<(), ApiError> {
+        let mut shown = Shown::default();
+        notices.iter().filter_map(|notice| notice.shows.as_ref()).for_each(|record| shown.add(record));
+        let (access, who) = (&self.local.access, format!("notify {}", self.target.name));
+        access.note(self.local.clock.now(), &who, "notify", None, &shown).map_err(ApiError::internal)
     }
 
     /// How far they were told; one who is new hears of what happens from now on.
@@ -176,8 +190,8 @@ impl One {
         }
     }
 
-    fn gather(&self, told: &mut Told, notices: &mut Vec<Notice>) -> Result<(), ApiError> {
-        let (entries, onward) = self.local.ledger.changes_from(told.position)?;
+    fn gather(&self, told: &mut Told, notices: &mut Vec<Notice>) -> Result<bool, ApiError> {
+        let (entries, (onward, more)) = self.local.ledger.changes_from(told.position)?;
         let mut reading = Reading::new(&self.local.ledger, self.local.clock.now());
         let mut seen = BTreeSet::new();
         for entry in entries {
@@ -190,24 +204,24 @@ impl One {
                 })?;
             }
         }
-        told.position = match onward {
-            Some(onward) => onward,
-            None => self.local.ledger.here()?,
-        };
+        told.position = onward;
         self.lasting(told, notices);
-        Ok(())
+        Ok(more)
     }
 
     /// What one record is a reason for.
     fn about(&self, reading: &mut Reading<'_>, record: &RecordRef, notices: &mut Vec<Notice>) -> Result<(), ApiError> {
         let Some(found) = reading.named(record)? else { return Ok(()) };
         let standing = reading.standing(&found).0;
+        let (name, is_told) = self.name_of(&found);
+        let shows = Some(record.clone()).filter(|_| is_told && self.local.access.notes(found.batch.head.tlp));
         let mut say = |what: &'static str, text: String| {
             if self.target.hears_of(what) {
-                notices.push(Notice { what, text: visible(&text), record: Some(record.to_string()) });
+                // Of what may not be told neither who says it nor what found it: both say what it is about.
+                let text = if is_told { text } else { format!("{name}: {record}") };
+                notices.push(Notice { what, text: visible(&text), record: Some(record.to_string()), shows: shows.clone() });
             }
         };
-        let name = self.name_of(&found);
         let member = &found.batch.head.member;
         if standing == Standing::Withdrawn {
             let outlets = self.local.enforcer.held_lately(record);
@@ -238,12 +252,12 @@ impl One {
         Ok(())
     }
 
-    /// The value or title of a record, if it may be told.
-    fn name_of(&self, found: &Found) -> String {
+    /// The value or title of a record, if it may be told, and whether it is.
+    fn name_of(&self, found: &Found) -> (String, bool) {
         let (tlp, tlp_max) = (found.batch.head.tlp, Tlp::parse(&self.target.tlp_max).unwrap_or(Tlp::Clear));
         match tlp <= tlp_max {
-            true => format!("{} ({})", excerpt(&title_of(&found.record)), tlp.label()),
-            false => format!("a record marked {}", tlp.label()),
+            true => (format!("{} ({})", excerpt(&title_of(&found.record)), tlp.label()), true),
+            false => (format!("a record marked {}", tlp.label()), false),
         }
     }
 
@@ -264,24 +278,32 @@ impl One {
                 lasting.push(("silent", format!("no node of {member} is connected since {since}")));
             }
         }
+        // The day counts down and would be told every day; the threshold that was passed is told once in each term.
+        let mut terms = BTreeSet::new();
         for line in intake.roster.agreement_lines(now) {
-            // The day counts down and would be told every day; the threshold that was passed is told once.
             if let (Some(text), crate::charter::Stage::Running { warned: Some(warned), .. }) = (ending(&line), &line.stage) {
-                let key = format!("agreement {} of {} within {warned:?}", line.agreement.id, line.agreement.member);
+                let key = format!(
+                    "agreement {} of {} until {} within {warned:?}",
+                    line.agreement.id,
+                    line.agreement.member,
+                    line.agreement.end()
+                );
+                terms.insert(key.clone());
                 if told.lasting.len() < TOLD_MAX && self.target.hears_of("ending") && told.lasting.insert(key) {
-                    notices.push(Notice { what: "ending", text: visible(&text), record: None });
+                    notices.push(Notice { what: "ending", text: visible(&text), record: None, shows: None });
                 }
             }
         }
         // That this very message could not be delivered is no news in it.
-        let undelivered = local.undelivered.alarms();
-        lasting.extend(alarms(local).into_iter().filter(|alarm| !undelivered.contains(alarm)).map(|alarm| ("alarms", alarm)));
-        let keys: BTreeSet<String> = lasting.iter().map(|(what, text)| format!("{what} {text}")).collect();
-        told.lasting.retain(|key| key.starts_with("agreement ") || keys.contains(key));
+        let own = format!("`{}` cannot be notified", self.target.name);
+        lasting.extend(alarms(local).into_iter().filter(|alarm| !alarm.starts_with(&own)).map(|alarm| ("alarms", alarm)));
+        // What counts down or up in a sentence is no other thing each time.
+        let key_of = |what: &str, text: &str| format!("{what} {}", text.chars().filter(|char| !char.is_ascii_digit()).collect::<String>());
+        let keys: BTreeSet<String> = lasting.iter().map(|(what, text)| key_of(what, text)).collect();
+        told.lasting.retain(|key| terms.contains(key) || keys.contains(key));
         for (what, text) in lasting {
-            let key = format!("{what} {text}");
-            if told.lasting.len() < TOLD_MAX && self.target.hears_of(what) && told.lasting.insert(key) {
-                notices.push(Notice { what, text: visible(&text), record: None });
+            if told.lasting.len() < TOLD_MAX && self.target.hears_of(what) && told.lasting.insert(key_of(what, &text)) {
+                notices.push(Notice { what, text: visible(&text), record: None, shows: None });
             }
         }
     }
@@ -376,23 +398,21 @@ async fn by_mail(local: &Local, target: &NotifyConfig, notices: &[Notice]) -> Re
 async fn by_syslog(local: &Local, place: String, notices: &[Notice]) -> Result<(), ApiError> {
     let lines: Vec<String> = notices.iter().take(LINES_MAX).map(|notice| format!("{}: {}", notice.what, notice.text)).collect();
     let more = notices.len() - lines.len();
-    let member = local.identity.member.to_string();
+    let (member, host) = (local.identity.member.to_string(), local.identity.node_name.clone());
     blocking(move || {
         let formatter = syslog::Formatter5424 {
             facility: syslog::Facility::LOG_LOCAL0,
-            hostname: None,
+            hostname: Some(host),
             process: "huecry".to_owned(),
             pid: std::process::id(),
         };
         let failed = |error: syslog::Error| ApiError::internal(format!("{}: {error}", excerpt(&place)));
-        let mut logger = match (place.strip_prefix("udp://"), place.strip_prefix("tcp://")) {
-            (Some(server), _) => {
+        let mut logger = match place.strip_prefix("udp://") {
+            Some(server) => {
                 let ours = if server.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
                 syslog::udp(formatter, ours, server).map_err(failed)?
             }
-            (_, Some(server)) => syslog::tcp(formatter, server).map_err(failed)?,
-            _ if place == "local" => syslog::unix(formatter).map_err(failed)?,
-            _ => return Err(ApiError::bad("`syslog` is `local`, `udp://HOST:PORT` or `tcp://HOST:PORT`")),
+            None => syslog::unix(formatter).map_err(failed)?,
         };
         let last = (more > 0).then(|| format!("and {more} more"));
         for line in lines.into_iter().chain(last) {
@@ -416,7 +436,7 @@ pub(super) async fn attempt(State(local): State<Local>, Json(asked): Json<Notify
     let names = || targets.iter().map(|target| target.name.as_str());
     let target = targets.iter().find(|target| target.name == asked.name);
     let target = target.ok_or_else(|| ApiError::bad(crate::record::UnknownName::new("notify", &asked.name, names())))?;
-    let notice = Notice { what: "alarms", text: "this is a test; nothing has happened".to_owned(), record: None };
+    let notice = Notice { what: "alarms", text: "this is a test; nothing has happened".to_owned(), record: None, shows: None };
     deliver(&local, target, &[notice]).await.map_err(|error| ApiError::bad(error.parts().1))?;
     Ok(Json(asked))
 }

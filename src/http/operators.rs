@@ -230,7 +230,12 @@ async fn witnessed(local: &Local, operator: Operator, mut request: HttpRequest<a
     let response = next.run(request).await;
     match witness.close(local).await {
         Ok(()) => response,
-        Err(error) => error.into_response(),
+        // What was done is done, and is journaled, though the answer may not leave.
+        Err(error) => {
+            let (deed, mut refused) = (response.extensions().get::<Deed>().cloned(), error.into_response());
+            deed.into_iter().for_each(|deed| drop(refused.extensions_mut().insert(deed)));
+            refused
+        }
     }
 }
 
@@ -257,7 +262,7 @@ pub(super) async fn check(State((local, role)): State<(Local, Role)>, request: H
     let response = witnessed(&local, operator, request, next).await;
     let said = response.extensions().get::<Deed>().map(|deed| deed.0.clone());
     let is_deed = (said.is_some() || !matches!(role, Role::Reads | Role::Audits)) && response.extensions().get::<NoDeed>().is_none();
-    if response.status() == StatusCode::OK && is_deed {
+    if (response.status() == StatusCode::OK || said.is_some()) && is_deed {
         let what = said.unwrap_or_else(|| path.clone());
         // Whoever hears that it is done may rely on its being written who did it.
         if let Err(error) = door::ask(&local.door, |reply| Request::Decision { by: name, what, reply }).await {

@@ -1,7 +1,7 @@
 //! Policies at the local window: what is in force, reading the files anew, trying a draft, judging the past again.
 
 use super::{
-    ApiError, Local, at_door, blocking,
+    ApiError, Local, Witness, at_door, blocking,
     operators::{Deed, Operator},
     progress,
 };
@@ -13,7 +13,7 @@ use crate::{
         rules::{self, Draft},
     },
     policy::{MissingList, Piece, Policy},
-    query::{self, As, QueryError, Reading, Trial},
+    query::{self, As, Reading, Trial},
     record::{DAY_MS, RecordRef, Timestamp},
 };
 use axum::{Extension, Json, extract::State, response::IntoResponse};
@@ -118,8 +118,10 @@ fn since(now: Timestamp, days: Option<u32>) -> Timestamp {
 pub(super) async fn attempt(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
+    Extension(witness): Extension<Witness>,
     Json(parameters): Json<TryParameters>,
 ) -> Result<impl IntoResponse, ApiError> {
+    witness.demand()?;
     let here = local.clone();
     let (config, policy) = blocking(move || {
         let config = config(&here)?;
@@ -133,7 +135,11 @@ pub(super) async fn attempt(
         let since = since(now, parameters.since_days);
         let found = query::trial(&local.ledger, &in_force, &draft, &config.outlets(), since, now, progress)?;
         // Names and values of records above the asker's clearance are not examples for that asker.
-        Ok::<_, QueryError>(below(found, &local, &operator))
+        let found = below(found, &local, &operator);
+        let examples = found.changes.iter().flat_map(|change| &change.examples);
+        examples.for_each(|example| witness.named(&example.record));
+        witness.write()?;
+        Ok::<_, ApiError>(found)
     }))
 }
 

@@ -290,7 +290,7 @@ pub(super) async fn questions(
             let wanted = filter.what.is_some() || filter.all || (standing == Standing::Accepted && !over);
             if wanted && (!filter.ours || found.batch.head.member == local.identity.member) {
                 witness.found(&found);
-                lines.push(question_line(&local, &mut reading, &found, question, standing, operator.clearance)?);
+                lines.push(question_line(&local, &mut reading, &witness, &found, question, standing, operator.clearance)?);
             }
         }
         match (&filter.what, lines.is_empty()) {
@@ -304,6 +304,7 @@ pub(super) async fn questions(
 fn question_line(
     local: &Local,
     reading: &mut Reading<'_>,
+    witness: &Witness,
     found: &Found,
     question: &Question,
     standing: Standing,
@@ -326,6 +327,7 @@ fn question_line(
         if !stands || theirs.tlp > clearance || !(names_it || theirs.time >= asked) {
             continue;
         }
+        witness.found(&answer);
         answers.push(AnswerLine {
             reference: answer.reference.to_string(),
             from: theirs.member.to_string(),

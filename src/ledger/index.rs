@@ -203,7 +203,8 @@ impl Index {
     /// after a crash changes nothing.
     pub fn write(&self, mut rows: Vec<NewRow>, gone: Vec<Vec<u8>>, store_id: &str, position: Position) -> Result<(), LedgerError> {
         let of_value = |row: &NewRow| row.0.len().checked_sub(PLACE_BYTES).and_then(|end| row.0.get(..end)).map(known::hashes_of);
-        let hashes: Vec<u64> = if self.known.is_used() { rows.iter().filter_map(of_value).flatten().collect() } else { Vec::new() };
+        // Of all of them, always: a filter may come into being while they are written.
+        let hashes: Vec<u64> = rows.iter().filter_map(of_value).flatten().collect();
         let mut batch = self.database.batch();
         if rows.len() >= RUN_ROWS_MIN {
             // Of several rows of one record the last one holds.

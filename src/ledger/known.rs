@@ -4,7 +4,7 @@
 use super::{Index, KeyRange, Ledger, LedgerError, Row, index::host_key, key_hash};
 use fastbloom::AtomicBloomFilter;
 use std::sync::{
-    Arc, PoisonError, RwLock,
+    Arc, Mutex, PoisonError, RwLock,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -44,6 +44,7 @@ impl Filter {
 pub(super) struct Known {
     current: RwLock<Option<Arc<Filter>>>,
     next: RwLock<Option<Arc<Filter>>>,
+    filling: Mutex<()>,
     /// The ledger is being closed: whoever walks through the index stops.
     pub closing: AtomicBool,
 }
@@ -71,11 +72,6 @@ impl Known {
         }
     }
 
-    /// Whether hashes have to be noted at all.
-    pub fn is_used(&self) -> bool {
-        of(&self.current).is_some() || of(&self.next).is_some()
-    }
-
     /// Whether there is a filter, and it holds more than it was made for.
     pub fn is_full(&self) -> bool {
         of(&self.current).is_some_and(|filter| filter.is_full()) && of(&self.next).is_none()
@@ -83,6 +79,8 @@ impl Known {
 
     /// Makes a filter of everything in the index, in the time that a walk through it takes: 3 s for ten million rows.
     fn fill(&self, index: &Index) -> Result<(), LedgerError> {
+        // One at a time: a second would take the first's place as the next.
+        let _one = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
         // Room for as many again, of which half stand on hosts.
         let rows_max = (3 * index.rows_about()).max(ROWS_MIN);
         let filter = Arc::new(Filter::of(rows_max));
@@ -91,11 +89,12 @@ impl Known {
             hashes_of(key).for_each(|hash| filter.add(hash));
             !self.closing.load(Ordering::Relaxed)
         });
-        *self.next.write().unwrap_or_else(PoisonError::into_inner) = None;
-        if walked? {
+        // It is in use before it is the next one no more: what is added meanwhile is added to it either way.
+        if walked.as_ref().is_ok_and(|walked| *walked) {
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(filter);
         }
-        Ok(())
+        *self.next.write().unwrap_or_else(PoisonError::into_inner) = None;
+        walked.map(|_| ())
     }
 }
 

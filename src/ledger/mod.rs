@@ -395,6 +395,16 @@ impl Ledger {
         }
     }
 
+    /// How the batch of a record is marked, for one who asks nothing else.
+    pub fn marking(&self, record: &RecordRef) -> Result<Option<Tlp>, LedgerError> {
+        let info = self.state(|state| match state.batch_at(&record.feed, record.seq)? {
+            Some(number) => Ok::<_, LedgerError>(state.batch(number)?.map(|info| (number, info.newest()))),
+            None => Ok(None),
+        })?;
+        let Some((number, position)) = info else { return Ok(None) };
+        Ok(Some(self.shared.kept.at(position, || self.read_batch(number, position))?.head.tlp))
+    }
+
     /// Whether and why a record was taken back, by itself.
     pub fn withdrawn(&self, record: &RecordRef) -> Result<Option<Withdrawn>, LedgerError> {
         self.state(|state| state.withdrawn(record))

@@ -119,9 +119,9 @@ impl Ledger {
         self.shared.journal.scan(from, end, |_, payload| self.changes_of(Entry::decode(payload)?, &mut |_, change| visit(change)))
     }
 
-    /// What entries say that stand from a position on, some of them: each with its position, time and changes. Answers where to go on, or
-    /// `None` at the end.
-    pub fn changes_from(&self, from: Position) -> Result<(Vec<EntryChanges>, Option<Position>), LedgerError> {
+    /// What entries say that stand from a position on, some of them: each with its position, time and changes. Answers where to go on, and
+    /// whether there is more: what came while this was read stands behind that place, and not behind the end of now.
+    pub fn changes_from(&self, from: Position) -> Result<(Vec<EntryChanges>, (Position, bool)), LedgerError> {
         let end = self.state(State::position)?;
         let (to, mut found, mut next) = (end.min(from.saturating_add(CHANGES_BYTES)), Vec::new(), from);
         self.shared.journal.scan(from, to, |position, payload| {
@@ -137,7 +137,8 @@ impl Ledger {
             }
             Ok(())
         })?;
-        Ok((found, (next.max(to) < end).then_some(next.max(to))))
+        let reached = next.max(to).max(from);
+        Ok((found, (reached, reached < end)))
     }
 
     fn changes_of(

@@ -257,7 +257,7 @@ impl Enforcer {
                 }
                 Err(error) => (0, Some(format!("{}: {error}; its lines begin anew", path.display()))),
             };
-            let given = Given { held: set.lines().map(|(_, line)| number_of(&line.proposal.record)).collect(), taken: HashMap::new() };
+            let given = Given::of(&set);
             Kept {
                 set,
                 shelf,
@@ -852,33 +852,49 @@ impl StoredLine {
 
 /// The records for which an export has lines, by their hashes.
 struct Given {
+    /// Acted on.
     held: HashSet<u64>,
-    /// Those for which it had some lately, and until when.
+    /// Acted on lately, and until when.
     taken: HashMap<u64, Timestamp>,
+    /// Noted as given to the outlet, also to be watched only.
+    noted: HashSet<u64>,
 }
 
 impl Given {
-    /// Notes which records an outlet is given that it did not have, and remembers those that it has no more. What protects goes on if that
-    /// cannot be noted.
-    fn take<'a>(&mut self, shared: &Shared, outlet: &Outlet, records: impl Iterator<Item = &'a RecordRef>, now: Timestamp) {
-        let (mut shown, mut held) = (Shown::default(), HashSet::new());
+    fn of(set: &OutletSet) -> Self {
+        let number = |(_, line): (&Observable, &Line)| number_of(&line.proposal.record);
+        let held = set.lines().filter(|(_, line)| line.stage == Stage::Enforced).map(number).collect();
+        Self { held, taken: HashMap::new(), noted: set.lines().map(number).collect() }
+    }
+
+    /// Notes which records an outlet is given that it did not have. What protects goes on if that cannot be noted, and it is tried again.
+    fn note(&mut self, shared: &Shared, outlet: &Outlet, records: impl Iterator<Item = RecordRef>, now: Timestamp) {
+        if !shared.access.notes(outlet.tlp_max) {
+            return;
+        }
+        let (mut shown, mut noted) = (Shown::default(), HashSet::new());
         for record in records {
-            let number = number_of(record);
-            held.insert(number);
-            if !self.held.contains(&number) && shared.access.notes(outlet.tlp_max) {
-                let batch = shared.ledger.batch_at(&record.feed, record.seq).ok().flatten();
-                if batch.is_some_and(|batch| shared.access.notes(batch.head.tlp)) {
-                    shown.add(record);
-                }
+            let number = number_of(&record);
+            noted.insert(number);
+            if !self.noted.contains(&number)
+                && shared.ledger.marking(&record).is_ok_and(|tlp| tlp.is_some_and(|tlp| shared.access.notes(tlp)))
+            {
+                shown.add(&record);
             }
         }
+        match shared.access.note(now, &format!("outlet {}", outlet.name), "outlet", None, &shown) {
+            Ok(()) => self.noted = noted,
+            Err(error) => tracing::error!(%error, outlet = outlet.name, "it could not be noted what an outlet is given"),
+        }
+    }
+
+    /// Remembers what is acted on now, and what is no more.
+    fn take(&mut self, records: impl Iterator<Item = RecordRef>, now: Timestamp) {
+        let held: HashSet<u64> = records.map(|record| number_of(&record)).collect();
         self.taken.retain(|_, until| now.ms_since(*until) < LATELY_MS);
         let room = TAKEN_MAX.saturating_sub(self.taken.len());
         self.taken.extend(self.held.difference(&held).take(room).map(|number| (*number, now)));
         self.held = held;
-        if let Err(error) = shared.access.note(now, &format!("outlet {}", outlet.name), "outlet", None, &shown) {
-            tracing::error!(%error, outlet = outlet.name, "it could not be noted what an outlet is given");
-        }
     }
 }
 
@@ -897,11 +913,14 @@ impl Kept {
                 Entry { value: value.clone(), below, until, watched }
             };
             let exported = self.set.export(orders, now);
-            self.given.take(shared, &self.set.outlet, exported.iter().map(|(_, line)| &line.proposal.record), now);
+            let watched = if self.shelf.can_watch() { self.set.watched(orders, now) } else { Vec::new() };
+            let record = |(_, line): &(&Observable, &Line)| line.proposal.record.clone();
+            self.given.note(shared, &self.set.outlet, exported.iter().chain(&watched).map(record), now);
+            self.given.take(exported.iter().map(record), now);
             let mut entries: Vec<Entry> = exported.into_iter().map(|one| entry(one, false)).collect();
             let lines = entries.len();
             if self.shelf.can_watch() {
-                entries.extend(self.set.watched(orders, now).into_iter().map(|one| entry(one, true)));
+                entries.extend(watched.into_iter().map(|one| entry(one, true)));
                 entries.sort();
             }
             // Seconds since 1970, and never the same twice: it rises over restarts without being kept anywhere.

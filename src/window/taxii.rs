@@ -288,7 +288,7 @@ impl Pager<'_> {
             self.preamble();
         }
         for _piece in 0..PIECES_MAX {
-            let (entries, onward) = self.local.ledger.changes_from(self.place.position)?;
+            let (entries, (onward, more)) = self.local.ledger.changes_from(self.place.position)?;
             for entry in entries {
                 let skip = if entry.position == self.place.position { self.place.skip } else { 0 };
                 let ms = entry.at.map_or(0, Timestamp::ms);
@@ -313,7 +313,9 @@ impl Pager<'_> {
                     }
                 }
             }
-            let Some(onward) = onward else { return Ok(self.page) };
+            if !more {
+                return Ok(self.page);
+            }
             self.place = Place { position: onward, skip: 0, last_ns: self.place.last_ns };
         }
         self.page.next = Some(self.place);
