@@ -50,24 +50,28 @@ pub fn send(port: u16, request: &str) -> Answer {
     stream.write_all(request.as_bytes()).unwrap();
     let mut bytes = Vec::new();
     let _reset = stream.read_to_end(&mut bytes);
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    // Apart before they are text: what follows the head may be any bytes.
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(bytes.len());
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let body = bytes.get(end + 4..).unwrap_or_default();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    Answer { status, head: head.to_owned(), body: if is_chunked { unchunked(body) } else { body.to_owned() } }
+    let body = if is_chunked { unchunked(body) } else { body.to_vec() };
+    Answer { status, head, body: String::from_utf8_lossy(&body).into_owned() }
 }
 
-fn unchunked(mut body: &str) -> String {
-    let mut text = String::new();
-    while let Some((length, rest)) = body.split_once("\r\n") {
-        let length = usize::from_str_radix(length.trim(), 16).unwrap_or(0);
-        if length == 0 {
+fn unchunked(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(end) = body.windows(2).position(|two| two == b"\r\n") {
+        let length = std::str::from_utf8(&body[..end]).ok().and_then(|digits| usize::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
+        let piece = body.get(end + 2..end + 2 + length).unwrap_or_default();
+        if piece.is_empty() {
             break;
         }
-        text.push_str(&rest[..length]);
-        body = rest[length..].trim_start_matches("\r\n");
+        whole.extend_from_slice(piece);
+        body = body.get(end + 4 + length..).unwrap_or_default();
     }
-    text
+    whole
 }
 
 /// Asks as a program with a token does.
