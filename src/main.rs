@@ -1,6 +1,6 @@
 //! The `huecry` command.
 
-/// Half of what a look-up costs is memory taken and given back; the system's own allocator takes a fifth longer over the whole.
+/// A look-up takes and gives back memory hundreds of times: with the system's allocator `perf` saw a seventh of its time there.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

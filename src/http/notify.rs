@@ -9,7 +9,7 @@
 //! crash some lines come twice rather than never. Servers are those of the configuration; nothing that a record says is ever contacted.
 //! Of what is marked above `tlp_max` only the record's name and marking are told. A message with words of what is noted is noted itself.
 
-use super::{ApiError, Local, alarms, blocking, each_changed, ending};
+use super::{ApiError, Local, alarms, blocking, each_changed, ending, pull::secret};
 use crate::{
     access::Shown,
     config::{NotifyConfig, SearchConfig},
@@ -326,12 +326,6 @@ async fn deliver(local: &Local, target: &NotifyConfig, notices: &[Notice]) -> Re
         }
     };
     tokio::time::timeout(DELIVERY_MAX, handing).await.map_err(|_| ApiError::internal("its server did not answer in time"))?
-}
-
-fn secret(local: &Local, path: &PathBuf) -> Result<String, ApiError> {
-    let path = local.data.join(path);
-    let text = std::fs::read_to_string(&path).map_err(|error| ApiError::bad(format!("{}: {error}", path.display())))?;
-    Ok(text.trim().to_owned())
 }
 
 async fn by_webhook(local: &Local, target: &NotifyConfig, url: &str, notices: &[Notice]) -> Result<(), ApiError> {

@@ -77,8 +77,8 @@ fn config(local: &Local) -> Result<Config, ApiError> {
     Config::read(&local.data.join("node.toml")).map_err(ApiError::bad)
 }
 
-/// Reads the files anew. What does not read leaves the last good state in force, and is an error here.
 /// Reads policies and lists anew, as `huecry policy reload` does; for one who is told to by a signal. The sentence says what came of it.
+/// What does not read leaves the last good state in force, and is an error here.
 pub async fn reload_rules(local: &Local) -> Result<String, String> {
     let Deed(said) = put_in_force(local).await.map_err(|error| error.parts().1)?;
     Ok(said)

@@ -256,11 +256,7 @@ async fn fetch_and_say(
     let place = |path: &PathBuf| local.data.join(path);
     let fetcher =
         Fetcher::new(&config.url, config.networks().map_err(ApiError::bad)?, local.proxy.clone(), config.ca_file.as_ref().map(place))?;
-    let secret = |path: &PathBuf| {
-        let path = place(path);
-        let text = std::fs::read_to_string(&path).map_err(|error| ApiError::bad(format!("{}: {error}", path.display())))?;
-        Ok::<_, ApiError>(text.trim().to_owned())
-    };
+    let secret = |path: &PathBuf| secret(local, path);
     let mut headers: Vec<(HeaderName, String)> = Vec::new();
     match (&config.user, &config.password_file, &config.token_file) {
         (Some(user), Some(file), _) => headers.push((AUTHORIZATION, basic(user, &secret(file)?))),
@@ -299,6 +295,13 @@ async fn fetch_and_say(
     let mut body = Body::from_stream(pieces_of(spool, fetcher.base().path().ends_with(".gz"))).into_data_stream().fuse();
     reply.import = Some(publish::publish(State(local.clone()), parameters, &mut body).await?.0);
     Ok((reply, after))
+}
+
+/// What stands in a file of the data directory that the configuration names: a password, a header.
+pub(super) fn secret(local: &Local, path: &PathBuf) -> Result<String, ApiError> {
+    let path = local.data.join(path);
+    let text = std::fs::read_to_string(&path).map_err(|error| ApiError::bad(format!("{}: {error}", path.display())))?;
+    Ok(text.trim().to_owned())
 }
 
 fn basic(user: &str, password: &str) -> String {
