@@ -15,6 +15,7 @@ use crate::{
     query::Question,
     record::{ChannelName, DAY_MS, HOUR_MS, MemberId, ObservableType, Tlp, TypeName, UnknownName, Use, from_toml},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -192,7 +193,7 @@ impl WindowConfig {
 }
 
 /// Whether looks at records are noted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessMode {
     Off,

@@ -141,6 +141,7 @@ impl Client {
             proxy: opened.config.proxy(),
             pulling: Default::default(),
             enforcer: opened.enforcer,
+            ends: Default::default(),
             access: opened.access,
             notified: opened.config.notify.clone().into(),
             undelivered: http::Undelivered::default(),

@@ -1,4 +1,4 @@
-//! `huecry manual`, `man`, `completions`: what is written about the command, out of the binary itself.
+//! `huecry manual`, `man`, `completions`, `openapi`: what is written about the command, out of the binary itself.
 
 use super::{Context, Failure};
 use crate::record::UnknownName;
@@ -71,6 +71,17 @@ pub(super) fn completions(arguments: &CompletionsArguments) -> Result<(), Failur
     clap_complete::generate(arguments.shell, &mut super::Arguments::command(), "huecry", &mut text);
     // A script for a program: as it is.
     std::io::stdout().lock().write_all(&text).map_err(Failure::environment)
+}
+
+/// Write the description of the node's HTTP interface for programs, in the form of OpenAPI 3.1. A running node serves the same at
+/// `/v1/openapi.json`.
+#[derive(clap::Args)]
+pub struct OpenapiArguments {}
+
+pub(super) fn openapi(_: &OpenapiArguments) -> Result<(), Failure> {
+    let mut text = serde_json::to_string_pretty(&crate::http::openapi()).map_err(Failure::environment)?;
+    text.push('\n');
+    std::io::stdout().lock().write_all(text.as_bytes()).map_err(Failure::environment)
 }
 
 #[cfg(test)]

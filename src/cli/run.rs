@@ -146,6 +146,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         proxy: opened.config.proxy(),
         pulling: Default::default(),
         enforcer: opened.enforcer.clone(),
+        ends: Default::default(),
         access: opened.access.clone(),
         notified: opened.config.notify.clone().into(),
         undelivered: http::Undelivered::default(),

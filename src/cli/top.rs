@@ -260,7 +260,7 @@ impl Watched {
                 self.ago(outlet.written.as_deref()),
             ];
             let style = if outlet.failure.is_some() { Style::new().fg(Color::Red) } else { Style::new() };
-            Row::new(cells.map(|cell| visible(&cell))).style(style)
+            Row::new(cells.map(|cell: String| visible(&cell))).style(style)
         };
         let wide = [Constraint::Min(12), Constraint::Length(10), Constraint::Length(9)];
         let wide = [&wide[..], &[Constraint::Length(11); 3], &[Constraint::Length(9)]].concat();
@@ -289,7 +289,7 @@ impl Watched {
                 grouped(member.held),
                 self.ago(member.newest.as_deref()),
             ];
-            Row::new(cells.map(|cell| visible(&cell))).style(style)
+            Row::new(cells.map(|cell: String| visible(&cell))).style(style)
         };
         let wide = [Constraint::Min(16), Constraint::Length(26)];
         let wide = [&wide[..], &[Constraint::Length(12); 3], &[Constraint::Length(9)]].concat();

@@ -11,6 +11,7 @@ use crate::{
     policy::Permission,
     record::{FeedId, HOUR_MS, MemberId, Observable, ObservableType, RecordRef, Timestamp},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
@@ -18,7 +19,7 @@ use std::{
 };
 
 /// Where a line stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Would be enforced, and is only counted.
@@ -66,7 +67,7 @@ pub struct Line {
 }
 
 /// How many lines of an origin stand where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StageCounts {
     pub monitored: usize,
     pub staged: usize,

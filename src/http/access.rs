@@ -1,6 +1,11 @@
 //! Who is shown what: noted while an answer is made, written before it leaves; and what an auditor asks of it.
 
-use super::{ApiError, Local, Operator, blocking, time, travel::ReceiptLine};
+use super::{
+    ApiError, Local, Operator, blocking,
+    contract::{Json, Query},
+    time,
+    travel::ReceiptLine,
+};
 use crate::{
     access::{Access, AccessEntry, Reach, Shown, Verified},
     clock::Clock,
@@ -11,10 +16,11 @@ use crate::{
     record::{RecordRef, Timestamp, Tlp},
 };
 use axum::{
-    Extension, Json,
-    extract::{Query, State},
+    Extension,
+    extract::State,
     http::{HeaderMap, Request as HttpRequest},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -181,7 +187,7 @@ fn reason(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 }
 
 /// Which looks.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessParameters {
     /// At this record.
@@ -196,7 +202,7 @@ pub struct AccessParameters {
 }
 
 /// One look.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AccessLine {
     pub at: String,
     pub who: String,
@@ -209,7 +215,7 @@ pub struct AccessLine {
 }
 
 /// What an auditor is told.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct AccessReply {
     /// The oldest first.
     pub lines: Vec<AccessLine>,
@@ -280,7 +286,7 @@ fn beside(local: &Local, operator: &Operator, record: &RecordRef, reply: &mut Ac
         orders.flat_map(|(_, with)| with.iter().cloned()).collect()
     });
     if let Some(value) = crate::intake::value_of(&found.record) {
-        let stage = |line: &super::HitLine| {
+        let stage = |line: &crate::node::enforcer::HitLine| {
             serde_json::to_value(line.stage).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
         };
         let holding = local.enforcer.hitting(value).into_iter().filter(|line| line.record == record.to_string());
@@ -294,7 +300,7 @@ fn beside(local: &Local, operator: &Operator, record: &RecordRef, reply: &mut Ac
 }
 
 /// Against what the log is held.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessVerifyParameters {
     /// A head that an auditor wrote down.
@@ -303,7 +309,7 @@ pub struct AccessVerifyParameters {
 }
 
 /// Whether the log is what was written.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AccessVerified {
     pub entries: u64,
     /// The oldest day that is kept.

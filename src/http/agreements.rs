@@ -1,15 +1,16 @@
 //! Agreements at the local window: where each stands, what was purged because of it.
 
-use super::Local;
+use super::{Local, contract::Json};
 use crate::{
     charter::{AfterEnd, AgreementLine, Stage},
     ledger::Aside,
 };
-use axum::{Json, extract::State};
+use axum::extract::State;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One agreement, for a person.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AgreementReply {
     pub id: String,
     pub member: String,

@@ -1,6 +1,9 @@
 //! Bundles at the local window: what a member may have, as a file; and a file taken in through the one door.
 
-use super::{ApiError, Deed, Local, Witness};
+use super::{
+    ApiError, Local, Witness,
+    contract::{Acted, Query, Raw},
+};
 use crate::{
     envelope::{ProvedHead, Slot, stored_slots},
     intake::{Placed, Refusal},
@@ -13,12 +16,12 @@ use crate::{
     replica::{BUNDLE_MAGIC, Body as BatchBody, BundleError, BundleReader, Message, Served, bundle_end, document_messages, frame},
 };
 use axum::{
-    Extension, Json,
+    Extension,
     body::{Body, Bytes},
-    extract::{Query, State},
-    response::IntoResponse,
+    extract::State,
 };
 use futures::StreamExt as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use tokio::sync::oneshot;
@@ -33,7 +36,7 @@ const BUNDLE_KEY: [u8; 32] = [0; 32];
 const REASONS_MAX: usize = 64;
 
 /// What goes into a bundle.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BundleParameters {
     /// For whom; what this member may have goes in.
@@ -45,7 +48,7 @@ pub struct BundleParameters {
 }
 
 /// What came of taking a bundle in.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ImportReply {
     pub batches: u64,
     /// Batches that were new, or more of one that was here.
@@ -63,7 +66,7 @@ pub(super) async fn export(
     State(local): State<Local>,
     Extension(witness): Extension<Witness>,
     Query(parameters): Query<BundleParameters>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Raw<Body>, ApiError> {
     witness.demand()?;
     let to: MemberId = parameters.to.parse().map_err(ApiError::bad)?;
     let roster = std::sync::Arc::clone(&local.current.get().roster);
@@ -82,7 +85,7 @@ pub(super) async fn export(
             let _reader_gone = pieces.blocking_send(Err(std::io::Error::other(error.parts().1)));
         }
     });
-    Ok(Body::from_stream(futures::stream::poll_fn(move |context| waiting.poll_recv(context))))
+    Ok(Raw(Body::from_stream(futures::stream::poll_fn(move |context| waiting.poll_recv(context)))))
 }
 
 /// Hands the bytes of a bundle to `put`, until that says that nobody reads any more.
@@ -135,7 +138,7 @@ fn write(
     Ok(())
 }
 
-pub(super) async fn import_deed(State(local): State<Local>, body: Body) -> Result<impl IntoResponse, ApiError> {
+pub(super) async fn import_deed(State(local): State<Local>, body: Body) -> Result<Acted<ImportReply>, ApiError> {
     let (pieces, queue) = tokio::sync::mpsc::channel::<Bytes>(PIECES_MAX);
     let working = tokio::task::spawn_blocking(move || Import::new(local).run(queue));
     let mut stream = body.into_data_stream();
@@ -147,8 +150,8 @@ pub(super) async fn import_deed(State(local): State<Local>, body: Body) -> Resul
     }
     drop(pieces);
     let reply = working.await.map_err(ApiError::internal)??;
-    let deed = Deed(format!("takes in a bundle: {} batches, {} new", reply.batches, reply.new));
-    Ok((Extension(deed), Json(reply)))
+    let deed = format!("takes in a bundle: {} batches, {} new", reply.batches, reply.new);
+    Ok(Acted::deed(deed, reply))
 }
 
 /// A bundle that is being taken in.

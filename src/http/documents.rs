@@ -1,6 +1,10 @@
 //! Documents at the local window: rules, reports and training material, published with their content or fetched on demand.
 
-use super::{ApiError, Deed, Local, Operator, Witness, at_door, blocking, queue};
+use super::{
+    ApiError, Local, Operator, Witness, at_door, blocking,
+    contract::{Acted, Json, Query, Raw},
+    queue,
+};
 use crate::{
     envelope::Class,
     node::{
@@ -10,13 +14,9 @@ use crate::{
     query::{Found, Reading, Standing},
     record::{ChannelName, Content, ContentHash, DOCUMENT_BYTES_MAX, Document, Kind, Record, RecordRef, Timestamp, Tlp, WireRef},
 };
-use axum::{
-    Extension, Json,
-    body::Body,
-    extract::{Query, State},
-    response::IntoResponse,
-};
+use axum::{Extension, body::Body, extract::State};
 use futures::StreamExt as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::io::ReaderStream;
 
@@ -33,7 +33,7 @@ impl From<DocumentsError> for ApiError {
 }
 
 /// What is said about a document that is published.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewDocument {
     pub channel: String,
@@ -55,7 +55,7 @@ pub struct NewDocument {
 }
 
 /// What became of it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DocumentPublished {
     pub reference: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,7 +79,7 @@ pub(super) async fn publish(
     State(local): State<Local>,
     Query(about): Query<NewDocument>,
     body: Body,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Acted<DocumentPublished>, ApiError> {
     let mut receiving = {
         let documents = local.documents.clone();
         blocking(move || Ok(documents.receive()?)).await?
@@ -107,7 +107,7 @@ pub(super) async fn publish(
     }
     let deed = format!("publishes the document `{}`, {} bytes", ready.about.title, ready.length);
     let reply = send(&local, ready).await?;
-    Ok((Extension(Deed(deed)), Json(reply)))
+    Ok(Acted::deed(deed, reply))
 }
 
 fn record_of(local: &Local, ready: &Ready) -> Result<(Document, Vec<RecordRef>), ApiError> {
@@ -166,7 +166,7 @@ pub(super) async fn send(local: &Local, ready: Ready) -> Result<DocumentPublishe
 }
 
 /// One document.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DocumentLine {
     pub reference: String,
     pub origin: String,
@@ -186,7 +186,7 @@ pub struct DocumentLine {
 }
 
 /// What `documents` may be asked.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DocumentsFilter {
     /// One document.
@@ -197,7 +197,7 @@ pub struct DocumentsFilter {
 }
 
 /// Documents, the newest first, and the room that contents take.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DocumentsReply {
     pub documents: Vec<DocumentLine>,
     pub room_used: u64,
@@ -282,7 +282,7 @@ fn named(local: &Local, reading: &mut Reading<'_>, what: &str, clearance: Tlp) -
 }
 
 /// Which document.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DocumentNamed {
     pub what: String,
@@ -294,8 +294,8 @@ pub(super) async fn fetch(
     Extension(operator): Extension<Operator>,
     Extension(witness): Extension<Witness>,
     Json(DocumentNamed { what }): Json<DocumentNamed>,
-) -> Result<impl IntoResponse, ApiError> {
-    let deed = Deed(format!("fetches the content of {what}"));
+) -> Result<Acted<DocumentLine>, ApiError> {
+    let deed = format!("fetches the content of {what}");
     let reply = blocking(move || {
         let mut reading = Reading::new(&local.ledger, local.clock.now());
         let (found, document) = named(&local, &mut reading, &what, operator.clearance)?;
@@ -312,7 +312,7 @@ pub(super) async fn fetch(
         Ok(line(&local, &reading, &found, &document).0)
     })
     .await?;
-    Ok((Extension(deed), Json(reply)))
+    Ok(Acted::deed(deed, reply))
 }
 
 /// The content is removed here, or fetched no more.
@@ -320,8 +320,8 @@ pub(super) async fn drop_content(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
     Json(DocumentNamed { what }): Json<DocumentNamed>,
-) -> Result<impl IntoResponse, ApiError> {
-    let deed = Deed(format!("drops the content of {what}"));
+) -> Result<Acted<DocumentNamed>, ApiError> {
+    let deed = format!("drops the content of {what}");
     let dropped = blocking(move || {
         let mut reading = Reading::new(&local.ledger, local.clock.now());
         let (_, document) = named(&local, &mut reading, &what, operator.clearance)?;
@@ -332,7 +332,7 @@ pub(super) async fn drop_content(
         }
     })
     .await?;
-    Ok((Extension(deed), Json(DocumentNamed { what: dropped })))
+    Ok(Acted::deed(deed, DocumentNamed { what: dropped }))
 }
 
 /// The content itself.
@@ -341,7 +341,7 @@ pub(super) async fn content(
     Extension(operator): Extension<Operator>,
     Extension(witness): Extension<Witness>,
     Query(DocumentNamed { what }): Query<DocumentNamed>,
-) -> Result<Body, ApiError> {
+) -> Result<Raw<Body>, ApiError> {
     let here = local.clone();
     let document = blocking(move || {
         let now: Timestamp = here.clock.now();
@@ -351,12 +351,12 @@ pub(super) async fn content(
     })
     .await?;
     match document.content {
-        Content::Inline(text) => Ok(Body::from(text)),
+        Content::Inline(text) => Ok(Raw(Body::from(text))),
         Content::Hash { hash, .. } => {
             let path = local.documents.file(&hash);
             let path = path.ok_or_else(|| ApiError::nothing("its content is not here yet; `huecry document fetch` brings it"))?;
             let file = tokio::fs::File::open(&path).await.map_err(ApiError::internal)?;
-            Ok(Body::from_stream(ReaderStream::new(file)))
+            Ok(Raw(Body::from_stream(ReaderStream::new(file))))
         }
     }
 }

@@ -5,7 +5,8 @@
 
 use super::{
     ApiError, Local, Witness, at_door, blocking,
-    operators::{self, Deed, Operator},
+    contract::{Acted, Json, Query},
+    operators::{self, Operator},
 };
 use crate::{
     enforce::{Mode, Order, Scope},
@@ -16,11 +17,8 @@ use crate::{
     },
     record::{Observable, Record, RecordRef, Sighted, Sighting, SightingKind, Timestamp, Tlp, UnknownName},
 };
-use axum::{
-    Extension, Json,
-    extract::{Query, State},
-    response::IntoResponse,
-};
+use axum::{Extension, extract::State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Longest time that an exception may last: beyond it it is a matter for a list or a policy.
@@ -31,7 +29,7 @@ pub(super) async fn outlets(State(local): State<Local>) -> Result<Json<Vec<Outle
 }
 
 /// The value in question.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HitsParameters {
     value: String,
@@ -57,7 +55,7 @@ pub(super) fn hitting(local: &Local, value: &Observable, clearance: Tlp, witness
 }
 
 /// An order as a client gives it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderParameters {
     pub order: Order,
@@ -72,7 +70,7 @@ pub struct OrderParameters {
 }
 
 /// What came of an order.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct OrderReply {
     /// False while a second signature is wanted.
     pub done: bool,
@@ -96,7 +94,7 @@ pub(super) async fn order(
     Extension(operator): Extension<Operator>,
     Extension(witness): Extension<Witness>,
     Json(parameters): Json<OrderParameters>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Acted<OrderReply>, ApiError> {
     let begun = std::time::Instant::now();
     let order = checked(&local, parameters.order.clone())?;
     let mut reply = OrderReply::default();
@@ -105,8 +103,8 @@ pub(super) async fn order(
         reply.signed = second(&local, &text, &parameters)?;
         by = reply.signed.join("+");
         if reply.signed.len() < 2 {
-            let deed = Deed(format!("asks to {text}, signed by {by}"));
-            return Ok((Extension(deed), Json(reply)));
+            let deed = format!("asks to {text}, signed by {by}");
+            return Ok(Acted::deed(deed, reply));
         }
     }
     if let Order::Unblock { value, reason, .. } = &order {
@@ -130,8 +128,8 @@ pub(super) async fn order(
     if let (true, Order::Unblock { value, reason, .. }) = (parameters.tell_author, &order) {
         tell_authors(&local, value, reason, &mut reply).await?;
     }
-    let deed = Deed(format!("orders: {}", sentence(&order)));
-    Ok((Extension(deed), Json(reply)))
+    let deed = format!("orders: {}", sentence(&order));
+    Ok(Acted::deed(deed, reply))
 }
 
 /// An order with canonical values, about things that are there.

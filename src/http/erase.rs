@@ -1,6 +1,10 @@
 //! What goes, at the local window: erasing by order, what is held about one value, what retention asks about.
 
-use super::{ApiError, Deed, Local, NoDeed, Operator, Witness, at_door, blocking, enforce};
+use super::{
+    ApiError, Local, Operator, Witness, at_door, blocking,
+    contract::{Acted, Json, Query},
+    enforce,
+};
 use crate::{
     envelope::Slot,
     ledger::{DueLine, ErasedBy, Position, ReviewEntry, grouped},
@@ -8,11 +12,8 @@ use crate::{
     query::{Reading, title_of},
     record::{DAY_MS, Observable, Record, RecordRef},
 };
-use axum::{
-    Extension, Json,
-    extract::{Query, State},
-    response::IntoResponse,
-};
+use axum::{Extension, extract::State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -26,7 +27,7 @@ const ORDER_CHARS_MIN: usize = 3;
 const ORDER_BYTES_MAX: usize = 1_024;
 
 /// What is to be erased, and by which order.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EraseParameters {
     /// Records, or values: all records about exactly that value. A report means all of it that is here.
@@ -36,19 +37,19 @@ pub struct EraseParameters {
 }
 
 /// What would be erased.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ErasePreview {
     /// How many records.
     pub all: usize,
     /// The first of them, as far as the asker may see them.
-    pub records: Vec<HeldLine>,
+    pub records: Vec<KeptLine>,
     /// Of all, how many we have published ourselves: others keep them until they are withdrawn.
     pub ours: usize,
 }
 
 /// One record that is held.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct HeldLine {
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct KeptLine {
     pub reference: String,
     pub about: String,
     pub kind: String,
@@ -119,10 +120,10 @@ fn decisions_about(local: &Local, what: &[String]) -> Result<Vec<Position>, ApiE
     Ok(all.filter(|(_, decision)| is_about(&decision.what)).map(|(position, _)| position).collect())
 }
 
-fn held_line(reading: &mut Reading<'_>, reference: &RecordRef) -> Result<Option<HeldLine>, ApiError> {
+fn kept_line(reading: &mut Reading<'_>, reference: &RecordRef) -> Result<Option<KeptLine>, ApiError> {
     let Some(found) = reading.named(reference)? else { return Ok(None) };
     let said = reading.assertion(&found);
-    Ok(Some(HeldLine {
+    Ok(Some(KeptLine {
         about: title_of(&found.record),
         reference: said.reference,
         kind: said.kind,
@@ -139,7 +140,7 @@ pub(super) async fn preview(
     Extension(operator): Extension<Operator>,
     Extension(witness): Extension<Witness>,
     Json(parameters): Json<EraseParameters>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Acted<ErasePreview>, ApiError> {
     let preview = blocking(move || {
         let records = meant(&local, &parameters.what)?;
         let mut reading = Reading::new(&local.ledger, local.clock.now());
@@ -148,14 +149,14 @@ pub(super) async fn preview(
         for record in &records {
             let above = reading.named(record)?.is_some_and(|found| found.batch.head.tlp > operator.clearance);
             if !above && preview.records.len() < PREVIEW_MAX {
-                preview.records.extend(held_line(&mut reading, record)?);
+                preview.records.extend(kept_line(&mut reading, record)?);
             }
         }
         preview.records.iter().for_each(|line| witness.line(&line.reference, &line.tlp));
         Ok(preview)
     })
     .await?;
-    Ok((Extension(NoDeed), Json(preview)))
+    Ok(Acted::nothing(preview))
 }
 
 /// Erases, and answers with the receipt.
@@ -163,7 +164,7 @@ pub(super) async fn erase(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
     Json(parameters): Json<EraseParameters>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Acted<Outcome>, ApiError> {
     let order = parameters.order.trim().to_owned();
     if order.chars().count() < ORDER_CHARS_MIN || order.len() > ORDER_BYTES_MAX {
         return Err(ApiError::bad("say under which order: --order \"case number, court, date\"; 1,024 bytes at most"));
@@ -183,24 +184,24 @@ pub(super) async fn erase(
     let by = Some(operator.signature());
     let outcome: Outcome = local.upkeep.erase_with(ErasedBy::Order, by, &order, grouped(records), decisions).await?;
     // What was erased is not said again in the journal.
-    let deed = Deed(format!("erases {} records under: {order}", outcome.erased.records));
-    Ok((Extension(deed), Json(outcome)))
+    let deed = format!("erases {} records under: {order}", outcome.erased.records);
+    Ok(Acted::deed(deed, outcome))
 }
 
 /// What is asked about.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubjectParameters {
     pub what: String,
 }
 
 /// All that is held about one value.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SubjectReply {
     pub value: String,
     /// When the first of the records was received.
     pub since: Option<String>,
-    pub records: Vec<HeldLine>,
+    pub records: Vec<KeptLine>,
     /// Lines of exports of ours that hold it, or stand for it.
     pub exports: Vec<String>,
     /// Lists of ours that it is on.
@@ -226,7 +227,7 @@ pub(super) async fn subject(
             if above {
                 reply.above_clearance += 1;
             } else {
-                reply.records.extend(held_line(&mut reading, &record)?);
+                reply.records.extend(kept_line(&mut reading, &record)?);
             }
         }
         reply.records.iter().for_each(|line| witness.line(&line.reference, &line.tlp));
@@ -242,7 +243,7 @@ pub(super) async fn subject(
 }
 
 /// How long content stays, and what a person is asked about.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RetentionReply {
     pub limits: Vec<String>,
     pub rules: Vec<String>,
@@ -279,16 +280,25 @@ pub(super) async fn retention(State(local): State<Local>) -> Result<Json<Retenti
     .await
 }
 
+/// How many records were erased.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RetentionApplied {
+    /// Because their time is over.
+    pub over: u64,
+    /// Because there is no room.
+    pub no_room: u64,
+}
+
 /// Erases now what has come to its end, which a running node does every day.
-pub(super) async fn apply(State(local): State<Local>) -> Result<impl IntoResponse, ApiError> {
+pub(super) async fn apply(State(local): State<Local>) -> Result<Acted<RetentionApplied>, ApiError> {
     local.upkeep.retention().map_err(ApiError::bad)?;
     let (erased, evicted) = (local.upkeep.survey().await?, local.upkeep.make_room().await?);
-    let deed = Deed(format!("erases {} records whose time is over, {} for which there is no room", erased.records, evicted.records));
-    Ok((Extension(deed), Json(serde_json::json!({ "over": erased.records, "no_room": evicted.records }))))
+    let deed = format!("erases {} records whose time is over, {} for which there is no room", erased.records, evicted.records);
+    Ok(Acted::deed(deed, RetentionApplied { over: erased.records, no_room: evicted.records }))
 }
 
 /// What a person decides about records that are due for review.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RetentionParameters {
     pub rule: String,
@@ -297,11 +307,18 @@ pub struct RetentionParameters {
     pub reason: String,
 }
 
+/// What came of it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RetentionDecided {
+    pub rule: String,
+    pub outcome: String,
+}
+
 pub(super) async fn decide(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
     Json(parameters): Json<RetentionParameters>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Acted<RetentionDecided>, ApiError> {
     let RetentionParameters { rule, keep_days, reason } = parameters;
     if reason.trim().chars().count() < ORDER_CHARS_MIN || reason.len() > ORDER_BYTES_MAX {
         return Err(ApiError::bad("say why: --reason TEXT, 1,024 bytes at most"));
@@ -329,6 +346,6 @@ pub(super) async fn decide(
         }
     };
     local.upkeep.set_due(local.upkeep.due().into_iter().filter(|line| line.rule != rule).collect());
-    let deed = Deed(format!("decides about what retention `{rule}` asks: {text}: {reason}"));
-    Ok((Extension(deed), Json(serde_json::json!({ "rule": rule, "outcome": text }))))
+    let deed = format!("decides about what retention `{rule}` asks: {text}: {reason}");
+    Ok(Acted::deed(deed, RetentionDecided { rule, outcome: text }))
 }

@@ -9,7 +9,11 @@
 //! The answer's header `huecry-cursor` is what a later export names with `after`: it then tells what came, what was judged
 //! anew or renewed, and, marked as such, what does not stand any more.
 
-use super::{ApiError, Local, Operator, QueryParameters, Since, Witness, blocking, each_changed};
+use super::{
+    ApiError, Local, Operator, QueryParameters, Since, Witness, blocking,
+    contract::{Query, Raw},
+    each_changed,
+};
 use crate::{
     envelope::part_of,
     exchange::{Row, Stated, StixBundle, csv_header, misp_line},
@@ -22,10 +26,10 @@ use crate::{
 use axum::{
     Extension,
     body::{Body, Bytes},
-    extract::{Query, State},
+    extract::State,
     http::HeaderMap,
-    response::IntoResponse,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -77,7 +81,7 @@ impl Form {
 }
 
 /// An entry of an outlet, on its way to whoever writes it for a tool.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EntryLine {
     pub value: String,
     #[serde(rename = "type")]
@@ -100,7 +104,7 @@ pub(super) async fn export(
     Extension(operator): Extension<Operator>,
     Extension(witness): Extension<Witness>,
     Query(parameters): Query<QueryParameters>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Raw<(HeaderMap, Body)>, ApiError> {
     let name = parameters.format.clone().unwrap_or_default();
     let form = Form::ALL.iter().find(|(known, _)| *known == name).map(|(_, form)| *form);
     let form = form.ok_or_else(|| ApiError::bad(UnknownName::new("format", &name, Form::ALL.iter().map(|(name, _)| *name))))?;
@@ -176,7 +180,7 @@ pub(super) async fn export(
             headers.insert(header, text);
         }
     }
-    Ok((headers, Body::from_stream(stream)))
+    Ok(Raw((headers, Body::from_stream(stream))))
 }
 
 struct Sheet {

@@ -2,7 +2,8 @@
 
 use super::{
     ApiError, Local, Witness, at_door, blocking,
-    operators::{Deed, Operator},
+    contract::{Acted, Json, Query},
+    operators::Operator,
 };
 use crate::{
     intake::value_of,
@@ -12,11 +13,8 @@ use crate::{
     query::{Reading, Standing, title_of},
     record::{MemberId, ObservableType, Record, RecordRef, Sighted, Tlp, UnknownName},
 };
-use axum::{
-    Extension, Json,
-    extract::{Query, State},
-    response::IntoResponse,
-};
+use axum::{Extension, extract::State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Held records looked at for one answer or decision.
@@ -29,7 +27,7 @@ const LINES_DEFAULT: usize = 100;
 const DECIDE_CHUNK: usize = 4_096;
 
 /// Which of the held records are meant.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeldFilter {
     /// One record by its name, or all records about a value.
@@ -76,7 +74,7 @@ impl HeldFilter {
 }
 
 /// One held record.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HeldLine {
     pub record: String,
     pub origin: String,
@@ -91,7 +89,7 @@ pub struct HeldLine {
 }
 
 /// The hold queue.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct HeldReply {
     pub held: Vec<HeldLine>,
     /// How many there are that match; more than are shown, perhaps.
@@ -160,7 +158,7 @@ fn each_held(local: &Local, wanted: &Wanted, mut take: impl FnMut(HeldLine, Reco
 }
 
 /// What is decided about held records.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeldDecision {
     /// `release` or `reject`.
@@ -170,7 +168,7 @@ pub struct HeldDecision {
 }
 
 /// What came of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HeldDecided {
     pub decided: usize,
 }
@@ -179,7 +177,7 @@ pub(super) async fn decide(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
     Json(decision): Json<HeldDecision>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Acted<HeldDecided>, ApiError> {
     let verdict = match decision.decision.as_str() {
         "release" => Verdict::Accept,
         "reject" => Verdict::Refuse,
@@ -206,12 +204,12 @@ pub(super) async fn decide(
         let (records, reason, by) = (chunk.to_vec(), decision.reason.clone(), operator.signature());
         decided += at_door(&local, |reply| Request::Judge { records, verdict, reason, by, reply }).await?;
     }
-    let deed = Deed(format!("{}s {decided} held records: {}", decision.decision, decision.reason));
-    Ok((Extension(deed), Json(HeldDecided { decided })))
+    let deed = format!("{}s {decided} held records: {}", decision.decision, decision.reason);
+    Ok(Acted::deed(deed, HeldDecided { decided }))
 }
 
 /// What `disputes` may be asked.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DisputesFilter {
     /// Also disputes of what others say, and those that we dismissed.
@@ -219,7 +217,7 @@ pub struct DisputesFilter {
 }
 
 /// One dispute.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DisputeLine {
     /// The sighting that disputes.
     pub sighting: String,

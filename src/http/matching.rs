@@ -1,7 +1,10 @@
 //! What `match` needs: the keys of everything that counts, as a stream; then what is known about the few values that hit. Logs
 //! never come here.
 
-use super::{ApiError, Local, Operator, Witness, blocking};
+use super::{
+    ApiError, Local, Operator, Witness, blocking,
+    contract::{Json, Query, Raw},
+};
 use crate::{
     ledger::{LedgerError, key_hash},
     matching::{KeysHead, Lengths, counts},
@@ -9,11 +12,11 @@ use crate::{
     record::{Observable, Tlp, TypeName},
 };
 use axum::{
-    Extension, Json,
+    Extension,
     body::{Body, Bytes},
-    extract::{Query, State},
-    response::IntoResponse,
+    extract::State,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of keys in one piece.
@@ -24,7 +27,7 @@ const PIECES_MAX: usize = 16;
 pub const MATCH_VALUES_MAX: usize = 1_000;
 
 /// What of the knowledge is wanted.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeysParameters {
     /// Only what came with this batch or later, as an earlier `match` has named it.
@@ -33,7 +36,7 @@ pub struct KeysParameters {
 }
 
 /// A value as it was seen.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SeenValue {
     #[serde(rename = "type")]
@@ -42,7 +45,7 @@ pub struct SeenValue {
 }
 
 /// Values as they were seen.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MatchParameters {
     pub values: Vec<SeenValue>,
@@ -51,7 +54,7 @@ pub struct MatchParameters {
 }
 
 /// One line for each value, in order.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MatchReply {
     pub hits: Vec<Option<Hit>>,
 }
@@ -62,7 +65,7 @@ pub(super) async fn keys(
     Extension(operator): Extension<Operator>,
     Extension(witness): Extension<Witness>,
     Query(parameters): Query<KeysParameters>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Raw<Body>, ApiError> {
     // A hash of each value: whoever has them can try all addresses, and is noted as one who has seen everything.
     witness.demand()?;
     witness.saw_everything();
@@ -74,7 +77,7 @@ pub(super) async fn keys(
             let _reader_gone = pieces.blocking_send(Err(error));
         }
     });
-    Ok(Body::from_stream(futures::stream::poll_fn(move |context| waiting.poll_recv(context))))
+    Ok(Raw(Body::from_stream(futures::stream::poll_fn(move |context| waiting.poll_recv(context)))))
 }
 
 /// Keys come first and the head last, because only then all lengths of networks are known.

@@ -6,38 +6,48 @@
 //! GET /v1/members               who is in the federation, who is connected, how complete we are
 //! ```
 //!
-//! Both read the journal behind a cursor, as deltas of exports do: nothing is missed over a restart of either side. An end
-//! that comes by itself is no event; each record is told with it.
+//! Both read the journal behind a cursor, as deltas of exports do: nothing is missed over a restart of either side. What runs out is in no
+//! journal: the cursor of an event says too up to which end these were told.
 
-use super::{ApiError, Local, Operator, Witness, blocking, each_changed};
+use super::{
+    ApiError, Local, Operator, Witness, blocking,
+    contract::{Events, Json, Query},
+    each_changed,
+};
 use crate::{
     config::{AccessMode, Role},
-    ledger::{Change, Position},
-    query::Reading,
-    record::{MemberId, Record, RecordRef, Tlp},
+    ledger::{Change, Place, Position},
+    query::{End, Ends, Found, Reading, Standing},
+    record::{MemberId, Record, RecordRef, SECOND_MS, Timestamp, Tlp},
 };
 use axum::{
-    Extension, Json,
-    extract::{Query, State},
+    Extension,
+    extract::State,
     response::sse::{Event, KeepAlive, Sse},
 };
-use futures::{Stream, StreamExt as _};
+use futures::StreamExt as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     convert::Infallible,
+    sync::PoisonError,
     time::Duration,
 };
 
 /// How often a stream looks for more.
 const POLL: Duration = Duration::from_millis(250);
+/// Ends that are told at once.
+const ENDS_MAX: usize = 1_000;
+/// Readers who have heard everything up to so long ago share what comes next.
+const LIVE_MS: u64 = 60 * SECOND_MS;
 /// A line that says nothing, so that both ends know of each other.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Entries of the journal that one summary looks through: some seconds of work; a longer absence is told as such.
 const PIECES_MAX: usize = 256;
 
 /// From where on.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NewsParameters {
     /// A cursor of an answer before; unsaid, from now on.
@@ -46,9 +56,9 @@ pub struct NewsParameters {
 }
 
 /// One record that came or stands otherwise.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EventLine {
-    /// `accepted`, `held`, `refused`, `withdrawn`, `over`, `waiting`, `quarantined`; or `erased`.
+    /// How it stands: `accepted`, `held`, `refused`, `withdrawn`, `over`, `waiting`, `quarantined`; or `expired`, when it has just run out.
     pub what: String,
     pub record: String,
     /// The value, defanged, or a title.
@@ -65,22 +75,38 @@ struct Reader {
     witness: Witness,
     tlp_max: Tlp,
     position: Position,
+    /// Up to which end these were told.
+    told: End,
+    /// Ends for a reader who comes from long ago, beside those that all others share.
+    behind: Ends,
     waiting: VecDeque<Result<Event, Infallible>>,
 }
 
 impl Reader {
-    /// What stands behind the position, if anything.
+    /// Takes up what happened since, if anything did.
     fn more(&mut self) -> Result<(), ApiError> {
+        let now = self.local.clock.now();
+        let moved = self.local.ledger.here()? != self.position && self.changes(now)?;
+        if self.ran_out(now)? || moved {
+            // A reader that comes back names it, and hears what follows.
+            let cursor = self.cursor()?;
+            self.waiting.push_back(Ok(Event::default().event("cursor").id(cursor.clone()).data(format!("\"{cursor}\""))));
+        }
+        self.witness.write()
+    }
+
+    /// What stands in the journal behind the position; answers whether anything does.
+    fn changes(&mut self, now: Timestamp) -> Result<bool, ApiError> {
         let (entries, (at, _)) = self.local.ledger.changes_from(self.position)?;
-        let mut reading = Reading::new(&self.local.ledger, self.local.clock.now());
+        let mut reading = Reading::new(&self.local.ledger, now);
         for entry in entries {
             for change in &entry.changes {
                 let (waiting, witness, tlp_max) = (&mut self.waiting, &self.witness, self.tlp_max);
                 let mut tell = |reading: &mut Reading<'_>, record: RecordRef, _| {
-                    if let Some(line) = line(reading, &record, tlp_max)? {
-                        witness.line(&line.record, &line.tlp);
-                        let data = serde_json::to_string(&line).map_err(ApiError::internal)?;
-                        waiting.push_back(Ok(Event::default().event(line.what).data(data)));
+                    if let Some(found) = reading.named(&record)?
+                        && let Some(line) = line(reading, &found, tlp_max)?
+                    {
+                        waiting.push_back(Ok(event(witness, line)?));
                     }
                     Ok(true)
                 };
@@ -92,19 +118,60 @@ impl Reader {
                 }
             }
         }
-        if at != self.position {
-            // A reader that comes back names it, and hears what follows.
-            let cursor = self.local.ledger.cursor_at(at)?;
-            self.waiting.push_back(Ok(Event::default().event("cursor").id(cursor.clone()).data(format!("\"{cursor}\""))));
-            self.position = at;
+        let moved = at != self.position;
+        self.position = at;
+        Ok(moved)
+    }
+
+    /// What has run out since; answers whether anything has.
+    fn ran_out(&mut self, now: Timestamp) -> Result<bool, ApiError> {
+        let ledger = &self.local.ledger;
+        let (ends, up_to) = match now.ms_since(self.told.0) < LIVE_MS {
+            true => self.local.ends.lock().unwrap_or_else(PoisonError::into_inner).between(ledger, self.told, now, ENDS_MAX)?,
+            false => self.behind.between(ledger, self.told, now, ENDS_MAX)?,
+        };
+        self.told = up_to;
+        let mut reading = Reading::new(ledger, now);
+        for (_, place) in &ends {
+            let Some(found) = reading.found(*place)? else { continue };
+            // It may have been renewed or withdrawn in the meantime.
+            if reading.standing(&found).0 == Standing::Over
+                && let Some(line) = line(&mut reading, &found, self.tlp_max)?
+            {
+                self.waiting.push_back(Ok(event(&self.witness, EventLine { what: "expired".to_owned(), ..line })?));
+            }
         }
-        self.witness.write()
+        Ok(!ends.is_empty())
+    }
+
+    /// Where a reader goes on: a place of the journal, and an end.
+    fn cursor(&self) -> Result<String, ApiError> {
+        let (at, place) = self.told;
+        Ok(format!("{}@{}-{}-{}", self.local.ledger.cursor_at(self.position)?, at.ms(), place.batch, place.index))
     }
 }
 
-fn line(reading: &mut Reading<'_>, record: &RecordRef, tlp_max: Tlp) -> Result<Option<EventLine>, ApiError> {
-    let Some(found) = reading.named(record)?.filter(|found| found.batch.head.tlp <= tlp_max) else { return Ok(None) };
-    let (said, about) = (reading.assertion_up_to(&found, tlp_max)?, crate::query::title_of(&found.record));
+/// Up to which end a reader was told who has this cursor; that of an export says nothing of ends, and now is where they begin.
+fn told_of(cursor: &str, now: Timestamp) -> Option<End> {
+    let Some((_, end)) = cursor.split_once('@') else { return Some((now, Place::LAST)) };
+    let [at, batch, index] = end.split('-').collect::<Vec<_>>()[..] else { return None };
+    let at = Timestamp::from_ms(at.parse().ok()?)?;
+    // Nothing has run out that will: a clock that was set back must not silence the stream.
+    Some((at, Place { batch: batch.parse().ok()?, index: index.parse().ok()? }).min((now, Place::LAST)))
+}
+
+/// The event of a line, which is noted as seen.
+fn event(witness: &Witness, line: EventLine) -> Result<Event, ApiError> {
+    witness.line(&line.record, &line.tlp);
+    let data = serde_json::to_string(&line).map_err(ApiError::internal)?;
+    Ok(Event::default().event(line.what).data(data))
+}
+
+fn line(reading: &mut Reading<'_>, found: &Found, tlp_max: Tlp) -> Result<Option<EventLine>, ApiError> {
+    if found.batch.head.tlp > tlp_max {
+        return Ok(None);
+    }
+    let (said, about) = (reading.assertion_up_to(found, tlp_max)?, crate::query::title_of(&found.record));
     Ok(Some(EventLine {
         what: said.standing.to_string(),
         record: said.reference,
@@ -123,16 +190,20 @@ pub(super) async fn events(
     Extension(operator): Extension<Operator>,
     Extension(witness): Extension<Witness>,
     Query(parameters): Query<NewsParameters>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+) -> Result<Events<EventLine>, ApiError> {
     witness.demand()?;
-    let position = match &parameters.after {
-        Some(cursor) => local.ledger.read_cursor(cursor).map_err(ApiError::bad)?,
-        None => local.ledger.here()?,
+    let now = local.clock.now();
+    let (position, told) = match &parameters.after {
+        Some(cursor) => {
+            let unread = || ApiError::bad(format!("`{}` is no cursor of events", crate::record::excerpt(cursor)));
+            (local.ledger.read_cursor(cursor).map_err(ApiError::bad)?, told_of(cursor, now).ok_or_else(unread)?)
+        }
+        None => (local.ledger.here()?, (now, Place::LAST)),
     };
-    let reader = Reader { local, witness, tlp_max: operator.clearance, position, waiting: VecDeque::new() };
+    let reader = Reader { local, witness, tlp_max: operator.clearance, position, told, behind: Ends::default(), waiting: VecDeque::new() };
     // The first event is the place to come back to, even if nothing ever happens.
     let hello = {
-        let cursor = reader.local.ledger.cursor_at(position)?;
+        let cursor = reader.cursor()?;
         futures::stream::iter([Ok(Event::default().event("cursor").id(cursor.clone()).data(format!("\"{cursor}\"")))])
     };
     let stream = futures::stream::unfold(Some(reader), |reader| async {
@@ -142,9 +213,7 @@ pub(super) async fn events(
                 return Some((event, Some(reader)));
             }
             let looked = blocking(move || {
-                if reader.local.ledger.here()? != reader.position {
-                    reader.more()?;
-                }
+                reader.more()?;
                 Ok(reader)
             })
             .await;
@@ -160,11 +229,11 @@ pub(super) async fn events(
             }
         }
     });
-    Ok(Sse::new(hello.chain(stream)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    Ok(Events::of(Sse::new(hello.chain(stream)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))))
 }
 
 /// What came of one member.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct NewsLine {
     pub member: String,
     pub accepted: u64,
@@ -177,7 +246,7 @@ pub struct NewsLine {
 }
 
 /// What happened since a cursor.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct NewsReply {
     pub cursor: String,
     pub lines: Vec<NewsLine>,
@@ -244,7 +313,7 @@ pub(super) async fn news(
 }
 
 /// One member of the federation.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MemberLine {
     pub id: String,
     pub name: String,
@@ -311,7 +380,7 @@ pub(super) async fn members(State(local): State<Local>) -> Json<Vec<MemberLine>>
 }
 
 /// What somebody is who asks: for a page that shows what they may do.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Myself {
     pub name: String,
     pub token: Option<String>,

@@ -9,7 +9,13 @@
 //! crash some lines come twice rather than never. Servers are those of the configuration; nothing that a record says is ever contacted.
 //! Of what is marked above `tlp_max` only the record's name and marking are told. A message with words of what is noted is noted itself.
 
-use super::{ApiError, Local, alarms, blocking, each_changed, ending, pull::secret};
+use super::{
+    ApiError, Local, blocking,
+    contract::Json,
+    each_changed,
+    pull::secret,
+    status::{alarms, ending},
+};
 use crate::{
     access::Shown,
     config::{NotifyConfig, SearchConfig},
@@ -22,7 +28,7 @@ use crate::{
     query::{Found, Meant, Question, Reading, Standing, title_of},
     record::{HOUR_MS, MemberId, Record, RecordRef, Timestamp, Tlp, excerpt, visible},
 };
-use axum::{Json, extract::State};
+use axum::extract::State;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use lettre::{
     AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
@@ -32,6 +38,7 @@ use lettre::{
         client::{Certificate, Tls, TlsParameters},
     },
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::{
@@ -418,7 +425,7 @@ async fn by_syslog(local: &Local, place: String, notices: &[Notice]) -> Result<(
 }
 
 /// Whom to try.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotifyTest {
     pub name: String,

@@ -6,10 +6,11 @@ use crate::{
     exchange::{About, Format, Layout, TextReader, detect},
     record::{ChannelName, DAY_MS, MemberId, Record, Report, Role, Source, Timestamp, Tlp, TypeName, Use},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the importing member says once about the whole file. What is left out is unsaid.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PublishParameters {
     pub channel: String,

@@ -2,8 +2,9 @@
 
 use super::{
     ApiError, Local, Witness, at_door, blocking,
-    operators::{Deed, Operator},
-    progress,
+    contract::{Acted, Json, Lines},
+    operators::Operator,
+    progress::{self, Line},
 };
 use crate::{
     config::Config,
@@ -16,7 +17,8 @@ use crate::{
     query::{self, As, Reading, Trial},
     record::{DAY_MS, RecordRef, Timestamp},
 };
-use axum::{Extension, Json, extract::State, response::IntoResponse};
+use axum::{Extension, extract::State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -24,7 +26,7 @@ use std::sync::Arc;
 const REJUDGE_CHUNK: usize = 4_096;
 
 /// What is in force.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyReply {
     pub hash: String,
     pub policies: usize,
@@ -36,7 +38,7 @@ pub struct PolicyReply {
 }
 
 /// One list.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ListLine {
     pub name: String,
     pub role: String,
@@ -80,29 +82,28 @@ fn config(local: &Local) -> Result<Config, ApiError> {
 /// Reads policies and lists anew, as `huecry policy reload` does; for one who is told to by a signal. The sentence says what came of it.
 /// What does not read leaves the last good state in force, and is an error here.
 pub async fn reload_rules(local: &Local) -> Result<String, String> {
-    let Deed(said) = put_in_force(local).await.map_err(|error| error.parts().1)?;
-    Ok(said)
+    put_in_force(local).await.map_err(|error| error.parts().1)
 }
 
-async fn put_in_force(local: &Local) -> Result<Deed, ApiError> {
+async fn put_in_force(local: &Local) -> Result<String, ApiError> {
     let here = local.clone();
     let rules = blocking(move || {
         let in_force = here.ledger.policy_in_force()?;
         rules::load(&here.data, &config(&here)?, in_force.as_ref()).map_err(ApiError::bad)
     })
     .await?;
-    let deed = Deed(format!("puts policy {} in force", rules.policy.hash().short()));
+    let deed = format!("puts policy {} in force", rules.policy.hash().short());
     at_door(local, |reply| Request::Rules { rules: Box::new(rules), reply }).await?;
     Ok(deed)
 }
 
-pub(super) async fn reload(State(local): State<Local>) -> Result<impl IntoResponse, ApiError> {
+pub(super) async fn reload(State(local): State<Local>) -> Result<Acted<PolicyReply>, ApiError> {
     let deed = put_in_force(&local).await?;
-    Ok((Extension(deed), Json(reply(&local))))
+    Ok(Acted::deed(deed, reply(&local)))
 }
 
 /// What is to be tried.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TryParameters {
     pub draft: Draft,
@@ -120,7 +121,7 @@ pub(super) async fn attempt(
     Extension(operator): Extension<Operator>,
     Extension(witness): Extension<Witness>,
     Json(parameters): Json<TryParameters>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Lines<Line<Trial>>, ApiError> {
     witness.demand()?;
     let here = local.clone();
     let (config, policy) = blocking(move || {
@@ -154,18 +155,25 @@ fn below(mut trial: Trial, local: &Local, operator: &Operator) -> Trial {
 }
 
 /// From when on what was judged is judged again.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejudgeParameters {
     pub since_days: Option<u32>,
 }
 
 /// Judges the past again by the policies in force, as a trial of them has shown.
+/// How many were judged again, and how many of them otherwise.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Rejudged {
+    pub records: u64,
+    pub changed: usize,
+}
+
 pub(super) async fn rejudge(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
     Json(parameters): Json<RejudgeParameters>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Acted<Rejudged>, ApiError> {
     let (mut changed, mut looked_at) = (0usize, 0u64);
     let now = local.clock.now();
     let (ledger, from) = (local.ledger.clone(), since(now, parameters.since_days));
@@ -180,8 +188,8 @@ pub(super) async fn rejudge(
         let by = operator.signature();
         changed += at_door(&local, |reply| Request::Rejudge { records, by, reply }).await?;
     }
-    let deed = Deed(format!("judges {looked_at} records again; {changed} changed"));
-    Ok((Extension(deed), Json(serde_json::json!({ "records": looked_at, "changed": changed }))))
+    let deed = format!("judges {looked_at} records again; {changed} changed");
+    Ok(Acted::deed(deed, Rejudged { records: looked_at, changed }))
 }
 
 /// Records from batch `next` on whose judgement changes, up to a chunk; how many were looked at; where to go on.

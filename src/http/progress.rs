@@ -1,7 +1,9 @@
 //! Work that takes a while: its answer is lines of JSON, how far it is, and at the end what came of it.
 
+use super::contract::Lines;
 use axum::body::{Body, Bytes};
 use futures::StreamExt as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     convert::Infallible,
@@ -12,7 +14,7 @@ use std::{
 const PROGRESS_MAX: usize = 128;
 
 /// One line of such an answer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Line<T> {
     /// So much is done, of so much.
@@ -25,7 +27,7 @@ pub enum Line<T> {
 /// the end.
 pub(super) fn lines<T: Serialize + Send + 'static, E: std::fmt::Display>(
     work: impl FnOnce(&(dyn Fn(u64, u64) + Sync)) -> Result<T, E> + Send + 'static,
-) -> Body {
+) -> Lines<Line<T>> {
     let (lines, waiting) = tokio::sync::mpsc::channel::<Line<T>>(PROGRESS_MAX);
     tokio::task::spawn_blocking(move || {
         let told = AtomicU64::new(0);
@@ -45,11 +47,11 @@ pub(super) fn lines<T: Serialize + Send + 'static, E: std::fmt::Display>(
 }
 
 /// A body of what comes through a channel, a line of JSON each.
-pub(super) fn json_lines<T: Serialize + Send + 'static>(mut waiting: tokio::sync::mpsc::Receiver<T>) -> Body {
+pub(super) fn json_lines<T: Serialize + Send + 'static>(mut waiting: tokio::sync::mpsc::Receiver<T>) -> Lines<T> {
     let line = |line: T| {
         let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
         bytes.push(b'\n');
         Ok::<_, Infallible>(Bytes::from(bytes))
     };
-    Body::from_stream(futures::stream::poll_fn(move |context| waiting.poll_recv(context)).map(line))
+    Lines::of(Body::from_stream(futures::stream::poll_fn(move |context| waiting.poll_recv(context)).map(line)))
 }

@@ -1,6 +1,6 @@
 //! Proofs at the local window: a bundle that carries its authors' signatures is held against the cards that are here.
 
-use super::{ApiError, Local};
+use super::{ApiError, Local, contract::Json};
 use crate::{
     envelope::{ProvedBatch, ProvedHead, Slot},
     exchange::{Carried, CarriedReader, Unclear},
@@ -8,12 +8,12 @@ use crate::{
     record::{Decoded, Record, RecordRef, Timestamp},
 };
 use axum::{
-    Json,
     body::{Body, Bytes},
     extract::State,
 };
 
 use futures::StreamExt as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,7 +25,7 @@ const WRONG_MAX: usize = 50;
 const HEADS_MAX: usize = 4_096;
 
 /// What a bundle proves.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProofsReply {
     pub indicators: u64,
     /// Those that carry a signature.
@@ -42,7 +42,7 @@ pub struct ProofsReply {
 }
 
 /// An object whose proof does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WrongLine {
     pub line: u64,
     pub id: String,

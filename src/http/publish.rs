@@ -11,7 +11,7 @@
 
 use super::{
     ApiError, Local,
-    operators::Deed,
+    contract::{Acted, Json, Query},
     outgoing::Outgoing,
     plan::{Mode, Plan, PublishParameters, is_of},
     queue::{self, Pieces},
@@ -29,12 +29,11 @@ use crate::{
     },
 };
 use axum::{
-    Extension, Json,
     body::{Body, Bytes},
-    extract::{Query, State},
-    response::IntoResponse,
+    extract::State,
 };
 use futures::StreamExt as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -61,7 +60,7 @@ const REFERENCE_BYTES: usize = 256;
 const WITHDRAWN_MAX: usize = 1_000_000;
 
 /// One member in a dry run's reach.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ReachLine {
     pub member: String,
     pub reached: bool,
@@ -70,7 +69,7 @@ pub struct ReachLine {
 }
 
 /// How many values are on one of our lists.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ListHit {
     pub list: String,
     pub values: u64,
@@ -78,7 +77,7 @@ pub struct ListHit {
 }
 
 /// What became of a publication.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PublishReply {
     pub dry_run: bool,
     /// It waits, durable and unsigned, until the lane may publish; under this name.
@@ -135,7 +134,7 @@ pub struct PublishReply {
 }
 
 /// Something that gave nothing.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ComplaintLine {
     pub line: u64,
     /// Where in a file of objects.
@@ -145,7 +144,7 @@ pub struct ComplaintLine {
 }
 
 /// What the file does not say.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AssumedLine {
     /// `tlp`, `confidence` or `validity`.
     pub what: String,
@@ -155,7 +154,7 @@ pub struct AssumedLine {
 }
 
 /// How a meaning changed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChangedLine {
     pub how: String,
     pub count: u64,
@@ -169,17 +168,17 @@ pub(super) async fn publish_deed(
     state: State<Local>,
     Query(parameters): Query<PublishParameters>,
     body: Body,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Acted<PublishReply>, ApiError> {
     let (title, channel, dry_run) = (parameters.title.clone(), parameters.channel.clone(), parameters.dry_run);
     let mut body = body.into_data_stream().fuse();
     let reply = publish(state, parameters, &mut body).await;
     if reply.is_err() {
         drain(&mut body).await;
     }
-    let reply = reply?;
+    let Json(reply) = reply?;
     let where_to = reply.first.clone().unwrap_or(channel);
     let word = if dry_run { "tries" } else { "publishes" };
-    Ok((Extension(Deed(format!("{word} `{}`, {} records, {where_to}", title, reply.records))), reply))
+    Ok(Acted::deed(format!("{word} `{title}`, {} records, {where_to}", reply.records), reply))
 }
 
 /// Reads on in a file that is refused already: whoever is still sending reads no answer.

@@ -11,7 +11,7 @@
 
 use super::{
     ApiError, Local,
-    operators::Deed,
+    contract::{Acted, Json},
     plan::PublishParameters,
     publish::{self, PublishReply},
     queue,
@@ -24,13 +24,12 @@ use crate::{
     record::{Timestamp, UnknownName},
 };
 use axum::{
-    Extension, Json,
     body::{Body, Bytes},
     extract::State,
-    response::IntoResponse,
 };
 use futures::StreamExt as _;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderName};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -64,7 +63,7 @@ impl From<FetchError> for ApiError {
 }
 
 /// Which source, and whether anything is to be said.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PullParameters {
     pub name: String,
@@ -73,7 +72,7 @@ pub struct PullParameters {
 }
 
 /// What came of a pull.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PullReply {
     pub name: String,
     /// Objects, events or files that were fetched.
@@ -88,7 +87,7 @@ pub struct PullReply {
 }
 
 /// A source as a person sees it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PullLine {
     pub name: String,
     pub url: String,
@@ -164,10 +163,10 @@ pub(super) fn alarms(local: &Local) -> Vec<String> {
 }
 
 /// `POST /v1/pull`.
-pub(super) async fn pull(State(local): State<Local>, Json(parameters): Json<PullParameters>) -> Result<impl IntoResponse, ApiError> {
-    let deed = Deed(format!("pulls source `{}`", parameters.name));
+pub(super) async fn pull(State(local): State<Local>, Json(parameters): Json<PullParameters>) -> Result<Acted<PullReply>, ApiError> {
+    let deed = format!("pulls source `{}`", parameters.name);
     let reply = pull_source(&local, &parameters.name, parameters.dry_run).await?;
-    Ok((Extension(deed), Json(reply)))
+    Ok(Acted::deed(deed, reply))
 }
 
 /// Pulls what is due, each source by itself, as long as the node runs.
@@ -374,7 +373,7 @@ impl Visit for Page<'_> {
 impl Page<'_> {
     /// Keeps a marking definition for the pulls to come.
     fn remember(&mut self, bytes: &[u8]) {
-        #[derive(Deserialize)]
+        #[derive(Deserialize, JsonSchema)]
         struct Named {
             #[serde(rename = "type")]
             kind: String,
@@ -466,7 +465,7 @@ async fn misp_feed(
     spool: &mut File,
     reply: &mut PullReply,
 ) -> Result<Progress, ApiError> {
-    #[derive(Deserialize)]
+    #[derive(Deserialize, JsonSchema)]
     struct Listed {
         timestamp: serde_json::Value,
     }

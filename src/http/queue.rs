@@ -5,11 +5,10 @@
 //! a crash between the two publishes twice rather than never.
 
 use super::{
-    ApiError, AskParameters, Local, PublishParameters, RenewParameters, SightingParameters, WithdrawParameters, documents, publish, renew,
-    talk, withdraw,
+    ApiError, AskParameters, Local, PublishParameters, RenewParameters, SightingParameters, WithdrawParameters, contract::Json, documents,
+    publish, renew, talk, withdraw,
 };
 use axum::{
-    Json,
     body::{Body, BodyDataStream, Bytes},
     extract::State,
 };
@@ -158,7 +157,7 @@ async fn perform(local: &Local, path: &Path) -> Result<(), ApiError> {
             let mut body = Body::from(bytes.slice(end + 1..)).into_data_stream().fuse();
             publish::publish(State(local.clone()), parameters, &mut body).await.map(|_| ())
         }
-        Job::Withdraw(parameters) => withdraw(State(local.clone()), Json(parameters)).await.map(|_| ()),
+        Job::Withdraw(parameters) => withdraw::withdraw(State(local.clone()), Json(parameters)).await.map(|_| ()),
         Job::Renew(parameters) => renew::renew(State(local.clone()), Json(parameters)).await.map(|_| ()),
         Job::Document(ready) => documents::send(local, ready).await.map(|_| ()),
         Job::Question(parameters) => talk::put_question(local, parameters).await.map(|_| ()),

@@ -1,17 +1,18 @@
 //! Renewing reports of ours: they hold longer, and nothing of them is sent again.
 
-use super::{ApiError, Deed, Local, NoDeed, at_door, blocking, queue};
+use super::{
+    ApiError, Local, at_door, blocking,
+    contract::{Acted, Json},
+    queue,
+};
 use crate::{
     envelope::Class,
     node::door::{Publication, ReportOf, Request, shared_channel},
     query::{Reading, Standing},
     record::{ChannelName, DAY_MS, Kind, LIST_MAX, Record, RecordRef, Renewal, Timestamp, Tlp, WireRef},
 };
-use axum::{
-    Extension, Json,
-    extract::State,
-    response::{IntoResponse as _, Response},
-};
+use axum::extract::State;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 const REPORTS_MAX: usize = 65_536;
 
 /// What `renew` takes: names of reports, and until when they are to hold.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenewParameters {
     pub what: Vec<String>,
@@ -35,7 +36,7 @@ pub struct RenewParameters {
 }
 
 /// What was renewed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RenewReply {
     pub renewed: Vec<String>,
     /// Those that hold as long already: nothing is said of them.
@@ -49,12 +50,11 @@ pub struct RenewReply {
 }
 
 /// As [`renew`], with a line for the journal.
-pub(super) async fn renew_deed(state: State<Local>, Json(parameters): Json<RenewParameters>) -> Result<Response, ApiError> {
+pub(super) async fn renew_deed(state: State<Local>, Json(parameters): Json<RenewParameters>) -> Result<Acted<RenewReply>, ApiError> {
     let what = parameters.what.join(", ");
-    let reply = renew(state, Json(parameters)).await?;
+    let Json(reply) = renew(state, Json(parameters)).await?;
     let is_deed = !reply.renewed.is_empty() || reply.queued.is_some();
-    let deed = Extension(Deed(format!("renews {what} until {}", reply.until)));
-    Ok(if is_deed { (deed, reply).into_response() } else { (Extension(NoDeed), reply).into_response() })
+    Ok(if is_deed { Acted::deed(format!("renews {what} until {}", reply.until), reply) } else { Acted::nothing(reply) })
 }
 
 pub(super) async fn renew(State(local): State<Local>, Json(mut parameters): Json<RenewParameters>) -> Result<Json<RenewReply>, ApiError> {

@@ -2,29 +2,25 @@
 
 use super::{
     ApiError, Local, at_door, blocking,
-    operators::{self, Deed, Operator},
+    contract::{Acted, Json, Query},
+    operators::{self, Operator},
 };
 use crate::{
     charter::Roster,
     intake::Known as _,
     ledger::{AsideLine, QuarantineStep},
-    node::door::Request,
+    node::door::{Request, document},
     record::{FeedId, UnknownName},
 };
-use axum::{
-    Extension, Json,
-    body::Bytes,
-    extract::{Query, State},
-    response::IntoResponse,
-};
+use axum::{Extension, body::Bytes, extract::State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 /// Longest document that is taken from a person: a charter, with room.
 pub const DOCUMENT_BYTES_MAX: usize = 2 * crate::charter::CHARTER_BYTES_MAX;
 
 /// The documents in force, as they were signed, in hexadecimal.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RosterReply {
     pub member: String,
     pub node: String,
@@ -69,39 +65,58 @@ impl RosterReply {
     }
 }
 
-/// Which document the body is: its number in [`crate::node::door::document`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Which document the body is: 1 charter, 2 stamp, 3 card.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DocumentParameters {
     pub document: u64,
 }
 
-pub(super) async fn document(
+/// It is in force, or was before.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DocumentTaken {
+    pub taken: bool,
+}
+
+pub(super) async fn take_document(
     State(local): State<Local>,
     Query(parameters): Query<DocumentParameters>,
     body: Bytes,
-) -> Result<impl IntoResponse, ApiError> {
-    let kind = if parameters.document == crate::node::door::document::CHARTER { "charter" } else { "card" };
-    let deed = Deed(format!("puts a {kind} in force, SHA-256 {}", crate::envelope::Hash::of(&body)));
-    let (document, bytes) = (parameters.document, body.to_vec());
-    at_door(&local, |reply| Request::Document { document, bytes, reply: Some(reply) }).await?;
-    Ok((Extension(deed), Json(json!({ "taken": true }))))
+) -> Result<Acted<DocumentTaken>, ApiError> {
+    let kind = match parameters.document {
+        document::CHARTER => "charter",
+        document::STAMP => "stamp",
+        document::CARD => "card",
+        other => {
+            let (charter, stamp, card) = (document::CHARTER, document::STAMP, document::CARD);
+            return Err(ApiError::bad(format!(
+                "{other} is no document that a person hands over: {charter} charter, {stamp} stamp, {card} card"
+            )));
+        }
+    };
+    let deed = format!("puts a {kind} in force, SHA-256 {}", crate::envelope::Hash::of(&body));
+    let bytes = body.to_vec();
+    at_door(&local, |reply| Request::Document { document: parameters.document, bytes, reply: Some(reply) }).await?;
+    Ok(Acted::deed(deed, DocumentTaken { taken: true }))
 }
 
 /// A place of a feed.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct HeadParameters {
     feed: String,
     seq: u64,
 }
 
-pub(super) async fn head(
-    State(local): State<Local>,
-    Query(parameters): Query<HeadParameters>,
-) -> Result<Json<serde_json::Value>, ApiError> {
+/// The identifier of the head there, in hexadecimal.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HeadReply {
+    pub id: Option<String>,
+}
+
+pub(super) async fn head(State(local): State<Local>, Query(parameters): Query<HeadParameters>) -> Result<Json<HeadReply>, ApiError> {
     let feed = parameters.feed.parse().map_err(ApiError::bad)?;
     let id = blocking(move || Ok(local.ledger.head_at(&feed, parameters.seq))).await?;
-    Ok(Json(json!({ "id": id.map(|id| id.to_string()) })))
+    Ok(Json(HeadReply { id: id.map(|id| id.to_string()) }))
 }
 
 pub(super) async fn quarantine(State(local): State<Local>) -> Result<Json<Vec<AsideLine>>, ApiError> {
@@ -109,7 +124,7 @@ pub(super) async fn quarantine(State(local): State<Local>) -> Result<Json<Vec<As
 }
 
 /// What is decided about what is set aside of a feed.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QuarantineParameters {
     feed: String,
@@ -136,11 +151,19 @@ pub fn decision_text(feed: &str) -> String {
     format!("release {feed}")
 }
 
+/// Whether it is decided, and who has signed.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct QuarantineDecided {
+    /// With a release that takes two it is when the second has signed.
+    pub decided: bool,
+    pub signed: Vec<String>,
+}
+
 pub(super) async fn decide(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
     Json(parameters): Json<QuarantineParameters>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Acted<QuarantineDecided>, ApiError> {
     let feed: FeedId = parameters.feed.parse().map_err(ApiError::bad)?;
     let step = match parameters.decision.as_str() {
         "release" => QuarantineStep::Release,
@@ -154,10 +177,10 @@ pub(super) async fn decide(
     }
     let names = decided_by(&local, &operator, &parameters)?;
     if step == QuarantineStep::Release && local.operators.two_needed() && names.len() < 2 {
-        let deed = Deed(format!("asks to release {feed} from quarantine, signed by {}", names.join(", ")));
-        return Ok((Extension(deed), Json(json!({ "decided": false, "signed": names }))));
+        let deed = format!("asks to release {feed} from quarantine, signed by {}", names.join(", "));
+        return Ok(Acted::deed(deed, QuarantineDecided { decided: false, signed: names }));
     }
-    let deed = Deed(format!("decides for {}: {} {feed} from quarantine", names.join(" and "), parameters.decision));
+    let deed = format!("decides for {}: {} {feed} from quarantine", names.join(" and "), parameters.decision);
     at_door(&local, |reply| Request::Quarantine { feed, step, by: names.join("+"), reply }).await?;
-    Ok((Extension(deed), Json(json!({ "decided": true, "signed": names }))))
+    Ok(Acted::deed(deed, QuarantineDecided { decided: true, signed: names }))
 }

@@ -1,6 +1,9 @@
 //! Passing on at the local window: records of others go to a further audience that their author named.
 
-use super::{ApiError, Deed, Local, Operator, Witness, at_door, blocking};
+use super::{
+    ApiError, Local, Operator, Witness, at_door, blocking,
+    contract::{Acted, Json},
+};
 use crate::{
     intake::Known as _,
     ledger::{SHARES_MAX, ShareEntry},
@@ -9,7 +12,8 @@ use crate::{
     query::{Found, Reading, Standing, title_of},
     record::{Indicator, MemberId, Record, RecordRef, Timestamp},
 };
-use axum::{Extension, Json, extract::State, response::IntoResponse};
+use axum::{Extension, extract::State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -19,7 +23,7 @@ const REPORT_BATCHES_MAX: u64 = 4_096;
 const RECORDS_MAX: usize = 65_536;
 
 /// An order to pass records on, or to do so no more.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShareParameters {
     /// Records; a report means all of it that is here.
@@ -31,7 +35,7 @@ pub struct ShareParameters {
 }
 
 /// What came of it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ShareReply {
     pub records: usize,
     pub with: String,
@@ -40,7 +44,7 @@ pub struct ShareReply {
 }
 
 /// What is passed on, by author and audience.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ShareLine {
     pub record: String,
     pub about: String,
@@ -73,7 +77,7 @@ pub(super) async fn share(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
     Json(parameters): Json<ShareParameters>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Acted<ShareReply>, ApiError> {
     let (here, asked, clearance) = (local.clone(), parameters.clone(), operator.clearance);
     let (records, reaches) = blocking(move || {
         let now = here.clock.now();
@@ -103,9 +107,9 @@ pub(super) async fn share(
     };
     at_door(&local, |reply| Request::Share { entry: Box::new(entry), reply }).await?;
     let word = if parameters.undo { "passes on no more" } else { "passes on" };
-    let deed = Deed(format!("{word} {} with {}", parameters.records.join(", "), parameters.with));
+    let deed = format!("{word} {} with {}", parameters.records.join(", "), parameters.with);
     let reaches = reaches.iter().map(ToString::to_string).collect();
-    Ok((Extension(deed), Json(ShareReply { records: records.len(), with: parameters.with, reaches })))
+    Ok(Acted::deed(deed, ShareReply { records: records.len(), with: parameters.with, reaches }))
 }
 
 /// Whether a record may be passed on to this audience: what its author permits, and whom it then reaches.

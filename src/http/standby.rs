@@ -1,16 +1,17 @@
 //! A second node of the same member that stands by. Feeds it has from peers like every node; what people decided here reaches it as lines of
 //! JSON, over whatever carries lines: ssh, mostly.
 
-use super::{ApiError, Deed, Local, NoDeed, at_door, blocking, progress::json_lines};
+use super::{
+    ApiError, Local, at_door, blocking,
+    contract::{Acted, Json, Lines, Query},
+    progress::json_lines,
+};
 use crate::{
     ledger::{Entry, Ledger, LedgerError, Position},
     node::door::Request,
 };
-use axum::{
-    Extension, Json,
-    extract::{Query, State},
-    response::IntoResponse,
-};
+use axum::extract::State;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{path::Path, time::Duration};
 
@@ -22,7 +23,7 @@ const LINES_MAX: usize = 256;
 const CURSOR_FILE: &str = "decisions-taken";
 
 /// One decision on its way, as it stands in the first node's journal.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DecisionOut {
     pub position: Position,
@@ -33,7 +34,7 @@ pub struct DecisionOut {
 }
 
 /// From where on, and whether to go on with what comes.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StreamParameters {
     pub from: Position,
@@ -41,7 +42,7 @@ pub struct StreamParameters {
 }
 
 /// Decisions that are handed over.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TakeParameters {
     pub decisions: Vec<DecisionOut>,
@@ -50,7 +51,7 @@ pub struct TakeParameters {
 }
 
 /// What became of decisions that were handed over.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TakenReply {
     pub taken: usize,
     /// They are about records that are not here yet: hand them over again.
@@ -68,7 +69,7 @@ fn is_decision(entry: &Entry) -> bool {
 }
 
 /// Streams what people decided, in the order of the journal.
-pub(super) async fn stream(State(local): State<Local>, Query(parameters): Query<StreamParameters>) -> impl IntoResponse {
+pub(super) async fn stream(State(local): State<Local>, Query(parameters): Query<StreamParameters>) -> Lines<DecisionOut> {
     let (lines, waiting) = tokio::sync::mpsc::channel::<DecisionOut>(LINES_MAX);
     tokio::task::spawn_blocking(move || {
         let mut from = parameters.from;
@@ -99,7 +100,7 @@ fn send_from(ledger: &Ledger, from: Position, lines: &tokio::sync::mpsc::Sender<
 }
 
 /// Takes decisions of the first node over.
-pub(super) async fn take(State(local): State<Local>, Json(parameters): Json<TakeParameters>) -> Result<impl IntoResponse, ApiError> {
+pub(super) async fn take(State(local): State<Local>, Json(parameters): Json<TakeParameters>) -> Result<Acted<TakenReply>, ApiError> {
     let (mut reply, mut reached) = (TakenReply::default(), None);
     for decision in parameters.decisions {
         let bytes = hex::decode(&decision.entry).map_err(ApiError::bad)?;
@@ -120,9 +121,8 @@ pub(super) async fn take(State(local): State<Local>, Json(parameters): Json<Take
         let path = local.data.join(CURSOR_FILE);
         blocking(move || std::fs::write(&path, position.to_string()).map_err(ApiError::internal)).await?;
     }
-    let deed = Deed(format!("takes over {} decisions of another node", reply.taken));
-    let response = (Extension(deed), Json(reply.clone())).into_response();
-    Ok(if reply.taken == 0 { (Extension(NoDeed), Json(reply)).into_response() } else { response })
+    let deed = format!("takes over {} decisions of another node", reply.taken);
+    Ok(if reply.taken == 0 { Acted::nothing(reply) } else { Acted::deed(deed, reply) })
 }
 
 /// How far a second node has come with the decisions of the first.

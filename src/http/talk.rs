@@ -3,7 +3,11 @@
 //! What is said about a record never travels wider than the record itself: to nobody who may not have it, and with no weaker
 //! marking. No question is ever asked of another node; it travels like every record, and answers come like every record.
 
-use super::{ApiError, Deed, Local, Operator, Witness, at_door, blocking, queue};
+use super::{
+    ApiError, Local, Operator, Witness, at_door, blocking,
+    contract::{Acted, Json, Query},
+    queue,
+};
 use crate::{
     envelope::{Class, Head},
     ledger::Place,
@@ -15,11 +19,8 @@ use crate::{
         WireRef,
     },
 };
-use axum::{
-    Extension, Json,
-    extract::{Query, State},
-    response::IntoResponse,
-};
+use axum::{Extension, extract::State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -73,7 +74,7 @@ pub(super) fn channel_to_answer(local: &Local, head: &Head) -> Option<ChannelNam
 }
 
 /// A question that is asked.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AskParameters {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,7 +89,7 @@ pub struct AskParameters {
 }
 
 /// Something that is said about a value or a record.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SightingParameters {
     /// A record, such as a question, or a value.
@@ -112,7 +113,7 @@ pub struct SightingParameters {
 }
 
 /// What became of it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Said {
     pub reference: Option<String>,
     pub channel: String,
@@ -123,10 +124,10 @@ pub struct Said {
     pub reaches: usize,
 }
 
-pub(super) async fn ask(State(local): State<Local>, Json(parameters): Json<AskParameters>) -> Result<impl IntoResponse, ApiError> {
-    let deed = Deed(format!("asks in {}: {}", parameters.channel, parameters.text));
+pub(super) async fn ask(State(local): State<Local>, Json(parameters): Json<AskParameters>) -> Result<Acted<Said>, ApiError> {
+    let deed = format!("asks in {}: {}", parameters.channel, parameters.text);
     let said = put_question(&local, parameters).await?;
-    Ok((Extension(deed), Json(said)))
+    Ok(Acted::deed(deed, said))
 }
 
 /// Publishes a question, or queues it while the lane waits.
@@ -149,10 +150,10 @@ pub(super) async fn put_question(local: &Local, parameters: AskParameters) -> Re
     say(local, channel, tlp, Class::Content, record, queue).await
 }
 
-pub(super) async fn sight(State(local): State<Local>, Json(parameters): Json<SightingParameters>) -> Result<impl IntoResponse, ApiError> {
-    let deed = Deed(format!("says {} of {}", parameters.sighting, parameters.of));
+pub(super) async fn sight(State(local): State<Local>, Json(parameters): Json<SightingParameters>) -> Result<Acted<Said>, ApiError> {
+    let deed = format!("says {} of {}", parameters.sighting, parameters.of);
     let said = put_sighting(&local, parameters).await?;
-    Ok((Extension(deed), Json(said)))
+    Ok(Acted::deed(deed, said))
 }
 
 /// Publishes a sighting, or queues it while the lane waits.
@@ -226,7 +227,7 @@ async fn say<Q: Future<Output = Result<String, ApiError>>>(
 }
 
 /// What `questions` may be asked.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QuestionsFilter {
     /// Only one.
@@ -239,7 +240,7 @@ pub struct QuestionsFilter {
 }
 
 /// One question and what was said in answer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct QuestionLine {
     pub reference: String,
     pub from: String,
@@ -254,7 +255,7 @@ pub struct QuestionLine {
 }
 
 /// One answer: a sighting of the question, or of its value since it was asked.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AnswerLine {
     pub reference: String,
     pub from: String,

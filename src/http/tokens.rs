@@ -9,20 +9,19 @@
 //! choose). It is for a person, who lends it some of what they may, or for one of our outlets, which may take what it is
 //! given and nothing else. What the configuration no longer says, no token says either.
 
-use super::{ApiError, Caller, Deed, Local, Operator, blocking};
+use super::{
+    ApiError, Caller, Local, Operator, blocking,
+    contract::{Acted, Json},
+};
 use crate::{
     config::Role,
     envelope::Hash,
     node::delivery::replace,
     record::{DAY_MS, Timestamp, Tlp},
 };
-use axum::{
-    Extension, Json,
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{Extension, extract::State};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -180,7 +179,7 @@ fn hash_of(text: &str) -> String {
 }
 
 /// A token that is asked for.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenParameters {
     pub name: String,
@@ -199,7 +198,7 @@ pub struct TokenParameters {
 }
 
 /// One token, without what it is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TokenLine {
     pub name: String,
     /// `operator NAME` or `outlet NAME`.
@@ -214,7 +213,7 @@ pub struct TokenLine {
 }
 
 /// A token that was made. Its text is said here and never again.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TokenReply {
     pub token: String,
     #[serde(flatten)]
@@ -254,7 +253,7 @@ pub(super) async fn make(
     Extension(operator): Extension<Operator>,
     Extension(caller): Extension<Caller>,
     Json(parameters): Json<TokenParameters>,
-) -> Result<Response, ApiError> {
+) -> Result<Acted<TokenReply>, ApiError> {
     if !matches!(caller, Caller::Account(_)) {
         return Err(ApiError::forbidden("tokens are made at the node's own socket: huecry token new"));
     }
@@ -278,8 +277,8 @@ pub(super) async fn make(
     let tokens = local.tokens.clone();
     let (token, entry) = blocking(move || tokens.make(name, bearer, (by, because), now, days)).await?;
     let line = line(&local, &entry);
-    let deed = Deed(format!("makes the token `{}` for {} until {}", line.name, line.stands_for, line.until));
-    Ok((Extension(deed), Json(TokenReply { token, line })).into_response())
+    let deed = format!("makes the token `{}` for {} until {}", line.name, line.stands_for, line.until);
+    Ok(Acted::deed(deed, TokenReply { token, line }))
 }
 
 fn for_outlet(local: &Local, operator: &Operator, outlet: String, roles: &[String], tlp_max: Option<&str>) -> Result<Bearer, ApiError> {
@@ -318,18 +317,22 @@ fn for_operator(operator: &Operator, roles: &[String], tlp_max: Option<&str>) ->
 }
 
 /// A token that is taken back.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeParameters {
     pub name: String,
 }
+
+/// It counts no more.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct TokenRevoked {}
 
 /// Takes a token back. A person their own; who administers, any. A token may take itself back.
 pub(super) async fn revoke(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
     Json(parameters): Json<RevokeParameters>,
-) -> Result<Response, ApiError> {
+) -> Result<Acted<TokenRevoked>, ApiError> {
     let name = parameters.name;
     let is_own = |entry: &TokenEntry| matches!(&entry.bearer, Bearer::Operator { operator: one, .. } if *one == operator.name);
     let may = operator.roles.contains(&Role::Administers) || local.tokens.all().iter().any(|entry| entry.name == name && is_own(entry));
@@ -339,7 +342,7 @@ pub(super) async fn revoke(
     }
     let (tokens, gone) = (local.tokens.clone(), name.clone());
     blocking(move || tokens.remove(&gone)).await?;
-    Ok((StatusCode::OK, Extension(Deed(format!("takes the token `{name}` back"))), Json(serde_json::json!({}))).into_response())
+    Ok(Acted::deed(format!("takes the token `{name}` back"), TokenRevoked {}))
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! How records travel, at the local window: what is followed, how complete we are, how far what is ours has got.
 
-use super::{ApiError, Deed, Local, Operator, at_door, blocking};
+use super::{
+    ApiError, Local, Operator, at_door, blocking,
+    contract::{Acted, Json, Query, Raw},
+};
 use crate::{
     charter::{Card, Standing},
     envelope::{Class, Head},
@@ -10,18 +13,13 @@ use crate::{
     record::{ChannelName, FeedId, MemberId, ObservableType, RecordRef, UnknownName},
     replica::{FOLLOWED_MAX, Filter},
 };
-use axum::{
-    Extension, Json,
-    body::Bytes,
-    extract::{Query, State},
-    response::IntoResponse,
-};
+use axum::{Extension, body::Bytes, extract::State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How complete we are of one member's feeds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CompletenessLine {
     pub member: String,
     pub feeds: usize,
@@ -47,7 +45,7 @@ pub struct CompletenessLine {
 }
 
 /// What `sync` says.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SyncReply {
     pub peers: usize,
     /// Batches that connected peers have and we lack, in all.
@@ -119,7 +117,7 @@ fn filter_text(filter: &Filter) -> String {
 }
 
 /// One channel that is followed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FollowedChannel {
     /// `MEMBER/CHANNEL`.
@@ -131,7 +129,7 @@ pub struct FollowedChannel {
 }
 
 /// What is followed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FollowReply {
     pub everything: bool,
@@ -142,7 +140,7 @@ pub struct FollowReply {
 }
 
 /// What is to change of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FollowParameters {
     /// Follow everything, or only what is named.
@@ -184,7 +182,7 @@ pub(super) async fn follow(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
     Json(parameters): Json<FollowParameters>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Acted<FollowReply>, ApiError> {
     let before = local.ledger.followed()?;
     let (mut everything, mut channels) = before.map_or((true, Vec::new()), |entry| (entry.everything, entry.channels));
     everything = parameters.everything.unwrap_or(everything);
@@ -215,7 +213,7 @@ pub(super) async fn follow(
     );
     at_door(&local, |reply| Request::Follow { entry: Box::new(entry), reply }).await?;
     let reply = blocking(move || followed(&local)).await?;
-    Ok((Extension(Deed(what)), Json(reply)))
+    Ok(Acted::deed(what, reply))
 }
 
 fn channel_name(text: &str) -> Result<(MemberId, ChannelName), ApiError> {
@@ -244,7 +242,7 @@ fn follow_line(local: &Local, line: &FollowedChannel) -> Result<FollowLine, ApiE
 }
 
 /// Whose progress is asked for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiptsParameters {
     /// A record or a channel of ours.
@@ -252,7 +250,7 @@ pub struct ReceiptsParameters {
 }
 
 /// How far one member has applied a record, or the newest batch of a channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReceiptLine {
     pub member: String,
     /// `applied`, `exported`, `partly`, `not yet`, `silent`, `offline by design`, `unreachable`.
@@ -264,7 +262,7 @@ pub struct ReceiptLine {
 }
 
 /// What `receipts` says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReceiptsReply {
     /// The feed and the batch that is looked for.
     pub feed: String,
@@ -359,31 +357,49 @@ fn place_of(local: &Local, of: &str) -> Result<(FeedId, u64), ApiError> {
 }
 
 /// The proof of a quarantined feed, for those who are to check it.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProofParameters {
     feed: String,
 }
 
-pub(super) async fn proof(State(local): State<Local>, Query(parameters): Query<ProofParameters>) -> Result<Vec<u8>, ApiError> {
+pub(super) async fn proof(State(local): State<Local>, Query(parameters): Query<ProofParameters>) -> Result<Raw<Vec<u8>>, ApiError> {
     let feed: FeedId = parameters.feed.parse().map_err(ApiError::bad)?;
     let proofs = blocking(move || Ok(local.ledger.proofs()?)).await?;
     let found = proofs.into_iter().find(|(of, _)| *of == feed).map(|(_, bytes)| bytes);
-    found.ok_or_else(|| ApiError::nothing(format!("there is no proof about {feed} here")))
+    found.map(Raw).ok_or_else(|| ApiError::nothing(format!("there is no proof about {feed} here")))
 }
 
-pub(super) async fn verify(State(local): State<Local>, body: Bytes) -> Result<Json<serde_json::Value>, ApiError> {
+/// Two histories that one node signed.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ProofReply {
+    pub feed: String,
+    pub seq: u64,
+    pub heads: Vec<ProvedHeadLine>,
+    /// Whether a card of its member says which of them counts.
+    pub settled_by_card: bool,
+    /// None if the feed is not known here.
+    pub quarantined_here: Option<bool>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ProvedHeadLine {
+    pub time: String,
+    pub root: String,
+    pub records: u64,
+}
+
+pub(super) async fn verify(State(local): State<Local>, body: Bytes) -> Result<Json<ProofReply>, ApiError> {
     let roster = std::sync::Arc::clone(&local.current.get().roster);
     let (feed, seq) = roster.equivocation(&body).map_err(|why| ApiError::bad(format!("this proves nothing: {why}")))?;
     let heads = crate::charter::equivocation_heads(&body);
-    let head = |one: &Head| json!({ "time": one.time.to_string(), "root": one.root.to_string(), "records": one.count });
-    let settled = roster.pin(&feed).is_some_and(|pin| seq <= pin.seq);
-    let state = local.ledger.feed(&feed).map(|state| state.aside.is_some());
-    Ok(Json(json!({
-        "feed": feed.to_string(),
-        "seq": seq,
-        "heads": heads.iter().flatten().map(head).collect::<Vec<_>>(),
-        "settled_by_card": settled,
-        "quarantined_here": state,
-    })))
+    let line = |one: &Head| ProvedHeadLine { time: one.time.to_string(), root: one.root.to_string(), records: one.count.into() };
+    Ok(Json(ProofReply {
+        seq,
+        heads: heads.iter().flatten().map(line).collect(),
+        settled_by_card: roster.pin(&feed).is_some_and(|pin| seq <= pin.seq),
+        quarantined_here: local.ledger.feed(&feed).map(|state| state.aside.is_some()),
+        feed: feed.to_string(),
+    }))
 }

@@ -7,7 +7,7 @@ use crate::record::Timestamp;
 use std::path::{Path, PathBuf};
 
 /// What a backup did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct BackedUp {
     /// Files and bytes that were copied; what was there from the last time was left.
     pub files: u64,

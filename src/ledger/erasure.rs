@@ -31,14 +31,14 @@ const PLACES_BYTES_MAX: usize = 1024 * 1024;
 const TO_ERASE_MAX: usize = 65_536;
 
 /// What an erasure changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Erased {
     pub records: u64,
     pub batches: u64,
 }
 
 /// What a compaction did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Compacted {
     pub segments: usize,
     pub batches: usize,

@@ -51,6 +51,9 @@ pub struct Place {
 }
 
 impl Place {
+    /// Behind every record.
+    pub const LAST: Self = Self { batch: u64::MAX, index: u16::MAX };
+
     /// The place behind this one, where a walk over places goes on.
     pub fn next(self) -> Self {
         match self.index.checked_add(1) {

@@ -151,7 +151,7 @@ pub struct Writer {
 }
 
 /// What opening had to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Recovery {
     /// Bytes of a torn tail that were cut; they had not been acknowledged.
     pub cut_bytes: u64,

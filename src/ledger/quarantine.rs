@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What is aside of one feed.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct AsideLine {
     pub feed: String,
     /// First and last seq.

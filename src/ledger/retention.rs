@@ -58,7 +58,7 @@ pub struct Retention {
 }
 
 /// Records that a person has to look at.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct DueLine {
     pub rule: String,
     pub records: u64,

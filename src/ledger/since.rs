@@ -70,6 +70,8 @@ impl Ledger {
     }
 
     fn position_of(&self, text: &str) -> Option<Position> {
+        // What events add to it is about ends, which are no entries.
+        let text = text.split_once('@').map_or(text, |(cursor, _)| cursor);
         let [end, newest, mark, check] = text.strip_prefix('c')?.split('-').collect::<Vec<_>>()[..] else { return None };
         let (end, newest): (Position, Position) = (end.parse().ok()?, newest.parse().ok()?);
         if mark != self.mark() || end > self.state(State::position).ok()? {

@@ -15,6 +15,7 @@ use crate::{
     intake::Spans,
     record::{FeedId, Kind, MemberId, Reason, Record, RecordRef, Sighted, Sighting, Timestamp},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -63,7 +64,7 @@ const STATE_FORMAT: u32 = 5;
 const SINGLE_KEY_BYTES: usize = 11;
 
 /// How many records of a feed met which end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     pub accepted: u64,
     pub held: u64,

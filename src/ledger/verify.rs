@@ -17,7 +17,7 @@ use std::{path::Path, sync::PoisonError};
 pub(super) const SHADOW: &str = "verify.tmp";
 
 /// What was looked at, and what is wrong.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Verified {
     pub frames: u64,
     pub batches: u64,

@@ -25,6 +25,7 @@ use crate::{
     query::{Prospect, Reading, value_behind},
     record::{HOUR_MS, MemberId, Observable, Record, RecordRef, Timestamp, Tlp, Use},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -157,7 +158,7 @@ struct StoredLine {
 }
 
 /// An outlet, for people.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OutletLine {
     pub name: String,
     pub kind: String,
@@ -195,7 +196,7 @@ pub struct OutletLine {
 }
 
 /// An origin at an outlet, for people.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OriginLine {
     pub origin: String,
     pub mode: String,
@@ -210,7 +211,7 @@ pub struct OriginLine {
 }
 
 /// A line that hits a value, for people.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HitLine {
     pub outlet: String,
     pub file: String,

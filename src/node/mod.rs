@@ -180,7 +180,7 @@ impl Current {
 }
 
 /// What the loop shows the local window.
-#[derive(Clone, Debug, Default, serde::Serialize)]
+#[derive(Clone, Debug, Default, serde::Serialize, schemars::JsonSchema)]
 pub struct NetworkStatus {
     pub listening: Vec<String>,
     pub peers: Vec<PeerStatus>,
@@ -204,7 +204,7 @@ pub struct NetworkStatus {
 }
 
 /// One connected node.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, schemars::JsonSchema)]
 pub struct PeerStatus {
     pub member: String,
     pub node: String,
@@ -212,7 +212,7 @@ pub struct PeerStatus {
 }
 
 /// One node that was not reached.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, schemars::JsonSchema)]
 pub struct UnreachableStatus {
     pub member: String,
     pub node: String,

@@ -25,7 +25,7 @@ struct Inner {
 pub struct OwnHeads(Arc<Mutex<Inner>>);
 
 /// What a lane still waits for.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Waiting {
     pub needed: usize,
     pub heard: Vec<String>,

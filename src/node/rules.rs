@@ -60,7 +60,7 @@ pub fn load(data: &Path, config: &Config, last_good: Option<&PolicyEntry>) -> Re
 }
 
 /// A file that is tried in place of the one that the configuration names.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Draft {
     pub file: String,
     pub text: String,

@@ -39,7 +39,7 @@ const BACKUPS_MAX: usize = 16;
 const DOCUMENTS_MAX: usize = 100_000;
 
 /// What an erasure came to, everywhere.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Outcome {
     pub erased: Erased,
     pub compacted: Compacted,
@@ -50,7 +50,7 @@ pub struct Outcome {
 }
 
 /// One backup's directory.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct BackupLine {
     pub directory: PathBuf,
     /// Why it still holds what was erased.

@@ -129,7 +129,7 @@ fn augment(member: usize, members: &[Vec<usize>], taken: &mut BTreeMap<usize, us
 }
 
 /// How sure one may be of a value, and how that came about.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Confidence {
     /// 0 to 99.
     pub value: u8,

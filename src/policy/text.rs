@@ -6,6 +6,7 @@
 use super::case::{ATTRIBUTES, ListReads, Reads};
 use crate::{envelope::Hash, record::nearest};
 use cedar_policy::{ActionConstraint, Policy as CedarPolicy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,7 +16,7 @@ pub const SCHEMA: &str = include_str!("../../node-config/policy.cedarschema");
 pub const POLICY_BYTES_MAX: usize = 1024 * 1024;
 
 /// One file of policies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Piece {
     /// Its name, for messages.
     pub file: String,

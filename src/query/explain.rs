@@ -9,11 +9,12 @@ use crate::{
     policy::{Confidence, Party, Way, may_send, policy_texts},
     record::{Observable, Record, RecordRef, Timestamp, Tlp},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 
 /// Everything about a value, or about one record and its value.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Explanation {
     pub value: Option<ValueStory>,
     pub records: Vec<Story>,
@@ -23,7 +24,7 @@ pub struct Explanation {
 }
 
 /// What the records about a value come to together.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ValueStory {
     pub value: String,
     pub defanged: String,
@@ -38,7 +39,7 @@ pub struct ValueStory {
 }
 
 /// One member's claim.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SourceLine {
     pub member: String,
     /// Whose finding it is.
@@ -51,7 +52,7 @@ pub struct SourceLine {
 const SIGHTINGS_TOLD_MAX: usize = 100;
 
 /// What one outlet may do with the value, and why.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct OutletStory {
     pub outlet: String,
     pub permitted: bool,
@@ -59,7 +60,7 @@ pub struct OutletStory {
 }
 
 /// The story of one record.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Story {
     /// The value, or what the record is about in a few words.
     pub about: String,
@@ -70,7 +71,7 @@ pub struct Story {
     /// The node that brought it, `this node` for our own, or the key if no card names it any more.
     pub through: String,
     /// Through which members it was passed on before, as each says of the one before; the nearest to its author first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub path: Vec<String>,
     pub head_id: String,
     pub signed_by: String,
@@ -81,12 +82,12 @@ pub struct Story {
     /// Members that may have it, and why others may not.
     pub shared: SharedStory,
     /// Sightings that name it, the oldest first, one sentence each.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sightings: Vec<String>,
 }
 
 /// One decision about a record.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DecisionStory {
     pub at: String,
     /// The operator who decided, where one did.
@@ -98,7 +99,7 @@ pub struct DecisionStory {
 }
 
 /// With whom a record is and is not shared.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct SharedStory {
     pub with: Vec<String>,
     /// Members that do not get it, by reason.

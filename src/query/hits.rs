@@ -6,11 +6,12 @@ use crate::{
     matching::counts,
     record::{Observable, Tlp},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// One value that was seen, and what is known about it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Hit {
     /// As it was seen.
     pub seen: String,

@@ -10,6 +10,7 @@
 //! Not here: printing (`cli`), HTTP (`http`).
 
 mod assess;
+mod ends;
 mod explain;
 mod hits;
 mod meant;
@@ -17,6 +18,7 @@ mod question;
 mod trial;
 
 pub use assess::*;
+pub use ends::{End, Ends};
 pub use explain::*;
 pub use hits::*;
 pub use meant::Meant;
@@ -30,6 +32,7 @@ use crate::{
     policy::{CONFIDENCE_UNSAID, Verdict},
     record::{Indicator, Observable, Record, RecordRef, Sighted, Source, Timestamp, Tlp, WireRef},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -40,7 +43,7 @@ use std::{
 const BATCHES_CACHED_MAX: usize = 512;
 
 /// How a record stands here, now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     Accepted,
@@ -70,7 +73,7 @@ impl std::fmt::Display for Standing {
 }
 
 /// One record about a value.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Assertion {
     pub reference: String,
     pub origin: String,
@@ -99,7 +102,7 @@ pub struct Assertion {
 }
 
 /// All that is asserted about one value.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ValueAnswer {
     pub value: String,
     pub defanged: String,

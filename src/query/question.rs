@@ -19,6 +19,7 @@ use crate::{
     },
 };
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,7 +102,7 @@ pub enum QueryError {
 }
 
 /// A record that is about no value: a report, a document, a question.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RecordAnswer {
     pub about: String,
     #[serde(flatten)]
@@ -109,10 +110,10 @@ pub struct RecordAnswer {
 }
 
 /// An answer.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, schemars::JsonSchema)]
 pub struct Answer {
     pub values: Vec<ValueAnswer>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<RecordAnswer>,
     /// How many records were not shown, by the rule that hid them.
     pub not_shown: BTreeMap<String, u64>,

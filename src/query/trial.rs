@@ -11,6 +11,7 @@ use crate::{
     policy::{OutletName, Verdict},
     record::{Indicator, MemberId, ObservableType, Record, Timestamp, Tlp, Use},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -23,7 +24,7 @@ const EXAMPLES_MAX: usize = 3;
 const BATCHES_AT_ONCE: u64 = 16;
 
 /// A kind of change: whose records, of which type, at what, from what to what.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     pub origin: String,
     #[serde(rename = "type")]
@@ -35,7 +36,7 @@ pub struct Change {
 }
 
 /// One record that would change, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Example {
     pub record: String,
     pub about: String,
@@ -43,7 +44,7 @@ pub struct Example {
 }
 
 /// How many records would change so, with examples.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangeLine {
     #[serde(flatten)]
     pub change: Change,
@@ -52,7 +53,7 @@ pub struct ChangeLine {
 }
 
 /// What a trial found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Trial {
     pub records: u64,
     /// Records whose verdict would change.

@@ -15,8 +15,8 @@ pub const DAY_MS: u64 = 24 * HOUR_MS;
 const TIMESTAMP_MS_MAX: u64 = 253_402_207_200_000;
 
 /// A moment: milliseconds since 1970-01-01T00:00:00Z, at most in the year 9999. Arithmetic saturates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(u64);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, schemars::JsonSchema)]
+pub struct Timestamp(#[schemars(range(max = 253_402_207_200_000_u64))] u64);
 
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.

@@ -402,6 +402,7 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
         proxy: None,
         pulling: Default::default(),
         enforcer: enforcer.clone(),
+        ends: Default::default(),
         access,
         notified: Vec::new().into(),
         undelivered: Undelivered::default(),

@@ -1,0 +1,163 @@
+//! Ends: which indicators run out, in the order in which they do, for whoever hears of what happens.
+//!
+//! ```text
+//! index rows: the day -batches: the moment-> the earliest ends from a moment on -what came since, by the journal-> those up to now
+//! ```
+
+use crate::{
+    ledger::{Change, Ledger, LedgerError, OutcomeLine, Place, Position},
+    policy::Verdict,
+    record::Timestamp,
+};
+use std::{collections::BTreeSet, ops::Bound};
+
+/// Ends that are known ahead: some ten megabytes; those behind them are looked for when these have come.
+const AHEAD_MAX: usize = 262_144;
+/// Rows whose batches are read together, in the order of the ledger.
+const ROWS_TOGETHER: usize = 65_536;
+
+/// One end: when, and of the record at which place. In this order they are told.
+pub type End = (Timestamp, Place);
+
+/// The ends that come next.
+#[derive(Debug)]
+pub struct Ends {
+    ahead: Option<Ahead>,
+    most: usize,
+}
+
+impl Default for Ends {
+    fn default() -> Self {
+        Self::knowing(AHEAD_MAX)
+    }
+}
+
+/// All ends behind `from` and up to `until`.
+#[derive(Debug)]
+struct Ahead {
+    from: End,
+    until: End,
+    ends: BTreeSet<End>,
+    /// Most of them.
+    most: usize,
+    /// How much of the journal they know of.
+    position: Position,
+}
+
+impl Ends {
+    /// Knows so many ahead.
+    pub fn knowing(most: usize) -> Self {
+        Self { ahead: None, most }
+    }
+
+    /// The ends behind `told` up to `now`, the earliest first, `most` at most; and up to where these are all.
+    ///
+    /// Looking ahead reads every row of the index once a day, or once for [`AHEAD_MAX`] ends. What is withdrawn, renewed or judged otherwise since
+    /// is among them: how a record stands is asked when its end is told.
+    ///
+    /// # Errors
+    ///
+    /// The ledger could not be read.
+    pub fn between(&mut self, ledger: &Ledger, told: End, now: Timestamp, most: usize) -> Result<(Vec<End>, End), LedgerError> {
+        if let Some(ahead) = self.ahead.as_mut().filter(|ahead| ahead.from <= told && told < ahead.until)
+            && !ahead.follow(ledger)?
+        {
+            self.ahead = None;
+        }
+        let ahead = match &mut self.ahead {
+            Some(ahead) if ahead.from <= told && told < ahead.until => ahead,
+            ahead => ahead.insert(Ahead::look(ledger, told, now, self.most)?),
+        };
+        let last = ahead.until.min((now, Place::LAST));
+        if last <= told {
+            return Ok((Vec::new(), told));
+        }
+        let found: Vec<End> = ahead.ends.range((Bound::Excluded(told), Bound::Included(last))).take(most).copied().collect();
+        let up_to = found.last().copied().filter(|_| found.len() == most).unwrap_or(last);
+        Ok((found, up_to))
+    }
+}
+
+impl Ahead {
+    /// Looks for what ends behind `from`, up to the end of today.
+    fn look(ledger: &Ledger, from: End, now: Timestamp, most: usize) -> Result<Self, LedgerError> {
+        let today = now.max(from.0).day();
+        let mut ahead = Self { from, until: (last_of(today), Place::LAST), ends: BTreeSet::new(), most, position: ledger.here()? };
+        let mut places = Vec::new();
+        let mut failed = None;
+        ledger.each_row(|_, row| {
+            let day = u32::from(row.about.end_day);
+            if row.about.indicator && row.about.verdict == Some(Verdict::Accept) && (from.0.day()..=today).contains(&day) {
+                places.push(row.place);
+            }
+            if places.len() >= ROWS_TOGETHER {
+                failed = ahead.take(ledger, &mut places).err();
+            }
+            failed.is_none()
+        })?;
+        failed.map_or(Ok(()), Err)?;
+        ahead.take(ledger, &mut places)?;
+        Ok(ahead)
+    }
+
+    /// Notes when the records at these places end.
+    fn take(&mut self, ledger: &Ledger, places: &mut Vec<Place>) -> Result<(), LedgerError> {
+        places.sort_unstable();
+        let mut batch = None;
+        for place in places.drain(..) {
+            if batch.as_ref().is_none_or(|(number, _)| *number != place.batch) {
+                batch = Some((place.batch, ledger.batch(place.batch)?));
+            }
+            if let Some((_, Some(batch))) = &batch {
+                self.note(place, &batch.outcome(place.index));
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, place: Place, outcome: &OutcomeLine) {
+        let OutcomeLine::Judged { ends, judgement } = outcome else { return };
+        let end = (*ends, place);
+        if judgement.verdict != Verdict::Accept || end <= self.from || end > self.until {
+            return;
+        }
+        self.ends.insert(end);
+        if self.ends.len() > self.most {
+            self.ends.pop_last();
+            self.until = self.ends.last().copied().unwrap_or(self.until);
+        }
+    }
+
+    /// Takes in what came since, or was judged again. Answers whether that could be told from the journal.
+    fn follow(&mut self, ledger: &Ledger) -> Result<bool, LedgerError> {
+        while ledger.here()? != self.position {
+            let (entries, (at, _)) = ledger.changes_from(self.position)?;
+            for change in entries.iter().flat_map(|entry| &entry.changes) {
+                match change {
+                    Change::Batch(number) => {
+                        if let Some(batch) = ledger.batch(*number)? {
+                            (0..batch.head.count).for_each(|index| self.note(Place { batch: *number, index }, &batch.outcome(index)));
+                        }
+                    }
+                    Change::Record(record) => {
+                        if let Some(number) = ledger.batch_number(&record.feed, record.seq)?
+                            && let Some(batch) = ledger.batch(number)?
+                        {
+                            self.note(Place { batch: number, index: record.index }, &batch.outcome(record.index));
+                        }
+                    }
+                    Change::Feed(_) => return Ok(false),
+                    Change::Erased => (),
+                }
+            }
+            self.position = at;
+        }
+        Ok(true)
+    }
+}
+
+/// The last millisecond of a day.
+fn last_of(day: u32) -> Timestamp {
+    let next = (u64::from(day) + 1) * crate::record::DAY_MS;
+    Timestamp::from_ms(next - 1).unwrap_or_default()
+}
