@@ -95,7 +95,6 @@ impl Window {
             let socket = listen(&local.data)?;
             let beside = decisions::router(local.clone()).merge(taxii::router(local.clone()));
             let router = http::router(local.clone()).merge(beside).merge(page::router(local.clone()));
-            doors.push(runtime.spawn(serve_local(socket, router.clone(), closing.clone())));
             for address in config.addresses() {
                 let failed = |error| WindowError::Address { address, error };
                 let listener = std::net::TcpListener::bind(address).map_err(failed)?;
@@ -107,6 +106,8 @@ impl Window {
                 let router = gate::behind(router.clone(), gate);
                 doors.push(runtime.spawn(serve(listener, tls.clone(), router, closing.clone())));
             }
+            // The last of all: whoever hears at the socket that the node runs finds the other doors open.
+            doors.push(runtime.spawn(serve_local(socket, router, closing.clone())));
         }
         let (done, closed) = mpsc::sync_channel(1);
         std::thread::spawn(move || {
