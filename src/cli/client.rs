@@ -120,7 +120,7 @@ impl Client {
         let (events, mut ignored) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
         tokio::spawn(async move { while ignored.recv().await.is_some() {} });
         let upkeep = opened.upkeep(&requests, data);
-        let local = Local {
+        let local = Local::from(http::LocalParts {
             upkeep,
             reach: crate::node::reach::Reach::default(),
             identity: opened.identity,
@@ -146,7 +146,7 @@ impl Client {
             notified: opened.config.notify.clone().into(),
             undelivered: http::Undelivered::default(),
             documents: opened.documents,
-        };
+        });
         let keeper = opened.door;
         std::thread::spawn(move || door::run(keeper, queue, events));
         // Requests of this very process come from its own user.

@@ -126,7 +126,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
     std::thread::spawn(move || door::run(keeper, door::read_ahead(queue), events));
     let _on_its_own = opened.ledger.remember_known();
     let (watch, reach) = (Watch::default(), Reach::default());
-    let local = Local {
+    let local = Local::from(http::LocalParts {
         upkeep: upkeep.clone(),
         identity: opened.identity.clone(),
         current: opened.current.clone(),
@@ -152,7 +152,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         undelivered: http::Undelivered::default(),
         reach: reach.clone(),
         documents: opened.documents.clone(),
-    };
+    });
     // Before the enforcer begins: what it takes out first may be held by whoever was told of it in the last run.
     let window = Window::open(local.clone(), &opened.config.window).map_err(Failure::environment)?;
     let _once = local.addresses.set(window.addresses().to_vec());

@@ -113,9 +113,26 @@ pub use withdraw::{WithdrawParameters, WithdrawReply};
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "huecry.sock";
 
-/// What the window looks at.
+/// What the window looks at. A request is handed it many times on its way, so all share one.
 #[derive(Clone)]
-pub struct Local {
+pub struct Local(Arc<LocalParts>);
+
+impl From<LocalParts> for Local {
+    fn from(parts: LocalParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl std::ops::Deref for Local {
+    type Target = LocalParts;
+
+    fn deref(&self) -> &LocalParts {
+        &self.0
+    }
+}
+
+/// The parts of a node by which it answers.
+pub struct LocalParts {
     pub identity: Arc<Identity>,
     pub current: Current,
     pub ledger: Ledger,

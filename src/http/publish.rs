@@ -10,7 +10,7 @@
 //! everything, signs nothing, and says whom it would reach and which lists its values are on.
 
 use super::{
-    ApiError, Local,
+    ApiError, Local, LocalParts,
     contract::{Acted, Json, Query},
     outgoing::Outgoing,
     plan::{Mode, Plan, PublishParameters, is_of},
@@ -740,7 +740,7 @@ impl Work {
             .collect();
         reply.without_record.clone_from(&notes.without_record);
         if reply.reach.iter().any(|line| line.reached) {
-            let Local { current, identity, clock, .. } = &local;
+            let LocalParts { current, identity, clock, .. } = &*local;
             reply.quota_ms = current.get().roster.quota(&identity.member, clock.now()).ms_to_take(reply.records);
         }
         let hit = |(list, (values, first)): (String, (u64, String))| ListHit { list, values, first };

@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     config::{AccessConfig, DOCUMENTS_BYTES_MAX},
     envelope::{Audience, Class, SecretKey},
-    http::{Local, Operators, Tokens, Undelivered},
+    http::{Local, LocalParts, Operators, Tokens, Undelivered},
     intake::{Intake, Limits},
     ledger::{FollowEntry, Ledger},
     node::{
@@ -382,7 +382,7 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
         identity.member.clone(),
         data.clone(),
     );
-    let local = Local {
+    let local = Local::from(LocalParts {
         upkeep,
         identity: Arc::clone(&identity),
         current: current.clone(),
@@ -408,7 +408,7 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
         undelivered: Undelivered::default(),
         reach: reach.clone(),
         documents: documents.clone(),
-    };
+    });
     let parts = Parts {
         identity,
         current,

@@ -6,7 +6,8 @@ use crate::{
     clock::Clock,
     ledger::{KeyRange, exactly},
     node::setup,
-    record::Observable,
+    query::{self, Question},
+    record::{Observable, Tlp},
     sim::{Dice, listed_value},
 };
 use serde_json::json;
@@ -17,6 +18,9 @@ use std::{
 
 /// Look-ups of each kind that are timed.
 const LOOKUPS: usize = 500_000;
+
+/// Answers that are timed.
+const ANSWERS: usize = 200_000;
 
 /// What is looked up in.
 #[derive(clap::Args)]
@@ -73,20 +77,40 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failur
         took.get(took.len() * percent / 100).map_or(0.0, |took| took.as_nanos() as f64 / 1_000.0)
     };
     let per_s = super::rate(LOOKUPS as u64, hits_took);
+    let (answers_per_s, answer_bytes) = answers(&opened, arguments.records)?;
     let (hit_p50, hit_p99, miss_p50, miss_p99) = (micros(hit.clone(), 50), micros(hit, 99), micros(miss.clone(), 50), micros(miss, 99));
     let rss = super::rss_peak_bytes();
     context.screen.line(&format!(
         "lookup: of {} indicators: hit p50 {hit_p50:.2} us, p99 {hit_p99:.2} us, {} a second on one core; miss p50 {miss_p50:.2} us, p99 {miss_p99:.2} us; \
-         opened in {:.2} s, {:.2} s more until misses are in memory; {} MiB resident at most",
+         whole answers as JSON: {} a second; opened in {:.2} s, {:.2} s more until misses are in memory; {} MiB resident at most",
         grouped(arguments.records),
         grouped(per_s),
+        grouped(answers_per_s),
         open.as_secs_f64(),
         walk.as_secs_f64(),
         rss / 1_048_576,
     ));
     context.screen.value(&json!({
         "records": arguments.records, "hit_p50_us": hit_p50, "hit_p99_us": hit_p99, "miss_p50_us": miss_p50, "miss_p99_us": miss_p99,
-        "hits_per_s": per_s, "open_s": open.as_secs_f64(), "settle_s": settle.as_secs_f64(), "walk_s": walk.as_secs_f64(), "rss_peak_bytes": rss,
+        "hits_per_s": per_s, "answers_per_s": answers_per_s, "answer_bytes": answer_bytes, "open_s": open.as_secs_f64(), "settle_s": settle.as_secs_f64(), "walk_s": walk.as_secs_f64(), "rss_peak_bytes": rss,
     }));
     opened.door.close().map_err(Failure::environment)
+}
+
+/// Answers to the question about a known value, as they are sent to whoever asks; how many a second on one core, and how long one is.
+fn answers(opened: &setup::Opened, records: u64) -> Result<(u64, u64), Failure> {
+    let mut dice = Dice::new(12);
+    let ask = |dice: &mut Dice| -> Result<u64, Failure> {
+        let question = Question { text: Some(listed_value(dice.below(records))), ..Question::default() };
+        let answer = query::answer_at_once(&opened.ledger, &opened.current.get(), &question, Tlp::Red, Clock::System.now());
+        let answer = answer.map_err(Failure::environment)?.filter(|answer| !answer.values.is_empty());
+        let answer = answer.ok_or_else(|| Failure::environment("a value that is here was not answered at once"))?;
+        Ok(serde_json::to_vec(&answer).map_err(Failure::environment)?.len() as u64)
+    };
+    (0..ANSWERS / 10).try_for_each(|_| ask(&mut dice).map(drop))?;
+    let (mut bytes, begun) = (0, Instant::now());
+    for _ in 0..ANSWERS {
+        bytes += ask(&mut dice)?;
+    }
+    Ok((super::rate(ANSWERS as u64, begun.elapsed()), bytes / ANSWERS as u64))
 }
