@@ -18,6 +18,7 @@ use axum::{Extension, body::Body, extract::State};
 use futures::StreamExt as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tokio_util::io::ReaderStream;
 
 /// Documents in one answer.
@@ -268,7 +269,7 @@ pub(super) async fn documents(
 }
 
 /// The document of that name, up to a clearance.
-fn named(local: &Local, reading: &mut Reading<'_>, what: &str, clearance: Tlp) -> Result<(Found, Document), ApiError> {
+fn named(local: &Local, reading: &mut Reading<'_>, what: &str, clearance: Tlp) -> Result<(Arc<Found>, Document), ApiError> {
     let reference: RecordRef = what.parse().map_err(ApiError::bad)?;
     let found = reading.named(&reference)?.filter(|found| found.batch.head.tlp <= clearance);
     let found = found.ok_or_else(|| ApiError::nothing(format!("there is no document `{reference}` here")))?;

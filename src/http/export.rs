@@ -31,7 +31,7 @@ use axum::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Pieces that wait for the reader.
 const PIECES_MAX: usize = 8;
@@ -275,7 +275,7 @@ impl Sheet {
     }
 
     /// A record for which a line may be told: the one for which it stands there, or another that says the same and is meant.
-    fn behind(&self, reading: &mut Reading<'_>, meant: &Meant<'_>, line: &OutletEntry) -> Result<Option<Found>, ApiError> {
+    fn behind(&self, reading: &mut Reading<'_>, meant: &Meant<'_>, line: &OutletEntry) -> Result<Option<Arc<Found>>, ApiError> {
         if let Some(found) = reading.named(&line.record)?
             && meant.is_meant_by_value(reading, &found)?
         {

@@ -150,7 +150,7 @@ fn each_held(local: &Local, wanted: &Wanted, mut take: impl FnMut(HeldLine, Reco
                     policies: assertion.policies,
                     reason: assertion.reason,
                 };
-                take(line, found.reference);
+                take(line, found.reference.clone());
             }
         }
     }
@@ -278,7 +278,7 @@ fn ours(local: &Local, reading: &mut Reading<'_>, of: &Sighted, subjects: &[Subj
     if let Sighted::Value(value) = of {
         for place in reading.places(value)? {
             let found = reading.found(place)?.filter(|found| found.batch.head.member == *me && value_of(&found.record) == Some(value));
-            records.extend(found.filter(|found| matches!(found.record, Record::Indicator(_))).map(|found| found.reference));
+            records.extend(found.filter(|found| matches!(found.record, Record::Indicator(_))).map(|found| found.reference.clone()));
         }
     }
     let mut live = Vec::new();

@@ -6,8 +6,8 @@ use super::{
     contract::{Json, Query, Raw},
 };
 use crate::{
-    ledger::{LedgerError, key_hash},
-    matching::{KeysHead, Lengths, counts},
+    ledger::{LedgerError, Lengths, key_hash},
+    matching::{KeysHead, counts},
     query::{self, Hit, Reading},
     record::{Observable, Tlp, TypeName},
 };

@@ -787,7 +787,7 @@ fn quoting(local: &Local, channel: &ChannelName, origin: Option<&str>, ids: &BTr
                 };
                 let quotes = source.and_then(|source| source.external_id.as_ref()).is_some_and(|id| ids.contains(id));
                 if quotes && found_here.withdrawn.is_none() && is_of(&tags, origin) {
-                    found.push(found_here.reference);
+                    found.push(found_here.reference.clone());
                 }
             }
         }

@@ -8,7 +8,7 @@
 //! Names stand with their labels reversed, so a domain and all below it are one range; URLs, endpoints and e-mail
 //! addresses stand under their host; addresses stand as bytes, so a network is one range. May be deleted; it is rebuilt.
 
-use super::{LedgerError, Position, known, known::Known};
+use super::{LedgerError, Lengths, Position, known, known::Known};
 use crate::{
     envelope::Head,
     policy::Verdict,
@@ -160,6 +160,11 @@ impl KeyRange {
         if self.only == Some(Only::Value) { value == self.first } else { self.first <= row && row < self.end }
     }
 
+    /// Whether it is all rows of one value, and begins with that one's key.
+    pub fn is_of_value(&self) -> bool {
+        self.only == Some(Only::Value)
+    }
+
     /// Where it begins: ranges that have been sorted by this are walked in the order of values.
     pub fn first(&self) -> &[u8] {
         &self.first
@@ -205,9 +210,12 @@ impl Index {
     /// Writes rows, takes out those that are `gone` by then, and notes the journal position that this reaches. Rows first: doing it again
     /// after a crash changes nothing.
     pub fn write(&self, mut rows: Vec<NewRow>, gone: Vec<Vec<u8>>, store_id: &str, position: Position) -> Result<(), LedgerError> {
-        let of_value = |row: &NewRow| row.0.len().checked_sub(PLACE_BYTES).and_then(|end| row.0.get(..end)).map(known::hashes_of);
         // Of all of them, always: a filter may come into being while they are written.
-        let hashes: Vec<u64> = rows.iter().filter_map(of_value).flatten().collect();
+        let (mut hashes, mut lengths) = (Vec::with_capacity(rows.len()), Lengths::default());
+        for key in rows.iter().filter_map(|row| row.0.get(..row.0.len().checked_sub(PLACE_BYTES)?)) {
+            hashes.extend(known::hashes_of(key));
+            lengths.note(key);
+        }
         let mut batch = self.database.batch();
         if rows.len() >= RUN_ROWS_MIN {
             // Of several rows of one record the last one holds.
@@ -233,7 +241,7 @@ impl Index {
         batch.insert(&self.meta, "store", mark(store_id).as_bytes());
         batch.insert(&self.meta, "position", position.to_be_bytes());
         batch.commit().map_err(broken)?;
-        self.known.add(&hashes);
+        self.known.add(&hashes, lengths);
         Ok(())
     }
 
@@ -464,9 +472,11 @@ pub fn inside(net: IpNet) -> Vec<KeyRange> {
         .into()
 }
 
-/// Networks that hold all of `net`, the smallest first.
-pub fn covering(net: IpNet) -> impl Iterator<Item = Observable> {
-    std::iter::successors(net.supernet(), IpNet::supernet).filter_map(|wider| Observable::of_network(wider).ok())
+/// Networks of these lengths that hold all of `net`, the smallest first.
+pub fn covering(net: IpNet, lengths: Lengths) -> impl Iterator<Item = Observable> {
+    std::iter::successors(net.supernet(), IpNet::supernet)
+        .filter(move |wider| lengths.has(wider))
+        .filter_map(|wider| Observable::of_network(wider).ok())
 }
 
 #[cfg(test)]
@@ -502,7 +512,7 @@ mod tests {
     fn a_network_range_holds_its_addresses_and_smaller_networks() {
         let texts = ["192.0.2.0", "192.0.2.255", "192.0.2.128/25", "192.0.3.0", "192.0.1.255", "2001:db8::1"];
         assert_eq!(found(&inside("192.0.2.0/24".parse().unwrap()), &texts), &texts[..3]);
-        let wider: Vec<String> = covering("192.0.2.0/25".parse().unwrap()).take(2).map(|one| one.to_string()).collect();
+        let wider: Vec<String> = covering("192.0.2.0/25".parse().unwrap(), Lengths::ALL).take(2).map(|one| one.to_string()).collect();
         assert_eq!(wider, ["192.0.2.0/24", "192.0.2.0/23"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Known: which values the index may have at all, in memory. What was never said of anything costs one look here in place of a
 //! walk through every run on the disk; it errs only to "may be".
 
-use super::{Index, KeyRange, Ledger, LedgerError, Row, index::host_key, key_hash};
+use super::{Index, KeyRange, Ledger, LedgerError, Lengths, Row, index::host_key, key_hash, lengths::NotedLengths};
 use fastbloom::AtomicBloomFilter;
 use std::sync::{
     Arc, Mutex, PoisonError, RwLock,
@@ -17,6 +17,7 @@ const ROWS_MIN: u64 = 1_000_000;
 /// One filter, and what it was made for.
 struct Filter {
     bits: AtomicBloomFilter,
+    lengths: NotedLengths,
     rows_max: u64,
     rows: AtomicU64,
 }
@@ -26,7 +27,7 @@ impl Filter {
         let items = usize::try_from(rows_max).unwrap_or(usize::MAX);
         // Our keys are hashes already, so the filter's own seed guards nothing.
         let bits = AtomicBloomFilter::with_false_pos(FALSE_POSITIVES).seed(&0).expected_items(items);
-        Self { bits, rows_max, rows: AtomicU64::new(0) }
+        Self { bits, lengths: NotedLengths::default(), rows_max, rows: AtomicU64::new(0) }
     }
 
     fn add(&self, hash: u64) {
@@ -64,10 +65,16 @@ impl Known {
         self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref().is_none_or(|filter| filter.bits.contains_hash(key_hash(key)))
     }
 
-    /// Notes keys of values whose rows can be read now: behind the rows themselves, so that a walk which makes the next filter either
+    /// Which lengths the prefixes of networks have that are known.
+    pub fn lengths(&self) -> Lengths {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(Lengths::ALL, |filter| filter.lengths.get())
+    }
+
+    /// Notes keys of values, and lengths of networks among them, whose rows can be read now: behind the rows themselves, so that a walk which makes the next filter either
     /// sees the row or is seen here.
-    pub fn add(&self, hashes: &[u64]) {
+    pub fn add(&self, hashes: &[u64], lengths: Lengths) {
         for filter in [of(&self.current), of(&self.next)].into_iter().flatten() {
+            filter.lengths.add(lengths);
             hashes.iter().for_each(|hash| filter.add(*hash));
         }
     }
@@ -85,10 +92,13 @@ impl Known {
         let rows_max = (3 * index.rows_about()).max(ROWS_MIN);
         let filter = Arc::new(Filter::of(rows_max));
         *self.next.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&filter));
+        let mut lengths = Lengths::default();
         let walked = index.each_in(&KeyRange::everything(), |key: &[u8], _: Row| {
+            lengths.note(key);
             hashes_of(key).for_each(|hash| filter.add(hash));
             !self.closing.load(Ordering::Relaxed)
         });
+        filter.lengths.add(lengths);
         // It is in use before it is the next one no more: what is added meanwhile is added to it either way.
         if walked.as_ref().is_ok_and(|walked| *walked) {
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(filter);

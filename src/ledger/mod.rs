@@ -20,6 +20,7 @@ mod journal;
 mod kept;
 mod known;
 mod later;
+mod lengths;
 mod quarantine;
 mod recent;
 mod renewals;
@@ -40,6 +41,7 @@ pub use index::*;
 pub use journal::*;
 pub use kept::Kept;
 pub use later::Touched;
+pub use lengths::Lengths;
 pub use quarantine::*;
 pub use retention::*;
 pub use shares::*;
@@ -457,6 +459,11 @@ impl Ledger {
     /// Writes the index into as few runs as can be, while everything goes on: half a second a million rows.
     pub fn settle_index(&self) -> Result<(), LedgerError> {
         self.shared.index.settle()
+    }
+
+    /// Which lengths the prefixes of networks have of which something is said, perhaps with some more; all, before they were looked at.
+    pub fn lengths(&self) -> Lengths {
+        self.shared.index.known.lengths()
     }
 
     /// The same for a range of them.

@@ -12,7 +12,7 @@
 mod tokens;
 
 use crate::{
-    ledger::{Row, key_hash, value_key},
+    ledger::{Lengths, Row, key_hash, value_key},
     policy::Verdict,
     record::{Observable, ObservableType, Tlp},
 };
@@ -39,44 +39,6 @@ pub fn counts(row: &Row, clearance: Tlp, today: u32, since: u64) -> bool {
     now && about.tlp <= clearance && row.place.batch >= since
 }
 
-/// Which prefix lengths of networks there are, by address family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lengths {
-    v4: u64,
-    v6: [u64; 4],
-}
-
-impl Lengths {
-    /// Notes the network that a key of the index names, if it names one.
-    pub fn note(&mut self, key: &[u8]) {
-        match key {
-            [b'n', b'4', _, _, _, _, length] => self.v4 |= 1 << (length & 63),
-            [b'n', b'6', _, .., length] => {
-                if let Some(word) = self.v6.get_mut(usize::from(*length) / 64) {
-                    *word |= 1 << (length % 64);
-                }
-            }
-            _ => (),
-        }
-    }
-
-    fn v4(self) -> impl Iterator<Item = u8> {
-        ones(self.v4)
-    }
-
-    fn v6(self) -> impl Iterator<Item = u8> {
-        (0u8..4).zip(self.v6).flat_map(|(number, word)| ones(word).map(move |length| number * 64 + length))
-    }
-}
-
-/// The places of the ones in a word, from the lowest.
-fn ones(word: u64) -> impl Iterator<Item = u8> {
-    std::iter::successors(Some(word), |word| Some(word & word.saturating_sub(1))).take_while(|word| *word != 0).map(|word| {
-        // At most 63.
-        word.trailing_zeros() as u8
-    })
-}
-
 /// What stands behind a stream of keys, since only then all of it is known; a stream without it was cut off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeysHead {
@@ -88,7 +50,7 @@ pub struct KeysHead {
 impl KeysHead {
     /// As bytes, little-endian.
     pub fn bytes(&self) -> Vec<u8> {
-        let numbers = [self.cursor, self.lengths.v4].into_iter().chain(self.lengths.v6);
+        let numbers = std::iter::once(self.cursor).chain(self.lengths.words());
         KEYS_MAGIC.iter().copied().chain(numbers.flat_map(u64::to_le_bytes)).collect()
     }
 
@@ -96,9 +58,9 @@ impl KeysHead {
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let numbers = bytes.strip_prefix(KEYS_MAGIC).filter(|rest| rest.len() == KEYS_HEAD_BYTES - KEYS_MAGIC.len())?;
         let mut numbers = numbers.chunks_exact(8).filter_map(|word| word.try_into().ok().map(u64::from_le_bytes));
-        let (cursor, v4) = (numbers.next()?, numbers.next()?);
-        let v6 = [numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?];
-        Some(Self { cursor, lengths: Lengths { v4, v6 } })
+        let cursor = numbers.next()?;
+        let words = [numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?];
+        Some(Self { cursor, lengths: Lengths::of(words) })
     }
 }
 

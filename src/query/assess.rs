@@ -24,7 +24,7 @@ const READ_MAX: usize = 4_096;
 
 /// One indicator that counts now.
 pub struct Support {
-    pub found: Found,
+    pub found: Arc<Found>,
     pub ends: Timestamp,
     pub below: bool,
     /// As its author says and our policies cap it.
@@ -72,7 +72,7 @@ impl Reading<'_> {
 
     /// The same among so many rows, and whether there are more.
     fn places_among(&self, value: &Observable, rows_max: usize) -> Result<(Vec<Place>, bool), LedgerError> {
-        let (rows, more) = self.ledger.scan(&exactly(value), rows_max)?;
+        let (rows, more) = self.rows_of(value, rows_max)?;
         let today = self.now.day();
         Ok((rows.into_iter().filter(|row| u32::from(row.about.end_day) >= today).map(|row| row.place).collect(), more))
     }
@@ -267,7 +267,7 @@ impl Reading<'_> {
         if from <= report.seq {
             let found = self.named(report)?;
             own = found
-                .and_then(|found| Some((self.renewed_verdict(intake, &found)?, found.outcome)))
+                .and_then(|found| Some((self.renewed_verdict(intake, &found)?, found.outcome.clone())))
                 .map(|(line, was)| (report.index, line, was));
         }
         if self.ledger.naming(report)?.is_none_or(|(first, _)| first > report.seq) {
@@ -288,7 +288,7 @@ impl Reading<'_> {
                 // An end of its own is not put off.
                 let inherits = matches!(&found.record, Record::Indicator(Indicator { valid_until: None, .. }));
                 if inherits && found.report.as_ref() == Some(report) {
-                    verdicts.extend(self.renewed_verdict(intake, &found).map(|line| (index, line, found.outcome)));
+                    verdicts.extend(self.renewed_verdict(intake, &found).map(|line| (index, line, found.outcome.clone())));
                 }
             }
             if verdicts.iter().any(|(_, line, was)| line != was) {

@@ -31,7 +31,7 @@ pub struct Hit {
 
 /// What counts here, now, about `value`, for a reader with this clearance; with `since`, only what came with that batch or later.
 pub fn hit(reading: &mut Reading<'_>, value: &Observable, clearance: Tlp, since: u64) -> Result<Option<Hit>, QueryError> {
-    let plan = plan(Some(&value.to_string()))?;
+    let plan = plan(Some(&value.to_string()), reading.ledger.lengths())?;
     let today = reading.now.day();
     let (mut best, mut origins): (Option<Hit>, BTreeSet<String>) = (None, BTreeSet::new());
     for (range, above) in plan.speaking() {

@@ -3,7 +3,7 @@
 use super::{Found, QueryError, Question, Reading, is_source, question};
 use crate::{
     intake::value_of,
-    ledger::{LedgerError, OutcomeLine, Said, says, value_key},
+    ledger::{LedgerError, Lengths, OutcomeLine, Said, says, value_key},
     record::{Record, Tlp},
 };
 use std::collections::BTreeSet;
@@ -31,7 +31,7 @@ impl<'a> Meant<'a> {
     pub fn is_meant_by_value(&self, reading: &mut Reading<'_>, found: &Found) -> Result<bool, QueryError> {
         if self.question.text.is_some() {
             let Some(value) = value_of(&found.record) else { return Ok(false) };
-            let (plan, key) = (question::plan(self.question.text.as_deref())?, value_key(value));
+            let (plan, key) = (question::plan(self.question.text.as_deref(), Lengths::ALL)?, value_key(value));
             let speaks_below = matches!(&found.record, Record::Indicator(one) if one.scope == Some(crate::record::Scope::Subdomains));
             if !plan.finds(&key, speaks_below) {
                 return Ok(false);

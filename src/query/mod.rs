@@ -28,7 +28,7 @@ pub use trial::*;
 
 use crate::{
     intake::{Defaults, Known as _},
-    ledger::{Ledger, LedgerError, OutcomeLine, Place, StoredBatch, Withdrawn},
+    ledger::{Ledger, LedgerError, OutcomeLine, Place, Row, StoredBatch, Withdrawn, exactly, value_key},
     policy::{CONFIDENCE_UNSAID, Verdict},
     record::{Indicator, Observable, Record, RecordRef, Sighted, Source, Timestamp, Tlp, WireRef},
 };
@@ -41,6 +41,8 @@ use std::{
 
 /// Batches kept decoded while one question is answered.
 const BATCHES_CACHED_MAX: usize = 512;
+/// Records, and values with their rows, that one reading remembers.
+const FOUND_MAX: usize = 64;
 
 /// How a record stands here, now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -130,6 +132,10 @@ impl ValueAnswer {
 pub struct Reading<'a> {
     ledger: &'a Ledger,
     batches: HashMap<u64, Arc<StoredBatch>>,
+    /// Records that were read lately: what is found is weighed, so most are asked for twice.
+    found: HashMap<Place, Arc<Found>>,
+    /// All rows of values that were read, by their keys.
+    rows: HashMap<Vec<u8>, Vec<Row>>,
     now: Timestamp,
 }
 
@@ -157,7 +163,7 @@ impl Found {
 impl<'a> Reading<'a> {
     /// Reads `ledger` as of `now`.
     pub fn new(ledger: &'a Ledger, now: Timestamp) -> Self {
-        Self { ledger, batches: HashMap::new(), now }
+        Self { ledger, batches: HashMap::new(), found: HashMap::new(), rows: HashMap::new(), now }
     }
 
     /// As of when it reads.
@@ -179,13 +185,37 @@ impl<'a> Reading<'a> {
     }
 
     /// The record at a place, joined with its report and its withdrawal.
-    pub fn found(&mut self, place: Place) -> Result<Option<Found>, LedgerError> {
+    pub fn found(&mut self, place: Place) -> Result<Option<Arc<Found>>, LedgerError> {
+        if let Some(found) = self.found.get(&place) {
+            return Ok(Some(Arc::clone(found)));
+        }
         let Some(batch) = self.batch(place.batch)? else { return Ok(None) };
-        self.join(batch, place.index)
+        let Some(found) = self.join(batch, place.index)?.map(Arc::new) else { return Ok(None) };
+        if self.found.len() >= FOUND_MAX {
+            self.found.clear();
+        }
+        self.found.insert(place, Arc::clone(&found));
+        Ok(Some(found))
+    }
+
+    /// Keeps all rows of the value with this key for whoever weighs it.
+    fn remember_rows(&mut self, key: &[u8], rows: Vec<Row>) {
+        if self.rows.len() >= FOUND_MAX {
+            self.rows.clear();
+        }
+        self.rows.insert(key.to_vec(), rows);
+    }
+
+    /// The rows of a value, up to so many, and whether there are more.
+    fn rows_of(&self, value: &Observable, rows_max: usize) -> Result<(Vec<Row>, bool), LedgerError> {
+        match self.rows.get(&value_key(value)).filter(|rows| rows.len() <= rows_max) {
+            Some(rows) => Ok((rows.clone(), false)),
+            None => self.ledger.scan(&exactly(value), rows_max),
+        }
     }
 
     /// The record of that name.
-    pub fn named(&mut self, reference: &RecordRef) -> Result<Option<Found>, LedgerError> {
+    pub fn named(&mut self, reference: &RecordRef) -> Result<Option<Arc<Found>>, LedgerError> {
         match self.ledger.batch_number(&reference.feed, reference.seq)? {
             Some(batch) => self.found(Place { batch, index: reference.index }),
             None => Ok(None),
@@ -193,7 +223,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The same also for one that was set aside, and stands under no name any more.
-    pub fn named_or_aside(&mut self, reference: &RecordRef) -> Result<Option<Found>, LedgerError> {
+    pub fn named_or_aside(&mut self, reference: &RecordRef) -> Result<Option<Arc<Found>>, LedgerError> {
         match (self.named(reference)?, self.ledger.aside_at(reference)?) {
             (None, Some(place)) => self.found(place),
             (found, _) => Ok(found),

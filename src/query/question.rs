@@ -12,7 +12,7 @@ use super::{Assertion, Meant, Reading, Standing, ValueAnswer, title_of};
 use crate::{
     envelope::Hash,
     intake::{Intake, value_of},
-    ledger::{self, KeyRange, Ledger, LedgerError, Place, Row, SCAN_ROWS_MAX, Said, name_of, saying, value_key, words_of},
+    ledger::{self, KeyRange, Ledger, LedgerError, Lengths, Place, Row, SCAN_ROWS_MAX, Said, name_of, saying, value_key, words_of},
     record::{
         ChannelName, Kind, MemberId, Observable, ObservableError, ObservableType, Record, RecordRef, Scope, Source, Timestamp, Tlp,
         UnknownName,
@@ -147,7 +147,8 @@ impl Plan {
     }
 }
 
-pub(super) fn plan(text: Option<&str>) -> Result<Plan, QueryError> {
+/// Where to look for what is said of a text: among networks only for those that are as wide as some that are named.
+pub(super) fn plan(text: Option<&str>, lengths: Lengths) -> Result<Plan, QueryError> {
     let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else {
         return Ok(Plan { ranges: vec![KeyRange::everything()], ..Plan::default() });
     };
@@ -158,14 +159,14 @@ pub(super) fn plan(text: Option<&str>) -> Result<Plan, QueryError> {
     }
     if let Ok(net) = text.parse::<IpNet>() {
         let mut ranges = ledger::inside(net.trunc());
-        ranges.extend(ledger::covering(net.trunc()).map(|wider| ledger::exactly(&wider)));
+        ranges.extend(ledger::covering(net.trunc(), lengths).map(|wider| ledger::exactly(&wider)));
         return Ok(Plan { ranges, ..Plan::default() });
     }
     let value = Observable::recognise(text).map_err(unreadable)?;
     let mut ranges = vec![ledger::exactly(&value)];
     let (mut parents, mut beside) = (Vec::new(), Vec::new());
     if let Some(net) = value.network() {
-        ranges.extend(ledger::covering(net).map(|wider| ledger::exactly(&wider)));
+        ranges.extend(ledger::covering(net, lengths).map(|wider| ledger::exactly(&wider)));
         beside.extend(ledger::on_host(&net.addr().to_string()));
     }
     if value.kind() == ObservableType::Domain {
@@ -222,7 +223,7 @@ fn answer_within(reading: &mut Reading<'_>, ledger: &Ledger, question: &Question
 impl Question {
     /// Whether it can be asked at all.
     pub fn check(&self) -> Result<(), QueryError> {
-        let _understood = (self.said()?, plan(self.text.as_deref())?);
+        let _understood = (self.said()?, plan(self.text.as_deref(), Lengths::default())?);
         Ok(())
     }
 
@@ -310,7 +311,7 @@ impl Asking<'_, '_> {
 
     /// Through the index, in the order of values.
     fn by_value(mut self) -> Result<Answer, QueryError> {
-        let plan = plan(self.question.text.as_deref())?;
+        let plan = plan(self.question.text.as_deref(), self.ledger.lengths())?;
         let speaking = plan.speaking().map(|(range, below)| (range.clone(), below));
         let mut ranges: Vec<(KeyRange, bool)> = speaking.chain(plan.beside.iter().map(|range| (range.clone(), false))).collect();
         ranges.sort_by(|(one, _), (other, _)| one.first().cmp(other.first()));
@@ -323,6 +324,9 @@ impl Asking<'_, '_> {
             loop {
                 let most = ROWS_AT_ONCE.min(self.left + 1);
                 let rows = self.rows(&range, most)?;
+                if rows.len() < most && from.is_none() && range.is_of_value() {
+                    self.reading.remember_rows(range.first(), rows.iter().map(|(_, row)| *row).collect());
+                }
                 for (key, row) in &rows {
                     if current.as_ref() != Some(key) {
                         let full = by_value && self.groups.len() >= self.limit;
