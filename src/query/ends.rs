@@ -52,7 +52,7 @@ impl Ends {
 
     /// The ends behind `told` up to `now`, the earliest first, `most` at most; and up to where these are all.
     ///
-    /// Looking ahead reads every row of the index once a day, or once for [`AHEAD_MAX`] ends. What is withdrawn, renewed or judged otherwise since
+    /// Looking ahead reads every row of the index once a day, or once for 262,144 ends. What is withdrawn, renewed or judged otherwise since
     /// is among them: how a record stands is asked when its end is told.
     ///
     /// # Errors
