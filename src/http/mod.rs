@@ -60,7 +60,7 @@ use crate::{
         reach::Reach,
         upkeep::Upkeep,
     },
-    query::{Ends, QueryError},
+    query::QueryError,
     record::Timestamp,
 };
 use axum::{
@@ -87,7 +87,7 @@ pub(crate) use export::{has_stood, stated};
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use journal::{DecisionLine, LogParameters};
 pub use matching::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, SeenValue};
-pub use news::{EventLine, MemberLine, Myself, NewsLine, NewsParameters, NewsReply};
+pub use news::{EventLine, MemberLine, Myself, NewsLine, NewsParameters, NewsReply, Upcoming};
 pub use notify::{NotifyTest, Undelivered, notify};
 pub(crate) use operators::identify;
 pub use operators::{Caller, Operator, Operators, sign_decision};
@@ -161,7 +161,7 @@ pub struct LocalParts {
     /// What our outlets may act on.
     pub enforcer: Enforcer,
     /// What runs out next, for those who follow events.
-    pub ends: Arc<std::sync::Mutex<Ends>>,
+    pub ends: Arc<Upcoming>,
     /// Who is shown what.
     pub access: Access,
     /// How far others have applied what is ours.

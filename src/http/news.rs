@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     config::{AccessMode, Role},
-    ledger::{Change, Place, Position},
-    query::{End, Ends, Found, Reading, Standing},
+    ledger::{Change, Ledger, LedgerError, Place, Position},
+    query::{End, Ends, Found, LIVE_MS, Reading, Standing},
     record::{MemberId, Record, RecordRef, SECOND_MS, Timestamp, Tlp},
 };
 use axum::{
@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     convert::Infallible,
-    sync::PoisonError,
+    sync::{Mutex, MutexGuard, TryLockError},
     time::Duration,
 };
 
@@ -39,8 +39,10 @@ use std::{
 const POLL: Duration = Duration::from_millis(250);
 /// Ends that are told at once.
 const ENDS_MAX: usize = 1_000;
-/// Readers who have heard everything up to so long ago share what comes next.
-const LIVE_MS: u64 = 60 * SECOND_MS;
+/// The same for a reader who comes from long ago: each time costs a look through the index, and what is told waits in memory.
+const ENDS_BEHIND_MAX: usize = 8_192;
+/// How often a reader is told where it is while nothing happens, so that it need not come back from long ago.
+const NAMED_MS: u64 = 20 * SECOND_MS;
 /// A line that says nothing, so that both ends know of each other.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Entries of the journal that one summary looks through: some seconds of work; a longer absence is told as such.
@@ -77,9 +79,34 @@ struct Reader {
     position: Position,
     /// Up to which end these were told.
     told: End,
-    /// Ends for a reader who comes from long ago, beside those that all others share.
-    behind: Ends,
+    /// Up to when the last cursor went.
+    named: Timestamp,
     waiting: VecDeque<Result<Event, Infallible>>,
+}
+
+/// What runs out next, for all who follow; and who of them looks back, one at a time: many would keep the node from everything else.
+#[derive(Default)]
+pub struct Upcoming {
+    shared: Mutex<Ends>,
+    back: Mutex<()>,
+}
+
+impl Upcoming {
+    /// As [`Ends::between`]; `None` while another looks, whose look takes a while: nothing is told then, and nothing lost.
+    fn between(&self, ledger: &Ledger, told: End, now: Timestamp) -> Option<Result<(Vec<End>, End), LedgerError>> {
+        if now.ms_since(told.0) < LIVE_MS {
+            return unlocked(&self.shared).map(|mut ends| ends.between(ledger, told, now, ENDS_MAX));
+        }
+        unlocked(&self.back).map(|_one| Ends::knowing(ENDS_BEHIND_MAX).between(ledger, told, now, ENDS_BEHIND_MAX))
+    }
+}
+
+fn unlocked<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 impl Reader {
@@ -87,7 +114,9 @@ impl Reader {
     fn more(&mut self) -> Result<(), ApiError> {
         let now = self.local.clock.now();
         let moved = self.local.ledger.here()? != self.position && self.changes(now)?;
-        if self.ran_out(now)? || moved {
+        let ran_out = self.ran_out(now)?;
+        if ran_out || moved || self.told.0.ms_since(self.named) > NAMED_MS {
+            self.named = self.told.0;
             // A reader that comes back names it, and hears what follows.
             let cursor = self.cursor()?;
             self.waiting.push_back(Ok(Event::default().event("cursor").id(cursor.clone()).data(format!("\"{cursor}\""))));
@@ -126,10 +155,10 @@ impl Reader {
     /// What has run out since; answers whether anything has.
     fn ran_out(&mut self, now: Timestamp) -> Result<bool, ApiError> {
         let ledger = &self.local.ledger;
-        let (ends, up_to) = match now.ms_since(self.told.0) < LIVE_MS {
-            true => self.local.ends.lock().unwrap_or_else(PoisonError::into_inner).between(ledger, self.told, now, ENDS_MAX)?,
-            false => self.behind.between(ledger, self.told, now, ENDS_MAX)?,
-        };
+        // A clock that was set back must not silence the stream until it has caught up.
+        let told = self.told.min((now, Place::LAST));
+        let Some(found) = self.local.ends.between(ledger, told, now) else { return Ok(false) };
+        let (ends, up_to) = found?;
         self.told = up_to;
         let mut reading = Reading::new(ledger, now);
         for (_, place) in &ends {
@@ -200,7 +229,7 @@ pub(super) async fn events(
         }
         None => (local.ledger.here()?, (now, Place::LAST)),
     };
-    let reader = Reader { local, witness, tlp_max: operator.clearance, position, told, behind: Ends::default(), waiting: VecDeque::new() };
+    let reader = Reader { local, witness, tlp_max: operator.clearance, position, told, named: told.0, waiting: VecDeque::new() };
     // The first event is the place to come back to, even if nothing ever happens.
     let hello = {
         let cursor = reader.cursor()?;

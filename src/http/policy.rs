@@ -161,7 +161,6 @@ pub struct RejudgeParameters {
     pub since_days: Option<u32>,
 }
 
-/// Judges the past again by the policies in force, as a trial of them has shown.
 /// How many were judged again, and how many of them otherwise.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Rejudged {
@@ -169,6 +168,7 @@ pub struct Rejudged {
     pub changed: usize,
 }
 
+/// Judges the past again by the policies in force, as a trial of them has shown.
 pub(super) async fn rejudge(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,

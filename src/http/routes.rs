@@ -28,8 +28,9 @@ const DESCRIPTION_PATH: &str = "/v1/openapi.json";
 /// What a program's author should know first.
 const DESCRIPTION: &str = "What a huecry node answers on its own machine, or over TLS, to operators and their programs. Who asks is the \
     account at the other end of the node's socket, or a bearer token (`huecry token new`); answers hold nothing above what that one may see. \
-    The header `huecry-reason` says why one asks, which a node may demand. Times are RFC 3339 in UTC, or milliseconds since 1970 where they are numbers. TAXII 2.1 (`/taxii2/`), CrowdSec's \
-    decisions (`/v1/decisions`) and Prometheus' metrics (`/metrics`) are described by their own standards.";
+    The header `huecry-reason` says why one asks, which a node may demand. Times are RFC 3339 in UTC, or milliseconds since 1970 where they \
+    are numbers. TAXII 2.1 (`/taxii2/`), CrowdSec's decisions (`/v1/decisions`) and Prometheus' metrics (`/metrics`) are described by their \
+    own standards.";
 
 /// The window's routes.
 pub fn router(local: Local) -> Router {

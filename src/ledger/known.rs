@@ -73,7 +73,8 @@ impl Known {
     /// Notes keys of values, and lengths of networks among them, whose rows can be read now: behind the rows themselves, so that a walk which makes the next filter either
     /// sees the row or is seen here.
     pub fn add(&self, hashes: &[u64], lengths: Lengths) {
-        for filter in [of(&self.current), of(&self.next)].into_iter().flatten() {
+        // The next one first: in the other order it could become the current one in between, and hear of nothing.
+        for filter in [of(&self.next), of(&self.current)].into_iter().flatten() {
             filter.lengths.add(lengths);
             hashes.iter().for_each(|hash| filter.add(*hash));
         }

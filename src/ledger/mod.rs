@@ -456,6 +456,11 @@ impl Ledger {
         self.shared.index.each_in(&KeyRange::everything(), visit)
     }
 
+    /// Up to which place of the journal the index knows everything; what stands behind it is on its way there.
+    pub fn indexed(&self) -> Result<Position, LedgerError> {
+        self.shared.index.position()?.map_or_else(|| self.here(), Ok)
+    }
+
     /// Writes the index into as few runs as can be, while everything goes on: half a second a million rows.
     pub fn settle_index(&self) -> Result<(), LedgerError> {
         self.shared.index.settle()
@@ -466,7 +471,7 @@ impl Ledger {
         self.shared.index.known.lengths()
     }
 
-    /// The same for a range of them.
+    /// As [`Self::each_row`], of the rows in a range.
     pub fn each_row_in(&self, range: &KeyRange, visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
         self.shared.index.each_in(range, visit)
     }

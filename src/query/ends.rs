@@ -5,9 +5,9 @@
 //! ```
 
 use crate::{
-    ledger::{Change, Ledger, LedgerError, OutcomeLine, Place, Position},
+    ledger::{Change, Ledger, LedgerError, OutcomeLine, Place, Position, StoredBatch},
     policy::Verdict,
-    record::Timestamp,
+    record::{Record, SECOND_MS, Timestamp},
 };
 use std::{collections::BTreeSet, ops::Bound};
 
@@ -15,6 +15,9 @@ use std::{collections::BTreeSet, ops::Bound};
 const AHEAD_MAX: usize = 262_144;
 /// Rows whose batches are read together, in the order of the ledger.
 const ROWS_TOGETHER: usize = 65_536;
+
+/// Readers who have heard everything up to so long ago share one look ahead: it begins that far back, so that none makes another look.
+pub const LIVE_MS: u64 = 60 * SECOND_MS;
 
 /// One end: when, and of the record at which place. In this order they are told.
 pub type End = (Timestamp, Place);
@@ -42,6 +45,8 @@ struct Ahead {
     most: usize,
     /// How much of the journal they know of.
     position: Position,
+    /// Where the journal ended when they were looked for: what became of whole feeds before that was seen.
+    looked: Position,
 }
 
 impl Ends {
@@ -59,15 +64,21 @@ impl Ends {
     ///
     /// The ledger could not be read.
     pub fn between(&mut self, ledger: &Ledger, told: End, now: Timestamp, most: usize) -> Result<(Vec<End>, End), LedgerError> {
-        if let Some(ahead) = self.ahead.as_mut().filter(|ahead| ahead.from <= told && told < ahead.until)
+        if let Some(ahead) = self.ahead.as_mut().filter(|ahead| ahead.covers(told))
             && !ahead.follow(ledger)?
         {
             self.ahead = None;
         }
-        let ahead = match &mut self.ahead {
-            Some(ahead) if ahead.from <= told && told < ahead.until => ahead,
-            ahead => ahead.insert(Ahead::look(ledger, told, now, self.most)?),
-        };
+        if !self.ahead.as_ref().is_some_and(|ahead| ahead.covers(told)) {
+            let back = told.min((now.minus_ms(LIVE_MS), Place { batch: 0, index: 0 }));
+            let mut ahead = Ahead::look(ledger, back, now, self.most)?;
+            if !ahead.covers(told) && back < told {
+                // More ended in that time than is known at once.
+                ahead = Ahead::look(ledger, told, now, self.most)?;
+            }
+            self.ahead = Some(ahead);
+        }
+        let Some(ahead) = &self.ahead else { return Ok((Vec::new(), told)) };
         let last = ahead.until.min((now, Place::LAST));
         if last <= told {
             return Ok((Vec::new(), told));
@@ -79,10 +90,22 @@ impl Ends {
 }
 
 impl Ahead {
+    /// Whether what follows upon this end is known.
+    fn covers(&self, told: End) -> bool {
+        self.from <= told && told < self.until
+    }
+
     /// Looks for what ends behind `from`, up to the end of today.
     fn look(ledger: &Ledger, from: End, now: Timestamp, most: usize) -> Result<Self, LedgerError> {
         let today = now.max(from.0).day();
-        let mut ahead = Self { from, until: (last_of(today), Place::LAST), ends: BTreeSet::new(), most, position: ledger.here()? };
+        let mut ahead = Self {
+            from,
+            until: (last_of(today), Place::LAST),
+            ends: BTreeSet::new(),
+            most,
+            position: ledger.indexed()?,
+            looked: ledger.here()?,
+        };
         let mut places = Vec::new();
         let mut failed = None;
         ledger.each_row(|_, row| {
@@ -97,28 +120,33 @@ impl Ahead {
         })?;
         failed.map_or(Ok(()), Err)?;
         ahead.take(ledger, &mut places)?;
+        // What is not in the index yet is in the journal. What became of a feed in the meantime has them looked for again.
+        ahead.follow(ledger)?;
         Ok(ahead)
     }
 
     /// Notes when the records at these places end.
     fn take(&mut self, ledger: &Ledger, places: &mut Vec<Place>) -> Result<(), LedgerError> {
         places.sort_unstable();
-        let mut batch = None;
+        let mut batch: Option<(u64, Option<StoredBatch>)> = None;
         for place in places.drain(..) {
             if batch.as_ref().is_none_or(|(number, _)| *number != place.batch) {
                 batch = Some((place.batch, ledger.batch(place.batch)?));
             }
             if let Some((_, Some(batch))) = &batch {
-                self.note(place, &batch.outcome(place.index));
+                self.note(place, batch);
             }
         }
         Ok(())
     }
 
-    fn note(&mut self, place: Place, outcome: &OutcomeLine) {
-        let OutcomeLine::Judged { ends, judgement } = outcome else { return };
-        let end = (*ends, place);
+    fn note(&mut self, place: Place, batch: &StoredBatch) {
+        let OutcomeLine::Judged { ends, judgement } = batch.outcome(place.index) else { return };
+        let end = (ends, place);
         if judgement.verdict != Verdict::Accept || end <= self.from || end > self.until {
+            return;
+        }
+        if !matches!(batch.record(place.index), Some(Record::Indicator(_))) {
             return;
         }
         self.ends.insert(end);
@@ -132,22 +160,22 @@ impl Ahead {
     fn follow(&mut self, ledger: &Ledger) -> Result<bool, LedgerError> {
         while ledger.here()? != self.position {
             let (entries, (at, _)) = ledger.changes_from(self.position)?;
-            for change in entries.iter().flat_map(|entry| &entry.changes) {
+            for (entry, change) in entries.iter().flat_map(|entry| entry.changes.iter().map(move |change| (entry, change))) {
                 match change {
                     Change::Batch(number) => {
                         if let Some(batch) = ledger.batch(*number)? {
-                            (0..batch.head.count).for_each(|index| self.note(Place { batch: *number, index }, &batch.outcome(index)));
+                            (0..batch.head.count).for_each(|index| self.note(Place { batch: *number, index }, &batch));
                         }
                     }
                     Change::Record(record) => {
                         if let Some(number) = ledger.batch_number(&record.feed, record.seq)?
                             && let Some(batch) = ledger.batch(number)?
                         {
-                            self.note(Place { batch: number, index: record.index }, &batch.outcome(record.index));
+                            self.note(Place { batch: number, index: record.index }, &batch);
                         }
                     }
-                    Change::Feed(_) => return Ok(false),
-                    Change::Erased => (),
+                    Change::Feed(_) if entry.position >= self.looked => return Ok(false),
+                    Change::Feed(_) | Change::Erased => (),
                 }
             }
             self.position = at;

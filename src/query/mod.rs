@@ -18,7 +18,7 @@ mod question;
 mod trial;
 
 pub use assess::*;
-pub use ends::{End, Ends};
+pub use ends::{End, Ends, LIVE_MS};
 pub use explain::*;
 pub use hits::*;
 pub use meant::Meant;
