@@ -288,6 +288,60 @@ fn a_04_a_05_slow_and_endless_requests_end_and_hold_nobody_up() {
     assert_eq!(get(port, "/v1/status", &token).status, 200);
 }
 
+#[test]
+fn a_06_what_a_path_says_and_what_a_body_says_never_differ_unnoticed() {
+    let (data, port) = open_window("");
+    let list = data.path().join("list.txt");
+    std::fs::write(&list, "one.example\ntwo.example\n").unwrap();
+    run(data.path(), &["import", list.to_str().unwrap(), "--tlp", "green", "--confidence", "80", "--valid-days", "3"]);
+    let _node = start(data.path());
+    let token = token(data.path(), &["laptop"]);
+    // Ways out of a path, and names that are none.
+    let collections = get(port, "/taxii2/api/collections/", &token).json();
+    let collection = collections["collections"][0]["id"].as_str().unwrap().to_owned();
+    let ways = [
+        "/..%2fnode.toml",
+        "/%2e%2e/node.toml",
+        "/..%5cnode.toml",
+        "/v1/..%2fv1/status",
+        "/v1/%2e%2e/v1/status",
+        "/v1/documents/content?what=..%2f..%2fnode.toml",
+        &format!("/taxii2/api/collections/{collection}%2f..%2f{collection}/objects/"),
+        &format!("/taxii2/api/collections/{collection}/objects/..%2fobjects/"),
+        "/taxii2/api/collections/..%2f..%2f..%2fv1%2fstatus/",
+    ];
+    for way in ways {
+        let status = get(port, way, &token).status;
+        assert!([400, 404].contains(&status), "{way}: {status}");
+    }
+    // Said twice, or in two places: refused, or the body alone is done.
+    assert_eq!(get(port, "/v1/query?value=one.example&value=two.example", &token).status, 400);
+    let twice = r#"{"what":["one.example"],"what":["two.example"],"reason":"wrong"}"#;
+    let head =
+        format!("Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nConnection: close\r\n");
+    let answer = send(port, &format!("POST /v1/withdraw HTTP/1.1\r\n{head}Content-Length: {}\r\n\r\n{twice}", twice.len()));
+    assert!([400, 422].contains(&answer.status), "{}: {}", answer.status, answer.body);
+    let body = serde_json::json!({ "what": ["one.example"], "reason": "wrong" });
+    assert_eq!(post(port, "/v1/withdraw?what=two.example&reason=expired", &token, &body).status, 200);
+    let standing =
+        |value: &str| get(port, &format!("/v1/query?value={value}&all=true"), &token).json()["values"][0]["assertions"][0].clone();
+    assert_eq!(standing("one.example")["standing"], "withdrawn");
+    assert_eq!(standing("two.example")["standing"], "accepted");
+}
+
+#[test]
+fn g_31_the_unit_lets_the_node_reach_little() {
+    if std::env::var_os("HUECRY_INTEROP").is_none() {
+        println!("skipped: HUECRY_INTEROP is not set, so systemd-analyze may not be there");
+        return;
+    }
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/huecry.service");
+    // Tenths: from 0, which reaches nothing, to 100.
+    let words = ["security", "--offline=true", "--no-pager", "--threshold=20"];
+    let output = std::process::Command::new("systemd-analyze").args(words).arg(unit).output().unwrap();
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+}
+
 /// Milliseconds that each of some questions took.
 fn took_ms(port: u16, path: &str, token: &str, times: usize) -> Vec<f64> {
     let ask = |_| {
