@@ -2,7 +2,7 @@
 
 use super::{
     ApiError, Local, Witness,
-    contract::{Acted, Query, Raw},
+    contract::{Acted, Query, Raw, pieces},
 };
 use crate::{
     envelope::{ProvedHead, Slot, stored_slots},
@@ -77,15 +77,15 @@ pub(super) async fn export(
     let wrong = |text: &String| ApiError::bad(format!("`{text}` is no time; write 2026-12-31"));
     let since = parameters.since.as_ref().map(|text| Timestamp::parse(text).ok_or_else(|| wrong(text))).transpose()?.unwrap_or_default();
     let tlp_max = parameters.tlp_max.map(|text| Tlp::parse(&text)).transpose().map_err(ApiError::bad)?.unwrap_or(Tlp::Red);
-    let (pieces, mut waiting) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(PIECES_MAX);
+    let (filled, waiting) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(PIECES_MAX);
     tokio::task::spawn_blocking(move || {
-        let failed = write(&local, &witness, &to, since, tlp_max, |bytes| pieces.blocking_send(Ok(bytes.into())).is_ok());
+        let failed = write(&local, &witness, &to, since, tlp_max, |bytes| filled.blocking_send(Ok(bytes.into())).is_ok());
         if let Err(error) = failed {
             // Cut off where it is: a bundle without its end is seen to be none.
-            let _reader_gone = pieces.blocking_send(Err(std::io::Error::other(error.parts().1)));
+            let _reader_gone = filled.blocking_send(Err(std::io::Error::other(error.parts().1)));
         }
     });
-    Ok(Raw(Body::from_stream(futures::stream::poll_fn(move |context| waiting.poll_recv(context)))))
+    Ok(Raw(pieces(waiting)))
 }
 
 /// Hands the bytes of a bundle to `put`, until that says that nobody reads any more.

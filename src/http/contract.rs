@@ -15,8 +15,8 @@ use aide::{
     openapi::{MediaType, Operation, ReferenceOr, RequestBody, Response as Described, SchemaObject},
 };
 use axum::{
-    Extension,
-    body::Body,
+    BoxError, Extension,
+    body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts},
     http::{HeaderValue, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
@@ -24,6 +24,7 @@ use axum::{
 use schemars::{JsonSchema, json_schema};
 use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
+use tokio::sync::mpsc::Receiver;
 
 const JSON: &str = "application/json";
 const JSON_LINES: &str = "application/x-ndjson";
@@ -166,6 +167,11 @@ impl<T: JsonSchema> OperationOutput for Events<T> {
 
 /// An answer in a form of its own: a file, a bundle, a table for tools.
 pub(super) struct Raw<B>(pub B);
+
+/// A body of the pieces that come through a channel; one that is an error breaks it off.
+pub(super) fn pieces<E: Into<BoxError> + Send + 'static>(mut waiting: Receiver<Result<Bytes, E>>) -> Body {
+    Body::from_stream(futures::stream::poll_fn(move |context| waiting.poll_recv(context)))
+}
 
 impl<B: IntoResponse> IntoResponse for Raw<B> {
     fn into_response(self) -> Response {

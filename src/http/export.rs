@@ -11,7 +11,7 @@
 
 use super::{
     ApiError, Local, Operator, QueryParameters, Since, Witness, blocking,
-    contract::{Query, Raw},
+    contract::{self, Query, Raw},
     each_changed,
 };
 use crate::{
@@ -172,15 +172,13 @@ pub(super) async fn export(
             let _reader_gone = sheet.pieces.blocking_send(Err(std::io::Error::other(error.text)));
         }
     });
-    let mut waiting = waiting;
-    let stream = futures::stream::poll_fn(move |context| waiting.poll_recv(context));
     let mut headers = HeaderMap::new();
     for (header, text) in [(CURSOR_HEADER, cursor), (ERASED_HEADER, erased.to_string())] {
         if let Ok(text) = text.parse() {
             headers.insert(header, text);
         }
     }
-    Ok(Raw((headers, Body::from_stream(stream))))
+    Ok(Raw((headers, contract::pieces(waiting))))
 }
 
 struct Sheet {

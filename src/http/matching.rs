@@ -3,7 +3,7 @@
 
 use super::{
     ApiError, Local, Operator, Witness, blocking,
-    contract::{Json, Query, Raw},
+    contract::{Json, Query, Raw, pieces},
 };
 use crate::{
     ledger::{LedgerError, Lengths, key_hash},
@@ -69,15 +69,15 @@ pub(super) async fn keys(
     // A hash of each value: whoever has them can try all addresses, and is noted as one who has seen everything.
     witness.demand()?;
     witness.saw_everything();
-    let (pieces, mut waiting) = tokio::sync::mpsc::channel::<Result<Bytes, LedgerError>>(PIECES_MAX);
+    let (filled, waiting) = tokio::sync::mpsc::channel::<Result<Bytes, LedgerError>>(PIECES_MAX);
     tokio::task::spawn_blocking(move || {
-        let put = |bytes: Vec<u8>| pieces.blocking_send(Ok(bytes.into())).is_ok();
+        let put = |bytes: Vec<u8>| filled.blocking_send(Ok(bytes.into())).is_ok();
         if let Err(error) = write(&local, operator.clearance, parameters.since.unwrap_or(0), put) {
             // Cut off where it is: a stream of keys without its lengths of networks is seen to be none.
-            let _reader_gone = pieces.blocking_send(Err(error));
+            let _reader_gone = filled.blocking_send(Err(error));
         }
     });
-    Ok(Raw(Body::from_stream(futures::stream::poll_fn(move |context| waiting.poll_recv(context)))))
+    Ok(Raw(pieces(waiting)))
 }
 
 /// Keys come first and the head last, because only then all lengths of networks are known.

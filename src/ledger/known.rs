@@ -70,8 +70,8 @@ impl Known {
         self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(Lengths::ALL, |filter| filter.lengths.get())
     }
 
-    /// Notes keys of values, and lengths of networks among them, whose rows can be read now: behind the rows themselves, so that a walk which makes the next filter either
-    /// sees the row or is seen here.
+    /// Notes keys of values, and lengths of networks among them, whose rows can be read now: behind the rows themselves, so that a walk
+    /// which makes the next filter either sees the row or is seen here.
     pub fn add(&self, hashes: &[u64], lengths: Lengths) {
         // The next one first: in the other order it could become the current one in between, and hear of nothing.
         for filter in [of(&self.next), of(&self.current)].into_iter().flatten() {

@@ -128,15 +128,11 @@ impl Ahead {
     /// Notes when the records at these places end.
     fn take(&mut self, ledger: &Ledger, places: &mut Vec<Place>) -> Result<(), LedgerError> {
         places.sort_unstable();
-        let mut batch: Option<(u64, Option<StoredBatch>)> = None;
-        for place in places.drain(..) {
-            if batch.as_ref().is_none_or(|(number, _)| *number != place.batch) {
-                batch = Some((place.batch, ledger.batch(place.batch)?));
-            }
-            if let Some((_, Some(batch))) = &batch {
-                self.note(place, batch);
-            }
+        for together in places.chunk_by(|one, other| one.batch == other.batch) {
+            let Some(batch) = together.first().map(|place| ledger.batch(place.batch)).transpose()?.flatten() else { continue };
+            together.iter().for_each(|place| self.note(*place, &batch));
         }
+        places.clear();
         Ok(())
     }
 
@@ -168,10 +164,8 @@ impl Ahead {
                         }
                     }
                     Change::Record(record) => {
-                        if let Some(number) = ledger.batch_number(&record.feed, record.seq)?
-                            && let Some(batch) = ledger.batch(number)?
-                        {
-                            self.note(Place { batch: number, index: record.index }, &batch);
+                        if let Some(batch) = ledger.batch_at(&record.feed, record.seq)? {
+                            self.note(Place { batch: batch.number, index: record.index }, &batch);
                         }
                     }
                     Change::Feed(_) if entry.position >= self.looked => return Ok(false),
