@@ -239,3 +239,14 @@ fn top_shows_the_node_on_one_screen_without_a_value_also_where_there_is_no_termi
     let accepted = said.lines().find(|line| line.contains("accepted")).unwrap();
     assert_eq!(accepted.trim(), "2 accepted");
 }
+
+/// A huge page is resident from its first byte. With an allocator that asked for them 250 nodes of a simulation took 1.4 GB more, and the
+/// slowest hundredth of all arrivals two seconds in place of half a second.
+#[test]
+fn a_node_takes_no_huge_pages() {
+    let data = founded();
+    let node = start(data.path());
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.0.id())).unwrap();
+    let huge = status.lines().find_map(|line| line.strip_prefix("THP_enabled:")).map(str::trim);
+    assert_eq!(huge, Some("0"));
+}
