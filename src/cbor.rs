@@ -93,6 +93,55 @@ pub fn decode_stored<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CborError> 
 }
 
 /// The serde sentence alone: ciborium wraps it in its own debug form, which says nothing to a person.
+/// Reads stored items one after another without copying them: for bytes that were checked before they were stored.
+///
+/// Every method fails with `CborError::Spelling` where the next item is of another type or the bytes end.
+pub struct Reader<'a>(Walk<'a>);
+
+impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(Walk { bytes, at: 0, extension_bytes: 0 })
+    }
+
+    fn expect(&mut self, wanted: u8, why: &'static str) -> Result<u64, CborError> {
+        match self.0.head()? {
+            (major, argument) if major == wanted => Ok(argument),
+            _ => Err(self.0.refuse(why)),
+        }
+    }
+
+    /// The number of elements of the array that begins here.
+    pub fn array(&mut self) -> Result<u64, CborError> {
+        self.expect(ARRAY, "not an array")
+    }
+
+    pub fn unsigned(&mut self) -> Result<u64, CborError> {
+        self.expect(UINT, "not an unsigned integer")
+    }
+
+    /// Where the content of the byte string that begins here lies.
+    pub fn byte_string(&mut self) -> Result<std::ops::Range<usize>, CborError> {
+        let length = self.expect(BYTES, "not a byte string")?;
+        let start = self.0.at;
+        self.0.take(length)?;
+        Ok(start..self.0.at)
+    }
+
+    /// Whether the next item is an array.
+    pub fn is_at_array(&self) -> bool {
+        self.is_at(ARRAY)
+    }
+
+    /// Whether the next item is a byte string.
+    pub fn is_at_byte_string(&self) -> bool {
+        self.is_at(BYTES)
+    }
+
+    fn is_at(&self, major: u8) -> bool {
+        self.0.bytes.get(self.0.at).is_some_and(|initial| initial >> 5 == major)
+    }
+}
+
 fn plain(error: ciborium::de::Error<std::io::Error>) -> String {
     match error {
         ciborium::de::Error::Semantic(_, sentence) => sentence,

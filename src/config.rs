@@ -6,7 +6,7 @@ use crate::{
     envelope::{KeyError, PublicKey},
     exchange::{Format, Layout, TextReader, Tool},
     intake::Limits,
-    ledger::RetentionRule,
+    ledger::{CACHE_BYTES, CACHE_BYTES_MIN, RetentionRule},
     node::{
         delivery::{Delivery, SID_FIRST},
         room::ROOM_BYTES,
@@ -146,6 +146,8 @@ pub struct LimitsConfig {
     pub documents_bytes_max: u64,
     /// Free bytes of the disk that are kept for what takes something back: below it no content is taken in.
     pub room_bytes: u64,
+    /// Memory in which the ledger keeps what it has read.
+    pub cache_bytes: u64,
     /// Of journal, state and index together; without it, as much as the disk has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ledger_bytes_max: Option<u64>,
@@ -751,6 +753,7 @@ impl Default for LimitsConfig {
             refused_days: REFUSED_DAYS,
             documents_bytes_max: DOCUMENTS_BYTES_MAX,
             room_bytes: ROOM_BYTES,
+            cache_bytes: CACHE_BYTES,
             ledger_bytes_max: None,
         }
     }
@@ -838,6 +841,12 @@ impl Config {
             let unknown = UnknownName::new("end to begin with", &config.node.catch_up, ends.into_iter());
             return Err(refuse(format!("node.catch_up: {unknown}")));
         }
+        if config.limits.cache_bytes < CACHE_BYTES_MIN {
+            return Err(refuse(format!(
+                "limits.cache_bytes: {} is less than {CACHE_BYTES_MIN} (8 MiB), the least that look-ups need",
+                config.limits.cache_bytes
+            )));
+        }
         config.window.check().map_err(|error| refuse(format!("window.{error}")))?;
         Tlp::parse(&config.access.from).map_err(|error| refuse(format!("access.from: {error}")))?;
         for operator in &config.operators {
@@ -897,6 +906,14 @@ mod tests {
         let shipped = include_str!("../node-config/node.toml");
         let config = Config::parse(Path::new("node.toml"), shipped).unwrap();
         assert_eq!(config, Config::new(&"xx-agency".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_cache_that_is_too_small_is_refused_with_the_least() {
+        let config = |bytes: u64| format!("[node]\nmember = \"xa-police\"\n[limits]\ncache_bytes = {bytes}\n");
+        let error = Config::parse(Path::new("node.toml"), &config(CACHE_BYTES_MIN - 1)).unwrap_err().to_string();
+        assert!(error.contains("limits.cache_bytes") && error.contains("8388608"), "{error}");
+        assert_eq!(Config::parse(Path::new("node.toml"), &config(CACHE_BYTES_MIN)).unwrap().limits.cache_bytes, CACHE_BYTES_MIN);
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use spans::{SPANS_MAX, Spans};
 
 use crate::{
     charter::{Roster, SpeakError},
-    envelope::{BodyError, Class, CoseError, Hash, Head, ProvedBatch, ProvedHead, SignedHead, Slot, stored_slots},
+    envelope::{BodyError, Class, CoseError, Hash, Head, ProvedBatch, ProvedHead, SignedHead, Slot, record_spans},
     policy::{Judgement, Lists, Policy},
     record::{
         DAY_MS, Decoded, FeedId, HOUR_MS, Indicator, MINUTE_MS, MemberId, Observable, Record, RecordRef, Report, Role, SightingKind,
@@ -421,8 +421,8 @@ impl Intake {
     ) -> Result<Option<(Admitted, Vec<u16>)>, Refusal> {
         let given = ProvedBatch::open(head.clone(), more)?;
         let merged = given.with(held)?;
-        let had = stored_slots(held)?;
-        let new = (0u16..).zip(had.iter().zip(merged.slots())).filter(|(_, (had, has))| **had == Slot::Absent && **has != Slot::Absent);
+        let had = record_spans(held)?;
+        let new = (0u16..).zip(had.iter().zip(merged.slots())).filter(|(_, (had, has))| !had.is_present() && **has != Slot::Absent);
         let new: Vec<u16> = new.map(|(index, _)| index).collect();
         if new.is_empty() {
             return Ok(None);

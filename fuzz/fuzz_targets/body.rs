@@ -1,6 +1,6 @@
 #![no_main]
 //! Bodies under a head that does not commit to them: opened, and refused without a panic.
-use huecry::envelope::{Audience, Class, FederationId, HEAD_FORMAT, Hash, Head, ProvedBatch, ProvedHead, SecretKey, SignedHead, stored_slots};
+use huecry::envelope::{Audience, Class, FederationId, HEAD_FORMAT, Hash, Head, ProvedBatch, ProvedHead, SecretKey, SignedHead, record_spans};
 use huecry::{cbor, record::{Timestamp, Tlp}};
 use libfuzzer_sys::fuzz_target;
 use std::sync::OnceLock;
@@ -33,6 +33,6 @@ fn head() -> ProvedHead {
 fuzz_target!(|bytes: &[u8]| {
     assert!(ProvedBatch::open(head(), bytes.to_vec()).is_err(), "nothing hashes to zero");
     if cbor::check(bytes).is_ok() {
-        let _ = stored_slots(bytes);
+        let _ = record_spans(bytes);
     }
 });

@@ -254,20 +254,58 @@ fn copy(part: &mut Entries, count: usize, out: &mut Vec<Entry>) -> Result<(), Bo
     Ok(())
 }
 
-/// The places of a body that was proved before it was stored and whose storage has checked it since: takes it apart,
-/// proves nothing.
-pub fn stored_slots(body: &[u8]) -> Result<Vec<Slot>, BodyError> {
-    if body.get(1) == Some(&0) {
-        let (_, _, records): (u8, Seed, Vec<ByteBuf>) = cbor::decode_stored(body)?;
-        return Ok(records.into_iter().map(|record| Slot::Present(record.into_vec())).collect());
+/// Where one record lies in the bytes of its body; empty where the record is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordSpan {
+    start: u32,
+    end: u32,
+}
+
+impl RecordSpan {
+    const ABSENT: Self = Self { start: 0, end: 0 };
+
+    fn new(range: std::ops::Range<usize>) -> Result<Self, BodyError> {
+        let narrow = |offset: usize| u32::try_from(offset).map_err(|_| CborError::Shape("a body of 4 GiB".to_owned()));
+        Ok(Self { start: narrow(range.start)?, end: narrow(range.end)? })
     }
-    let (_, entries): (u8, Vec<Entry>) = cbor::decode_stored(body)?;
-    let places = |entry: Entry| match entry {
-        Entry::Record(_, record) => vec![Slot::Present(record)],
-        Entry::Leaf(_) => vec![Slot::Absent],
-        Entry::Subtree(count, _) => vec![Slot::Absent; usize::from(count)],
-    };
-    Ok(entries.into_iter().flat_map(places).collect())
+
+    pub fn is_present(self) -> bool {
+        self != Self::ABSENT
+    }
+
+    /// The record's bytes; none where it is absent.
+    pub fn of(self, body: &[u8]) -> Option<&[u8]> {
+        if self.is_present() { body.get(self.start as usize..self.end as usize) } else { None }
+    }
+}
+
+/// Returns where each record lies in a body that was proved before it was stored, one span for each place. Proves nothing, copies nothing.
+pub fn record_spans(body: &[u8]) -> Result<Vec<RecordSpan>, BodyError> {
+    let mut reader = cbor::Reader::new(body);
+    reader.array()?;
+    let is_full = reader.unsigned()? == 0;
+    if is_full {
+        let _seed = reader.byte_string()?;
+        return (0..reader.array()?).map(|_| RecordSpan::new(reader.byte_string()?)).collect();
+    }
+    let mut spans = Vec::new();
+    for _ in 0..reader.array()? {
+        if !reader.is_at_array() {
+            let _leaf_hash = reader.byte_string()?;
+            spans.push(RecordSpan::ABSENT);
+            continue;
+        }
+        reader.array()?;
+        if reader.is_at_byte_string() {
+            let _nonce = reader.byte_string()?;
+            spans.push(RecordSpan::new(reader.byte_string()?)?);
+        } else {
+            let leaves = usize::try_from(reader.unsigned()?).unwrap_or(usize::MAX).min(BATCH_RECORDS_MAX);
+            let _subtree_hash = reader.byte_string()?;
+            spans.resize(spans.len() + leaves, RecordSpan::ABSENT);
+        }
+    }
+    Ok(spans)
 }
 
 fn open_full(head: &Head, bytes: &[u8]) -> Result<Vec<Slot>, BodyError> {
@@ -423,6 +461,33 @@ mod tests {
             assert!(ProvedBatch::open(head.clone(), bad).is_err(), "byte {at}");
         }
         assert!(ProvedBatch::open(head.clone(), [&body[..], &[0]].concat()).is_err());
+    }
+
+    /// The records that `record_spans` finds, as slots.
+    fn by_spans(body: &[u8]) -> Vec<Slot> {
+        let record = |span: &RecordSpan| span.of(body).map_or(Slot::Absent, |bytes| Slot::Present(bytes.to_vec()));
+        record_spans(body).unwrap().iter().map(record).collect()
+    }
+
+    #[test]
+    fn spans_point_at_the_records_of_whole_and_partial_bodies() {
+        for count in [1, 2, 3, 7, 255, 256] {
+            let (head, body) = batch(&records(count));
+            let whole = ProvedBatch::open(head.clone(), body.clone()).unwrap();
+            assert_eq!(by_spans(&body), whole.slots());
+            for keep in [|_| false, |index| index % 3 == 1, |index| index < 2] {
+                let part = whole.part(keep).unwrap();
+                let shown = ProvedBatch::open(head.clone(), part.clone()).unwrap();
+                assert_eq!(by_spans(&part), shown.slots(), "{count} records");
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_body_have_no_spans() {
+        let (_, body) = batch(&records(3));
+        assert!((0..body.len()).all(|length| record_spans(&body[..length]).is_err()));
+        assert!(record_spans(&[0x82, 0x01, 0x81, 0x00]).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     contract::{Acted, Query, Raw, pieces},
 };
 use crate::{
-    envelope::{ProvedHead, Slot, stored_slots},
+    envelope::{ProvedHead, record_spans},
     intake::{Placed, Refusal},
     node::{
         door::{Arrived, DoorError, Request, document},
@@ -123,8 +123,8 @@ fn write(
     serving.everything(to, since, tlp_max, |batch, head, body| {
         if egress.lets_out(to, &head, None) && egress.lets_out(to, &body, Some(&batch.head)) {
             let Message::Body(BatchBody { body: bytes, .. }) = &body else { return true };
-            let slots = stored_slots(bytes).unwrap_or_default();
-            let shown = (0u16..).zip(&slots).filter(|(_, slot)| **slot != Slot::Absent);
+            let spans = record_spans(bytes).unwrap_or_default();
+            let shown = (0u16..).zip(&spans).filter(|(_, span)| span.is_present());
             shown.for_each(|(index, _)| witness.saw(&batch.reference(index), batch.head.tlp));
             noted = witness.write();
             read = noted.is_ok() && put([frame(&head), frame(&body)].concat());

@@ -6,7 +6,6 @@ use super::{
     enforce,
 };
 use crate::{
-    envelope::Slot,
     ledger::{DueLine, ErasedBy, Position, ReviewEntry, grouped},
     node::{door::Request, upkeep::Outcome},
     query::{Reading, title_of},
@@ -77,8 +76,7 @@ fn meant(local: &Local, what: &[String]) -> Result<BTreeSet<RecordRef>, ApiError
                         // What this version cannot read has to go too.
                         None => {
                             let batch = reading.batch(number)?;
-                            let slot = batch.as_ref().and_then(|batch| batch.slots.get(usize::from(reference.index)));
-                            if matches!(slot, Some(Slot::Present(_))) {
+                            if batch.is_some_and(|batch| batch.record_bytes(reference.index).is_some()) {
                                 records.insert(reference.clone());
                             }
                         }

@@ -152,7 +152,7 @@ fn together(local: &Local, reading: &mut Reading<'_>, found: &Found, into: &mut 
     for seq in spans.iter().skip_while(|seq| *seq < first).take_while(|seq| *seq < first + REPORT_BATCHES_MAX) {
         let Some(number) = local.ledger.batch_number(feed, seq)? else { continue };
         let Some(batch) = reading.batch(number)? else { continue };
-        for index in 0..u16::try_from(batch.slots.len()).unwrap_or(u16::MAX) {
+        for index in 0..batch.places() {
             if let Some(Record::Indicator(Indicator { report: Some(report), .. })) = batch.record(index)
                 && report.resolve(feed, seq).as_ref() == Some(&found.reference)
             {

@@ -13,7 +13,7 @@ use super::{
     Writer, count, places_of, row_key, runs_of, word_keys,
 };
 use crate::{
-    envelope::{Slot, stored_slots},
+    envelope::record_spans,
     intake::value_of,
     ledger::OutcomeLine,
     record::{Decoded, FeedId, Record, RecordRef, Timestamp},
@@ -161,8 +161,8 @@ impl Writer {
                 let (Entry::Batch(batch) | Entry::Filled(batch)) = Entry::decode(&self.ledger.shared.journal.read(info.newest())?)? else {
                     continue;
                 };
-                let slots = stored_slots(&batch.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
-                let Some(Slot::Present(bytes)) = slots.get(usize::from(record.index)) else { continue };
+                let spans = record_spans(&batch.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
+                let Some(bytes) = spans.get(usize::from(record.index)).and_then(|span| span.of(&batch.body)) else { continue };
                 if let Ok(Decoded::Record(one)) = Record::decode(bytes) {
                     let place = Place { batch: number, index: record.index };
                     self.gone.extend(word_keys(&one, place).chain(value_of(&one).map(|value| row_key(value, place))));

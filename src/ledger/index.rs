@@ -31,8 +31,6 @@ const INDEX_FORMAT: u32 = 3;
 const RUN_ROWS_MIN: usize = 20_000;
 /// Most rows that a query looks at; past it the answer says that it is cut.
 pub const SCAN_ROWS_MAX: usize = 100_000;
-/// Memory for fjall's block cache.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What fjall's journal has to hold before it begins another, and what it is given at once for that.
 const JOURNAL_BYTES: usize = 65_000_000;
@@ -187,9 +185,9 @@ pub struct Index {
 
 impl Index {
     /// Opens or creates the index; `None` as position when it is not of store `store_id` or says nothing, so that the
-    /// caller rebuilds it.
-    pub fn open(path: &Path, store_id: &str) -> Result<(Self, Option<Position>), LedgerError> {
-        let database = Database::builder(path).cache_size(CACHE_BYTES).worker_threads(1).open().map_err(broken)?;
+    /// caller rebuilds it. Blocks that were read stay in at most `cache_bytes`.
+    pub fn open(path: &Path, store_id: &str, cache_bytes: u64) -> Result<(Self, Option<Position>), LedgerError> {
+        let database = Database::builder(path).cache_size(cache_bytes).worker_threads(1).open().map_err(broken)?;
         // Nothing is asked for by its whole key, so filters answer nobody: without them a run is built a tenth faster. Index blocks in memory
         // and four keys between restarts: a look costs 5.6 us in place of 7.9 (three million, settled), and two bytes a record more.
         let options = || {

@@ -11,13 +11,14 @@
 //! Not here: whether a batch may be kept (`intake`), how answers are put together (`query`).
 
 mod backup;
+mod batch_cache;
+mod caches;
 mod disk;
 mod disputes;
 mod entry;
 mod erasure;
 mod index;
 mod journal;
-mod kept;
 mod known;
 mod later;
 mod lengths;
@@ -33,13 +34,14 @@ mod verify;
 mod words;
 
 pub use backup::*;
+pub use batch_cache::BatchContent;
+pub use caches::{CACHE_BYTES, CACHE_BYTES_MIN, CacheBudget};
 pub use disk::*;
 pub use disputes::*;
 pub use entry::*;
 pub use erasure::{Compacted, Erased};
 pub use index::*;
 pub use journal::*;
-pub use kept::Kept;
 pub use later::Touched;
 pub use lengths::Lengths;
 pub use quarantine::*;
@@ -52,14 +54,14 @@ pub use words::*;
 
 use crate::{
     charter::{Card, Roster, SignedCharter, card_member},
-    envelope::{BATCH_RECORDS_MAX, Class, FederationId, Hash, Head, Slot, stored_slots},
+    envelope::{BATCH_RECORDS_MAX, Class, FederationId, Hash, Head, RecordSpan, record_spans},
     intake::{Admitted, Defaults, Known, Outcome, Spans, value_of},
     policy::Verdict,
     record::{Decoded, FeedId, Indicator, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp, Tlp, WireRef},
 };
+use batch_cache::BatchCache;
 use fs4::fs_std::FileExt as _;
 use journal::FRAME_HEAD_BYTES;
-use kept::KeptBatches;
 use recent::Recent;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -74,6 +76,9 @@ const REPORTS_CACHED_MAX: usize = 16 * 1024;
 const DAMAGE_MAX: usize = 16;
 /// Rows that wait for the index before they are written as one sorted run.
 pub const INDEX_ROWS_PENDING_MAX: usize = 256 * 1024;
+/// Rows from which a thread of its own writes them. Fewer are a millisecond's work, and the memory that a thread used to write them stays
+/// with them: a third of a megabyte a node in a simulation of 250.
+const INDEX_THREAD_ROWS_MIN: usize = 2_048;
 
 /// Why the ledger cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +124,7 @@ struct Shared {
     index: Index,
     reports: Mutex<HashMap<RecordRef, Arc<Defaults>>>,
     recent: Recent,
-    kept: KeptBatches,
+    batches: BatchCache,
     damage: Mutex<BTreeSet<String>>,
     store_id: String,
     directory: PathBuf,
@@ -168,7 +173,7 @@ pub struct Recovery {
 /// A batch read back.
 pub struct StoredBatch {
     pub number: u64,
-    kept: Arc<Kept>,
+    content: Arc<BatchContent>,
     /// Why it does not count, if so.
     pub aside: Option<Aside>,
     /// Verdicts on single records that were made after it came, the oldest first.
@@ -178,17 +183,25 @@ pub struct StoredBatch {
 }
 
 impl std::ops::Deref for StoredBatch {
-    type Target = Kept;
+    type Target = BatchContent;
 
-    fn deref(&self) -> &Kept {
-        &self.kept
+    fn deref(&self) -> &BatchContent {
+        &self.content
+    }
+}
+
+/// The record in these bytes, if this version can read it.
+fn decoded(bytes: &[u8]) -> Option<Record> {
+    match Record::decode(bytes) {
+        Ok(Decoded::Record(record)) => Some(record),
+        _ => None,
     }
 }
 
 impl StoredBatch {
     /// A batch of which nothing was said since it came.
-    fn fresh(number: u64, head: Head, entry: BatchEntry, slots: Vec<Slot>, aside: Option<Aside>) -> Self {
-        Self { number, kept: Arc::new(Kept { head, entry, slots }), aside, later: BTreeMap::new(), runs: Vec::new() }
+    fn fresh(number: u64, head: Head, entry: BatchEntry, spans: Vec<RecordSpan>, aside: Option<Aside>) -> Self {
+        Self { number, content: Arc::new(BatchContent { head, entry, spans }), aside, later: BTreeMap::new(), runs: Vec::new() }
     }
 
     /// The name of one of its records.
@@ -198,13 +211,7 @@ impl StoredBatch {
 
     /// One of its records, if it is here and this version can read it.
     pub fn record(&self, index: u16) -> Option<Record> {
-        match self.slots.get(usize::from(index))? {
-            Slot::Present(bytes) => match Record::decode(bytes) {
-                Ok(Decoded::Record(record)) => Some(record),
-                _ => None,
-            },
-            Slot::Absent => None,
-        }
+        decoded(self.record_bytes(index)?)
     }
 
     /// What was decided about one of its records when it came.
@@ -224,7 +231,7 @@ impl StoredBatch {
     fn newest(&self, index: u16) -> Option<(Position, &OutcomeLine)> {
         let single = self.later.get(&index).and_then(|verdicts| verdicts.last()).map(|one| (one.position, &one.line));
         // Of what was erased nothing counts that was said of it.
-        let is_here = matches!(self.slots.get(usize::from(index)), Some(Slot::Present(_)));
+        let is_here = self.record_bytes(index).is_some();
         let runs = self.runs.iter().filter(|_| is_here).filter_map(|runs| Some((runs.position, runs.line(index)?)));
         runs.chain(single).max_by_key(|(position, _)| *position)
     }
@@ -245,15 +252,20 @@ impl StoredBatch {
 impl Ledger {
     /// Opens or creates the ledger in `directory`, alone. Replays what the derived stores lack.
     pub fn open(directory: &Path) -> Result<(Self, Writer, Recovery), LedgerError> {
-        Self::open_as(directory, false)
+        Self::open_with(directory, CacheBudget::default())
+    }
+
+    /// The same with so much memory for what is read again and again.
+    pub fn open_with(directory: &Path, cache: CacheBudget) -> Result<(Self, Writer, Recovery), LedgerError> {
+        Self::open_as(directory, cache, false)
     }
 
     /// The same with the state in memory, built anew at each start: for a rehearsal of many nodes in one process.
     pub fn open_for_rehearsal(directory: &Path) -> Result<(Self, Writer, Recovery), LedgerError> {
-        Self::open_as(directory, true)
+        Self::open_as(directory, CacheBudget::default(), true)
     }
 
-    fn open_as(directory: &Path, rehearsal: bool) -> Result<(Self, Writer, Recovery), LedgerError> {
+    fn open_as(directory: &Path, cache: CacheBudget, rehearsal: bool) -> Result<(Self, Writer, Recovery), LedgerError> {
         std::fs::create_dir_all(directory).map_err(|error| LedgerError::io(directory, error))?;
         let lock = lock(directory)?;
         let (mut journal, cut_bytes) = Journal::open(&directory.join("journal"), new_store_id)?;
@@ -269,7 +281,8 @@ impl Ledger {
         let behind =
             |position: &Option<Position>| position.is_none_or(|position| position > journal.end() || position < journal.rewritten());
         let state_path = directory.join("state");
-        let open_state = || if rehearsal { Ok((State::in_memory(), Some(0))) } else { State::open(&state_path, &store_id) };
+        let open_state =
+            || if rehearsal { Ok((State::in_memory(), Some(0))) } else { State::open(&state_path, &store_id, cache.state_bytes()) };
         let mut opened = open_state();
         if opened.as_ref().map_or(true, |(_, position)| behind(position)) {
             recovery.state_rebuilt = journal.end() > 0;
@@ -279,12 +292,12 @@ impl Ledger {
         }
         let (state, state_position) = opened?;
         let index_path = directory.join("index");
-        let mut opened = Index::open(&index_path, &store_id);
+        let mut opened = Index::open(&index_path, &store_id, cache.index_bytes());
         if opened.as_ref().map_or(true, |(_, position)| behind(position)) {
             recovery.index_rebuilt = journal.end() > 0;
             drop(opened);
             start_anew(&index_path)?;
-            opened = Index::open(&index_path, &store_id);
+            opened = Index::open(&index_path, &store_id, cache.index_bytes());
         }
         let (index, index_position) = opened?;
         let next_batch = state.next_batch;
@@ -294,7 +307,7 @@ impl Ledger {
             index,
             reports: Mutex::new(HashMap::new()),
             recent: Recent::default(),
-            kept: KeptBatches::default(),
+            batches: BatchCache::new(cache.batch_bytes()),
             damage: Mutex::default(),
             store_id,
             directory: directory.to_owned(),
@@ -344,8 +357,8 @@ impl Ledger {
     /// A batch by its number.
     pub fn batch(&self, number: u64) -> Result<Option<StoredBatch>, LedgerError> {
         let Some(info) = self.state(|state| state.batch(number))? else { return Ok(None) };
-        let kept = match self.shared.kept.at(info.newest(), || self.read_batch(number, info.newest())) {
-            Ok(kept) => kept,
+        let content = match self.shared.batches.get_or_read(info.newest(), || self.read_batch(number, info.newest())) {
+            Ok(content) => content,
             // It is never answered from, and stops nobody who asks about something else.
             Err(LedgerError::Damaged(what)) => {
                 self.note_damage(what);
@@ -353,23 +366,28 @@ impl Ledger {
             }
             Err(error) => return Err(error),
         };
-        let aside = info.aside.or_else(|| self.state(|state| state.feeds.get(&kept.head.feed()).and_then(|feed| feed.aside)));
+        let aside = info.aside.or_else(|| self.state(|state| state.feeds.get(&content.head.feed()).and_then(|feed| feed.aside)));
         let (later, runs) = self.state(|state| state.later_verdicts(number))?;
-        Ok(Some(StoredBatch { number, kept, aside, later, runs }))
+        Ok(Some(StoredBatch { number, content, aside, later, runs }))
     }
 
     /// Takes a batch of the journal apart.
-    fn read_batch(&self, number: u64, position: Position) -> Result<Kept, LedgerError> {
-        let (entry, slots) = match Entry::decode(&self.shared.journal.read(position)?)? {
+    fn read_batch(&self, number: u64, position: Position) -> Result<BatchContent, LedgerError> {
+        let (entry, spans) = match Entry::decode(&self.shared.journal.read(position)?)? {
             Entry::Batch(entry) | Entry::Filled(entry) => {
                 let entry = self.without_pending(number, entry)?;
-                let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(format!("batch {number}: {error}")))?;
-                (entry, slots)
+                let spans = record_spans(&entry.body).map_err(|error| LedgerError::Damaged(format!("batch {number}: {error}")))?;
+                (entry, spans)
             }
-            Entry::Erased(entry) => (entry.as_batch(), vec![Slot::Absent; usize::from(entry.records)]),
+            Entry::Erased(entry) => (entry.as_batch(), vec![RecordSpan::default(); usize::from(entry.records)]),
             _ => return Err(LedgerError::Damaged(format!("batch {number} points at something else"))),
         };
-        Ok(Kept { head: stored_head(&entry.head)?, entry, slots })
+        Ok(BatchContent { head: stored_head(&entry.head)?, entry, spans })
+    }
+
+    /// Gives the memory of batches back if nobody has asked for one since the last call.
+    pub fn drop_idle_batches(&self) {
+        self.shared.batches.drop_if_idle();
     }
 
     fn note_damage(&self, what: String) {
@@ -404,7 +422,7 @@ impl Ledger {
             None => Ok(None),
         })?;
         let Some((number, position)) = info else { return Ok(None) };
-        Ok(Some(self.shared.kept.at(position, || self.read_batch(number, position))?.head.tlp))
+        Ok(Some(self.shared.batches.get_or_read(position, || self.read_batch(number, position))?.head.tlp))
     }
 
     /// Whether and why a record was taken back, by itself.
@@ -676,11 +694,11 @@ impl Writer {
         });
         let (number, head) = (self.next_batch, admitted.batch().head().head());
         self.note_batch(position, head, &entry, records);
-        let slots = admitted.batch().slots().to_vec();
+        let spans = record_spans(&entry.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
         if self.fresh.len() >= recent::BATCHES_MAX {
             self.fresh.remove(0);
         }
-        self.fresh.push(StoredBatch::fresh(number, head.clone(), entry, slots, None));
+        self.fresh.push(StoredBatch::fresh(number, head.clone(), entry, spans, None));
         Ok(())
     }
 
@@ -706,16 +724,14 @@ impl Writer {
         if !info.fills.contains(&position) {
             info.fills.push(position);
         }
-        let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
+        let spans = record_spans(&entry.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
         let mut counts = Counts::default();
-        for ((index, slot), line) in (0u16..).zip(&slots).zip(entry.outcomes()) {
-            if before.slots.get(usize::from(index)) == Some(&Slot::Absent)
-                && let Slot::Present(bytes) = slot
+        for ((index, span), line) in (0u16..).zip(&spans).zip(entry.outcomes()) {
+            if index < before.places()
+                && before.record_bytes(index).is_none()
+                && let Some(bytes) = span.of(&entry.body)
             {
-                let record = match Record::decode(bytes) {
-                    Ok(Decoded::Record(record)) => Some(record),
-                    _ => None,
-                };
+                let record = decoded(bytes);
                 self.note_place(head, Place { batch: before.number, index }, record.as_ref(), line, &mut counts);
                 if let Some(Record::Indicator(Indicator { report: Some(report), .. })) = &record {
                     self.note_naming(report, head);
@@ -836,7 +852,7 @@ impl Writer {
         state.apply(changes, &self.ledger.shared.store_id, position)?;
         drop(state);
         if erases {
-            self.ledger.shared.kept.forget();
+            self.ledger.shared.batches.clear();
         }
         let mut reports = self.ledger.shared.reports.lock().unwrap_or_else(PoisonError::into_inner);
         if reports.len() > REPORTS_CACHED_MAX {
@@ -850,9 +866,12 @@ impl Writer {
         self.rows.len()
     }
 
-    /// Begins to make everything committed findable by value, on a thread of its own; waits for the run before, so that rows
+    /// Begins to make everything committed findable by value, on a thread of its own if it is much; waits for the run before, so that rows
     /// reach the index in their order and at most two runs are in memory.
     pub fn begin_index(&mut self) -> Result<(), LedgerError> {
+        if self.rows.len() < INDEX_THREAD_ROWS_MIN {
+            return self.write_index();
+        }
         self.end_index()?;
         let (rows, gone) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.gone));
         let (position, ledger) = (self.journal.end(), self.ledger.clone());
@@ -1083,8 +1102,8 @@ impl Writer {
         let Some(info) = self.ledger.state(|state| state.batch(number))? else { return Ok(None) };
         let Some(at) = info.positions().take_while(|one| *one < position).last() else { return Ok(None) };
         let (Entry::Batch(entry) | Entry::Filled(entry)) = Entry::decode(&self.ledger.shared.journal.read(at)?)? else { return Ok(None) };
-        let slots = stored_slots(&entry.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
-        Ok(Some(StoredBatch::fresh(number, head.clone(), entry, slots, info.aside)))
+        let spans = record_spans(&entry.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
+        Ok(Some(StoredBatch::fresh(number, head.clone(), entry, spans, info.aside)))
     }
 
     /// The number of the first batch at or behind `position`. Numbers rise with positions.
@@ -1148,15 +1167,8 @@ impl Writer {
             // A copy whose first one was lost with a damaged file is that batch.
             Entry::Batch(batch) | Entry::Filled(batch) => {
                 let head = stored_head(&batch.head)?;
-                let slots = stored_slots(&batch.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
-                let decode = |slot: &Slot| match slot {
-                    Slot::Present(bytes) => match Record::decode(bytes) {
-                        Ok(Decoded::Record(record)) => Some(record),
-                        _ => None,
-                    },
-                    Slot::Absent => None,
-                };
-                let records: Vec<Option<Record>> = slots.iter().map(decode).collect();
+                let spans = record_spans(&batch.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
+                let records: Vec<Option<Record>> = spans.iter().map(|span| decoded(span.of(&batch.body)?)).collect();
                 self.note_batch(position, &head, &batch, records.iter().map(Option::as_ref));
             }
         }

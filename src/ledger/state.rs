@@ -306,8 +306,8 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, LedgerError> {
 
 impl State {
     /// Opens or creates the state. As position `None`: it is new, damaged or of another store, and has to be rebuilt.
-    pub fn open(path: &Path, store_id: &str) -> Result<(Self, Option<Position>), LedgerError> {
-        let tree = Tree::open(path)?;
+    pub fn open(path: &Path, store_id: &str, cache_bytes: u64) -> Result<(Self, Option<Position>), LedgerError> {
+        let tree = Tree::open(path, cache_bytes)?;
         let meta = |name: &str| tree.get(&keyed(table::META, &[name.as_bytes()]));
         let number = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok()).map(u64::from_be_bytes);
         let same = meta("store")?.is_some_and(|store| *store == *mark(store_id).as_bytes());

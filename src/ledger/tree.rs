@@ -9,8 +9,6 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-/// Memory for sled's page cache; the state of a large federation is some 20 MiB.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// How often sled writes by itself: what it loses in a crash is replayed from the journal, some seconds of it.
 const FLUSH_MS: u64 = 5_000;
 
@@ -56,8 +54,8 @@ fn behind(prefix: &[u8]) -> Bound<Vec<u8>> {
 
 impl Tree {
     /// Opens sled so that none of its ways to fail takes the node along: it panics on some damaged files.
-    pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_MS));
+    pub fn open(path: &Path, cache_bytes: u64) -> Result<Self, LedgerError> {
+        let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(Some(FLUSH_MS));
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open())) {
             Ok(opened) => opened.map(Self::Sled).map_err(broken),
             Err(_panic) => Err(LedgerError::State("sled panicked while opening its file".to_owned())),
@@ -150,7 +148,7 @@ mod tests {
     #[test]
     fn both_trees_answer_alike() {
         let place = tempfile::tempdir().unwrap();
-        let trees = [Tree::open(place.path()).unwrap(), Tree::in_memory()];
+        let trees = [Tree::open(place.path(), 1 << 20).unwrap(), Tree::in_memory()];
         let key = |text: &str| text.as_bytes().to_vec();
         for tree in &trees {
             let mut batch = Batch::default();

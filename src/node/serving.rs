@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    envelope::{Class, Head, Slot, part_of},
+    envelope::{Class, Head, part_of},
     intake::{Defaults, Known as _, Matter, SPANS_MAX, Spans, value_of},
     ledger::{FeedState, Ledger, LedgerError, Shares, StoredBatch},
     policy::{Party, Way, may_send},
@@ -138,7 +138,7 @@ impl Serving {
             Record::Withdrawal(withdrawal) => withdrawal.targets.iter().filter_map(|target| target.resolve(&feed, seq)).collect(),
             _ => Vec::new(),
         };
-        let places = 0..u16::try_from(batch.slots.len()).unwrap_or(u16::MAX);
+        let places = 0..batch.places();
         let mut targets = places.clone().filter_map(|index| batch.record(index)).flat_map(aims_at);
         let names = |target: &RecordRef| -> Vec<String> {
             self.ledger.with_shares(|shares| {
@@ -177,7 +177,7 @@ impl Serving {
             return None;
         }
         // A removal travels whole; one of which something was erased here has to come from others.
-        if head.class == Class::Removal && batch.slots.contains(&Slot::Absent) {
+        if head.class == Class::Removal && !batch.is_whole() {
             return None;
         }
         let published = may_send(&intake.roster, head, reader, now, Way::Published).is_ok();
@@ -185,16 +185,15 @@ impl Serving {
         if !published && passed_on.is_empty() {
             return None;
         }
-        let present = |slot: &Slot| *slot != Slot::Absent;
         if head.class == Class::Removal || *reader == head.member || (published && head.is_newer()) {
-            return Some(Places { keep: batch.slots.iter().map(present).collect(), denied: 0, onward: !published });
+            return Some(Places { keep: batch.spans.iter().map(|span| span.is_present()).collect(), denied: 0, onward: !published });
         }
         let member = intake.roster.member(reader)?;
         let standing = intake.roster.standing(reader, now);
         let party = Party { id: &member.id, kind: member.kind, country: member.country.as_deref(), standing: standing.name() };
         let matter = Matter::new(&intake, head, now);
         let mut reports: HashMap<u16, Arc<Defaults>> = HashMap::new();
-        let mut places = Places { keep: vec![false; batch.slots.len()], denied: 0, onward: !published };
+        let mut places = Places { keep: vec![false; batch.spans.len()], denied: 0, onward: !published };
         let decide = |record: &Record, defaults: &Defaults, index: u16| {
             let disputed = self.ledger.disputed_by(value_of(record), &batch.reference(index), now);
             let ends = matter.ends(record, defaults);
@@ -202,17 +201,17 @@ impl Serving {
         };
         // Mostly no policy asks for anything that differs within a batch: then one answer is that of all.
         if filter.is_open() && intake.policy.shares_by_batch() {
-            let first = (0..u16::MAX).zip(&batch.slots).find_map(|(index, _)| Some((index, batch.record(index)?)));
+            let first = (0..batch.places()).find_map(|index| Some((index, batch.record(index)?)));
             let permitted = first.is_none_or(|(index, record)| decide(&record, &Defaults::default(), index));
-            for ((index, slot), keep) in (0u16..).zip(&batch.slots).zip(&mut places.keep) {
-                let theirs = present(slot) && (published || passed_on.contains(&index));
+            for ((index, span), keep) in (0u16..).zip(&batch.spans).zip(&mut places.keep) {
+                let theirs = span.is_present() && (published || passed_on.contains(&index));
                 *keep = theirs && permitted;
                 places.denied += usize::from(theirs && !permitted);
             }
             return Some(places);
         }
-        for ((index, slot), keep) in (0u16..).zip(&batch.slots).zip(&mut places.keep) {
-            if !present(slot) || !(published || passed_on.contains(&index)) {
+        for ((index, span), keep) in (0u16..).zip(&batch.spans).zip(&mut places.keep) {
+            if !span.is_present() || !(published || passed_on.contains(&index)) {
                 continue;
             }
             // What this version cannot read is passed on as it is.
@@ -233,8 +232,8 @@ impl Serving {
     /// What a member may have of a batch: a body, with how many records it lacks that the reader would want.
     pub fn part(&self, batch: &StoredBatch, reader: &MemberId, filter: &Filter) -> Option<Body> {
         let Places { keep, denied, onward } = self.places(batch, reader, filter)?;
-        let absent = batch.slots.iter().filter(|slot| **slot == Slot::Absent).count();
-        let whole = keep.iter().zip(&batch.slots).all(|(keep, slot)| *keep || *slot == Slot::Absent);
+        let absent = batch.spans.iter().filter(|span| !span.is_present()).count();
+        let whole = keep.iter().zip(&batch.spans).all(|(keep, span)| *keep || !span.is_present());
         let kept = |index: u16| keep.get(usize::from(index)).copied().unwrap_or(false);
         let body = if whole { batch.entry.body.clone() } else { part_of(&batch.entry.body, batch.head.count, kept).ok()?.into() };
         let withheld = Some((absent + denied) as u64).filter(|count| *count > 0);

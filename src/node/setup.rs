@@ -25,7 +25,7 @@ use crate::{
     config::{Config, ConfigError},
     envelope::{FederationId, PublicKey},
     intake::Intake,
-    ledger::{Ledger, LedgerError, PolicyEntry, Recovery},
+    ledger::{CacheBudget, Ledger, LedgerError, PolicyEntry, Recovery},
     policy::Starter,
     record::{FeedId, MemberId, Timestamp},
 };
@@ -228,7 +228,8 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
         node: keys.read(Purpose::Node)?,
         freshness: read(Purpose::Freshness)?,
     };
-    let (ledger, mut writer, recovery) = Ledger::open(&data.join("ledger"))?;
+    let cache = CacheBudget::bytes(config.limits.cache_bytes);
+    let (ledger, mut writer, recovery) = Ledger::open_with(&data.join("ledger"), cache)?;
     let in_force = ledger.policy_in_force()?;
     let Rules { policy, lists, alarms, notes } = rules::load(data, &config, in_force.as_ref())?;
     let changed = in_force.is_none_or(|entry| entry.hash != policy.hash());

@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_secs(5);
 const COMPACTION_INTERVAL_MS: u64 = 10 * crate::record::MINUTE_MS;
 /// After a start other things come first.
 const FIRST_SURVEY_MS: u64 = 5 * crate::record::MINUTE_MS;
+/// Memory of batches that nobody has asked for in such a time is given back.
+const IDLE_MS: u64 = 10 * crate::record::MINUTE_MS;
 /// Directories of backups that are remembered: more than anybody keeps up to date.
 const BACKUPS_MAX: usize = 16;
 /// Documents looked at for contents that nobody names any more.
@@ -283,9 +285,14 @@ impl Upkeep {
     pub async fn run(self) {
         let started = self.clock.now();
         let (mut surveyed, mut measured, mut compacted): (Option<Timestamp>, Option<Timestamp>, Option<Timestamp>) = (None, None, None);
+        let mut idle_checked = started;
         loop {
             tokio::time::sleep(TICK).await;
             let now = self.clock.now();
+            if now.ms_since(idle_checked) >= IDLE_MS {
+                self.ledger.drop_idle_batches();
+                idle_checked = now;
+            }
             let survey_due = match surveyed {
                 Some(at) => now.ms_since(at) >= DAY_MS,
                 None => now.ms_since(started) >= FIRST_SURVEY_MS,

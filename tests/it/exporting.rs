@@ -6,7 +6,7 @@ use crate::{
     support::{code, founded, huecry, json_of, stderr, stdout},
 };
 use huecry::{
-    envelope::{SignedHead, Slot, fits, stored_slots},
+    envelope::{SignedHead, fits, record_spans},
     exchange::EXTENSION,
 };
 use std::{collections::BTreeSet, path::Path, process::Command};
@@ -410,7 +410,7 @@ fn the_signature_leaves_with_a_record_and_proves_it_elsewhere() {
         let bytes = |name: &str| STANDARD.decode(extension[name].as_str().unwrap()).unwrap();
         let head = SignedHead::open(&bytes("head"), &federation).unwrap();
         assert!(fits(head.head(), &bytes("proof")), "{object}");
-        let shown = stored_slots(&bytes("proof")).unwrap().into_iter().filter(|slot| matches!(slot, Slot::Present(_))).count();
+        let shown = record_spans(&bytes("proof")).unwrap().into_iter().filter(|span| span.is_present()).count();
         assert_eq!(shown, 1, "no other record leaves with it");
         let mut changed = bytes("proof");
         let last = changed.len() - 1;

@@ -4,7 +4,7 @@
 use huecry::{
     cbor,
     charter::{SignedCard, SignedCharter},
-    envelope::{Cosigned, Domain, FederationId, SignedHead, stored_slots},
+    envelope::{Cosigned, Domain, FederationId, SignedHead, record_spans},
     record::{Decoded, Observable, Record},
     replica::Message,
 };
@@ -21,7 +21,7 @@ fn feed(bytes: &[u8]) {
     let _ = Cosigned::open(bytes, Domain::Charter, |_| HOME, 1 << 20);
     let _ = Message::decode(bytes);
     if cbor::check(bytes).is_ok() {
-        let _ = stored_slots(bytes);
+        let _ = record_spans(bytes);
     }
     if let Ok(Decoded::Record(record)) = Record::decode(bytes) {
         assert_eq!(record.encode().unwrap(), bytes, "a record with a second spelling");
