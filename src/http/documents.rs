@@ -161,7 +161,7 @@ pub(super) async fn send(local: &Local, ready: Ready) -> Result<DocumentPublishe
     }
     let records = vec![Record::Document(document)];
     let publication = Publication { channel, tlp, class: Class::Content, report: ReportOf::None, records };
-    let done: Published = at_door(local, |reply| Request::Publish(publication, reply)).await?;
+    let done: Published = at_door(local, |reply| Request::Publish(Box::new(publication), reply)).await?;
     reply.reference = done.first.map(|one| one.to_string());
     Ok(reply)
 }

@@ -280,7 +280,7 @@ async fn tell_authors(local: &Local, value: &str, reason: &str, reply: &mut Orde
             description: Some(reason.to_owned()),
         });
         let publication = Publication { channel, tlp: head.tlp, class: Class::Removal, report: ReportOf::None, records: vec![sighting] };
-        match at_door(local, |reply| Request::Publish(publication, reply)).await {
+        match at_door(local, |reply| Request::Publish(Box::new(publication), reply)).await {
             Ok(done) => reply.told.extend(done.first.map(|sighting| format!("{} by {sighting}", record.feed.member))),
             // The value is unblocked all the same.
             Err(error) => reply.not_told.push(format!("{record}: {error}")),

@@ -101,7 +101,7 @@ impl Outgoing {
 
     fn ask(&self, publication: Publication) -> Result<Answer, ApiError> {
         let (reply, answer) = oneshot::channel();
-        self.local.door.send(Request::Publish(publication, reply)).map_err(|_| DoorError::Stopping)?;
+        self.local.door.send(Request::Publish(Box::new(publication), reply)).map_err(|_| DoorError::Stopping)?;
         Ok(answer)
     }
 

@@ -761,7 +761,7 @@ impl Work {
         for some in targets.chunks(crate::node::door::WITHDRAW_MAX) {
             let take_back = TakeBack { targets: some.to_vec(), reason: Reason::Superseded, note: note.clone() };
             let (reply, answer) = tokio::sync::oneshot::channel();
-            self.local.door.send(Request::Withdraw(take_back, reply)).map_err(|_| DoorError::Stopping)?;
+            self.local.door.send(Request::Withdraw(Box::new(take_back), reply)).map_err(|_| DoorError::Stopping)?;
             answer.blocking_recv().map_err(|_| DoorError::Stopping)??;
         }
         Ok(())

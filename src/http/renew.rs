@@ -77,7 +77,7 @@ pub(super) async fn renew(State(local): State<Local>, Json(mut parameters): Json
         reply.renewed.extend(reports.iter().map(ToString::to_string));
         let records = renewals(&reports, until);
         let publication = Publication { channel, tlp, class: Class::Content, report: ReportOf::None, records };
-        let done = at_door(&local, |reply| Request::Publish(publication, reply)).await?;
+        let done = at_door(&local, |reply| Request::Publish(Box::new(publication), reply)).await?;
         reply.by.extend(done.first.into_iter().chain(done.last).map(|one| one.to_string()));
     }
     reply.by.dedup();

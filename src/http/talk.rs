@@ -221,7 +221,7 @@ async fn say<Q: Future<Output = Result<String, ApiError>>>(
         return Ok(said);
     }
     let publication = Publication { channel, tlp, class, report: ReportOf::None, records: vec![record] };
-    let done: Published = at_door(local, |reply| Request::Publish(publication, reply)).await?;
+    let done: Published = at_door(local, |reply| Request::Publish(Box::new(publication), reply)).await?;
     said.reference = done.first.map(|one| one.to_string());
     Ok(said)
 }

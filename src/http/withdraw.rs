@@ -67,7 +67,7 @@ pub(super) async fn withdraw(
     }
     let withdrawn = targets.iter().map(ToString::to_string).collect();
     let take_back = TakeBack { targets, reason, note: parameters.note };
-    let done = at_door(&local, |reply| Request::Withdraw(take_back, reply)).await?;
+    let done = at_door(&local, |reply| Request::Withdraw(Box::new(take_back), reply)).await?;
     let by = done.first.into_iter().chain(done.last).map(|one| one.to_string());
     let by: std::collections::BTreeSet<String> = by.collect();
     Ok(Json(WithdrawReply { withdrawn, by: by.into_iter().collect(), queued: None }))

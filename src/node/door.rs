@@ -180,12 +180,12 @@ pub struct Arrived {
 
 impl Arrived {
     /// A batch as it was served.
-    pub fn of(head: Box<ProvedHead>, served: Served, beyond: bool) -> Self {
-        Self { head, served, beyond, read: None }
+    pub fn of(head: Box<ProvedHead>, served: Served, beyond: bool) -> Box<Self> {
+        Box::new(Self { head, served, beyond, read: None })
     }
 
     /// A whole batch in its turn.
-    pub fn in_turn(head: ProvedHead, body: Vec<u8>, from: PeerKey) -> Self {
+    pub fn in_turn(head: ProvedHead, body: Vec<u8>, from: PeerKey) -> Box<Self> {
         Self::of(Box::new(head), Served { body, withheld: 0, path: Vec::new(), from }, false)
     }
 
@@ -198,14 +198,14 @@ impl Arrived {
 
 /// Something for the door.
 pub enum Request {
-    Batch(Arrived),
+    Batch(Box<Arrived>),
     /// A batch out of a bundle, for which somebody waits: answers whether anything of it was new.
-    Import(Arrived, Reply<bool>),
+    Import(Box<Arrived>, Reply<bool>),
     /// More of a batch that is here in part.
     Fill {
         feed: FeedId,
         seq: u64,
-        served: Served,
+        served: Box<Served>,
     },
     /// A second head for one place.
     Fork {
@@ -290,8 +290,8 @@ pub enum Request {
     },
     /// What was erased is rewritten out of the journal's files, while everything goes on. Answered when it is done.
     Compact(Reply<Compacted>),
-    Publish(Publication, Reply<Published>),
-    Withdraw(TakeBack, Reply<Published>),
+    Publish(Box<Publication>, Reply<Published>),
+    Withdraw(Box<TakeBack>, Reply<Published>),
     Stop(oneshot::Sender<Result<(), LedgerError>>),
 }
 
@@ -848,7 +848,7 @@ impl Door {
             if target.feed.member != self.identity.member {
                 return Err(DoorError::NotOurs(target));
             }
-            let batch = ledger.batch_at(&target.feed, target.seq)?.filter(|batch| usize::from(target.index) < batch.slots.len());
+            let batch = ledger.batch_at(&target.feed, target.seq)?.filter(|batch| target.index < batch.places());
             let batch = batch.ok_or_else(|| DoorError::NoSuchRecord(target.clone()))?;
             by_channel.entry((target.feed.channel.clone(), batch.head.tlp)).or_default().push(target);
         }
@@ -1363,19 +1363,19 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
         Request::Batch(arrived) => {
             let (feed, seq, from) = (arrived.head.head().feed(), arrived.head.head().seq, arrived.served.from);
             let bytes = arrived.head.bytes().to_vec();
-            out.push(match door.batch(arrived) {
+            out.push(match door.batch(*arrived) {
                 Ok(()) => Event::Kept { feed, seq, head: bytes, from: Some(from) },
                 Err(DoorError::Refused(refusal)) => Event::Refused { feed, seq, from, refusal },
                 Err(error) => Event::Fatal(error.to_string()),
             });
         }
         Request::Import(arrived, reply) => {
-            let done = door.import(arrived, out);
+            let done = door.import(*arrived, out);
             replies.push(Box::new(move || drop(reply.send(done))));
         }
         Request::Fill { feed, seq, served } => {
             let from = served.from;
-            match door.fill(&feed, seq, served) {
+            match door.fill(&feed, seq, *served) {
                 Ok(true) => out.push(Event::Filled { feed, seq, from }),
                 Ok(false) => (),
                 Err(DoorError::Refused(refusal)) => out.push(Event::Refused { feed, seq, from, refusal }),
@@ -1478,11 +1478,11 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
         }
         Request::Compact(reply) => door.compact(vec![reply]),
         Request::Publish(publication, reply) => {
-            let done = door.publish(publication, out);
+            let done = door.publish(*publication, out);
             replies.push(Box::new(move || drop(reply.send(done))));
         }
         Request::Withdraw(take_back, reply) => {
-            let done = door.withdraw(take_back, out);
+            let done = door.withdraw(*take_back, out);
             replies.push(Box::new(move || drop(reply.send(done))));
         }
         Request::Stop(_) => (),

@@ -1518,7 +1518,7 @@ impl Shell {
                     }
                 }
                 Effect::Fill { feed, seq, served } => {
-                    self.ask_door(Request::Fill { feed, seq, served });
+                    self.ask_door(Request::Fill { feed, seq, served: Box::new(served) });
                 }
                 Effect::ServeBody { to, request, feed, seq } => {
                     self.serve(&to, Wish { request, feed, first: seq, last: seq, bytes_max: u64::MAX, removals: false, with_heads: false });

@@ -622,7 +622,7 @@ async fn publish(plan: &Plan, crowd: &[Running]) -> Result<Vec<(usize, RecordRef
         };
         let node = crowd.get(author).ok_or("no such node")?;
         let (reply, done) = tokio::sync::oneshot::channel();
-        node.door.send(Request::Publish(publication, reply)).map_err(|_| "a door is closed")?;
+        node.door.send(Request::Publish(Box::new(publication), reply)).map_err(|_| "a door is closed")?;
         let done = done.await??;
         references.extend(done.first.map(|first| (author, first)));
         number += 1;
@@ -709,7 +709,7 @@ async fn withdraw(
         let node = crowd.get(*author).ok_or("no such node")?;
         let (reply, done) = tokio::sync::oneshot::channel();
         let take_back = TakeBack { targets: vec![reference.clone()], reason: Reason::Wrong, note: None };
-        node.door.send(Request::Withdraw(take_back, reply)).map_err(|_| "a door is closed")?;
+        node.door.send(Request::Withdraw(Box::new(take_back), reply)).map_err(|_| "a door is closed")?;
         done.await??;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

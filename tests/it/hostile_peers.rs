@@ -128,7 +128,7 @@ pub async fn publish(node: &Running, channel: &str, tlp: Tlp, from: u64, count: 
         records: (from..from + count).map(record).collect(),
     };
     let (reply, done) = tokio::sync::oneshot::channel();
-    node.door.send(Request::Publish(publication, reply)).unwrap();
+    node.door.send(Request::Publish(Box::new(publication), reply)).unwrap();
     done.await.unwrap().unwrap();
 }
 

@@ -82,7 +82,7 @@ async fn publish(node: &Running, canary: &str, channel: &str, tlp: Tlp) {
         records: (0..CANARIES).map(record).collect(),
     };
     let (reply, done) = tokio::sync::oneshot::channel();
-    node.door.send(Request::Publish(publication, reply)).unwrap();
+    node.door.send(Request::Publish(Box::new(publication), reply)).unwrap();
     done.await.unwrap().unwrap();
 }
 

@@ -156,7 +156,7 @@ impl Node {
             }
             let intake = self.current.get();
             let Ok(huecry::intake::Placed::Next(head)) = self.door.place(&intake, &batch.entry.head) else { return };
-            self.door.batch(Arrived::in_turn(head, batch.entry.body.to_vec(), [7; 32])).unwrap();
+            self.door.batch(*Arrived::in_turn(head, batch.entry.body.to_vec(), [7; 32])).unwrap();
         }
         self.door.commit().unwrap();
         self.door.write_index().unwrap();
@@ -171,7 +171,7 @@ impl Node {
             other => panic!("{other:?}"),
         };
         let served = huecry::replica::Served { body: batch.entry.body.to_vec(), withheld: 0, path: Vec::new(), from: [7; 32] };
-        self.door.batch(Arrived::of(Box::new(head), served, beyond)).unwrap();
+        self.door.batch(*Arrived::of(Box::new(head), served, beyond)).unwrap();
         self.door.commit().unwrap();
         self.door.write_index().unwrap();
     }
@@ -188,7 +188,7 @@ impl Node {
                 _ => continue,
             };
             let served = huecry::replica::Served { body: batch.entry.body.to_vec(), withheld: 0, path: Vec::new(), from: [7; 32] };
-            self.door.batch(Arrived::of(Box::new(head), served, beyond)).unwrap();
+            self.door.batch(*Arrived::of(Box::new(head), served, beyond)).unwrap();
             self.door.commit().unwrap();
         }
         self.door.write_index().unwrap();
@@ -447,7 +447,7 @@ fn k_05_s_08_a_late_joiner_that_hears_the_thief_first_ends_with_the_true_branch(
         let intake = node.current.get();
         let said = match node.door.place(&intake, head.bytes()) {
             Ok(huecry::intake::Placed::Next(head)) => {
-                node.door.batch(Arrived::in_turn(head, body.clone(), [7; 32])).unwrap();
+                node.door.batch(*Arrived::in_turn(head, body.clone(), [7; 32])).unwrap();
                 "taken"
             }
             Ok(huecry::intake::Placed::OtherBranch(_)) => {

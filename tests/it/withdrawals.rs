@@ -20,7 +20,7 @@ fn carry(from: &Node, to: &mut Node, seq: u64) -> Result<(), String> {
     };
     let served = Served { body: batch.entry.body.to_vec(), withheld: 0, path: Vec::new(), from: [7; 32] };
     let beyond = batch.head.class == Class::Removal;
-    let done = to.door.batch(Arrived::of(Box::new(head), served, beyond));
+    let done = to.door.batch(*Arrived::of(Box::new(head), served, beyond));
     to.door.commit().unwrap();
     to.door.write_index().unwrap();
     done.map_err(|error| match error {

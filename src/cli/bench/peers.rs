@@ -125,7 +125,7 @@ async fn measure(context: &Context, place: &Place, peers: usize, records: u64) -
             records: (from..records.min(from + CHUNK)).map(record).collect::<Result<_, _>>()?,
         };
         let (reply, done) = tokio::sync::oneshot::channel();
-        node.door.send(Request::Publish(publication, reply)).map_err(|_| "the door is closed")?;
+        node.door.send(Request::Publish(Box::new(publication), reply)).map_err(|_| "the door is closed")?;
         done.await??;
     }
     screen.note(&format!("{} records a second; {} MiB resident", grouped(rate(records, begun.elapsed())), rss_now() >> 20));
