@@ -29,7 +29,7 @@ pub struct Arguments {
     /// Seconds of look-ups.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Decisions of the outlet.
+    /// Decisions of the outlet; with 0 they are not measured.
     #[arg(long, default_value_t = 200_000)]
     decisions: u64,
 }
@@ -50,9 +50,6 @@ impl Drop for Node {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
-    if Command::new("wrk").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-        return Err(Failure::environment("this needs `wrk`, which asks from outside: apt-get install wrk"));
-    }
     let place = Place::new(None)?;
     let (data, port) = (place.path.join("node"), free_port()?);
     prepare(&data, port, arguments)?;
@@ -159,32 +156,44 @@ async fn measure(context: &Context, place: &Place, data: &Path, (node, port): (&
     // A node that has just started weighs for its outlets whatever it knows, and look-ups would share the machine with that.
     until(&client, "monitored", arguments.decisions).await?;
     at_rest(node).await?;
-    let script = script(&place.path, arguments.records, &person)?;
-    let (lookups_per_s, p99_ms) = lookups(&script, port, arguments.seconds)?;
+    let screen = &context.screen;
+    let looked_up = if has_wrk() {
+        let script = script(&place.path, arguments.records, &person)?;
+        Some(lookups(&script, port, arguments.seconds)?)
+    } else {
+        screen.note("look-ups are not measured: they need `wrk`, which asks from outside (apt-get install wrk)");
+        None
+    };
     let mut asker = Asker::new(port, ("authorization", format!("Bearer {person}"))).await?;
     let (objects, pages, taxii_s) = crawl(&mut asker, arguments.records).await?;
     let taxii_per_s = rate(objects, Duration::from_secs_f64(taxii_s));
-    let screen = &context.screen;
-    screen.line(&format!(
-        "look-ups by value, by wrk over loopback on the same cores: {}/s, 99th percentile {p99_ms:.2} ms",
-        grouped(lookups_per_s)
-    ));
+    if let Some((per_s, p99_ms)) = looked_up {
+        let per_s = grouped(per_s);
+        screen.line(&format!("look-ups by value, by wrk over loopback on the same cores: {per_s}/s, 99th percentile {p99_ms:.2} ms"));
+    }
     screen.line(&format!("TAXII: {} objects in {pages} pages, {}/s, none twice", grouped(objects), grouped(taxii_per_s)));
-    let decided = decisions(&client, port, edge, arguments.decisions).await?;
-    screen.line(&format!(
-        "decisions: {} first in {:.3} s, then in {:.4} s ({} bytes); an empty change in {:.3} ms, median of 1 000",
-        grouped(arguments.decisions),
-        decided.first_s,
-        decided.again_s,
-        grouped(decided.bytes),
-        decided.empty_ms
-    ));
+    let decided = match arguments.decisions {
+        0 => None,
+        count => Some(decisions(&client, port, edge, count).await?),
+    };
+    if let Some(Decided { first_s, again_s, bytes, empty_ms }) = &decided {
+        let (count, bytes) = (grouped(arguments.decisions), grouped(*bytes));
+        screen.line(&format!(
+            "decisions: {count} first in {first_s:.3} s, then in {again_s:.4} s ({bytes} bytes); an empty change in {empty_ms:.3} ms, median of 1 000"
+        ));
+    }
     screen.value(&json!({
-        "records": arguments.records, "lookups_per_s": lookups_per_s, "p99_ms": p99_ms, "taxii_objects": objects, "taxii_pages": pages,
-        "taxii_objects_per_s": taxii_per_s, "decisions": arguments.decisions, "decisions_first_s": decided.first_s,
-        "decisions_again_s": decided.again_s, "decisions_bytes": decided.bytes, "decisions_empty_ms": decided.empty_ms,
+        "records": arguments.records, "lookups_per_s": looked_up.map(|(per_s, _)| per_s), "p99_ms": looked_up.map(|(_, p99_ms)| p99_ms),
+        "taxii_objects": objects, "taxii_pages": pages, "taxii_objects_per_s": taxii_per_s, "decisions": arguments.decisions,
+        "decisions_first_s": decided.as_ref().map(|one| one.first_s), "decisions_again_s": decided.as_ref().map(|one| one.again_s),
+        "decisions_bytes": decided.as_ref().map(|one| one.bytes), "decisions_empty_ms": decided.as_ref().map(|one| one.empty_ms),
     }));
     Ok(())
+}
+
+fn has_wrk() -> bool {
+    // Without arguments it prints its usage and exits with 1.
+    Command::new("wrk").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
 /// What the load generator asks: a value in each request, from a list that it goes through.
