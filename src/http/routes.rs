@@ -36,7 +36,10 @@ const DESCRIPTION: &str = "What a huecry node answers on its own machine, or ove
 pub fn router(local: Local) -> Router {
     let of = |role: Role| from_fn_with_state((local.clone(), role), operators::check);
     let routes = table().into_iter().fold(ApiRouter::new(), |all, (role, routes)| all.merge(routes.route_layer(of(role))));
-    routes.with_state(local).finish_api(&mut OpenApi::default())
+    let router = routes.with_state(local).into();
+    // What describes them is made again when somebody asks for it: kept, it is as much as all else that an empty node holds.
+    in_context(|context| context.schema = SchemaGenerator::default());
+    router
 }
 
 /// The description of these routes in the form of OpenAPI 3.1, made from the handlers' types.
