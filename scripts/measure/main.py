@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from http.client import HTTPException
 from pathlib import Path
 
 import compare
@@ -62,9 +63,12 @@ def build(tree: Path, into: Path) -> str:
 
 def measure(workload: Workload, size: list[str], extra: list[str], binary: str, scratch: Path) -> Run:
     words = [word.replace("{ledger}", str(scratch / "ledger")) for word in [*size, *extra]]
-    if workload.procedure:
+    if workload.procedure is None:
+        return run(binary, words, cwd=str(ROOT))
+    try:
         return workload.procedure(binary, words, scratch)
-    return run(binary, words, cwd=str(ROOT))
+    except (OSError, HTTPException) as error:
+        raise Failed(f"{type(error).__name__}: {error}") from error
 
 
 def missing(workload: Workload) -> str:

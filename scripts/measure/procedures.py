@@ -56,7 +56,7 @@ def resident(binary: str, arguments: list[str], scratch: Path) -> Run:
     return Run(command, answer, time.monotonic() - begun, 0.0, peak)
 
 
-def http(binary: str, arguments: list[str], scratch: Path) -> Run:
+def api(binary: str, arguments: list[str], scratch: Path) -> Run:
     """`bench http`, and nginx with a constant answer under the same load, if nginx and wrk are there."""
     done = run(binary, arguments)
     able = shutil.which("wrk") and program("nginx")

@@ -181,7 +181,7 @@ WORKLOADS = [
         check=["bench", "http", "--records", "300000", "--decisions", "0"],
         beside=[Figure("nginx_per_s", "nginx with a constant answer, the same load", "per_s", NEUTRAL)],
         needs={"wrk": "wrk", "nginx": "nginx-light"},
-        procedure=procedures.http,
+        procedure=procedures.api,
     ),
     Workload(
         "node-empty",

@@ -85,7 +85,7 @@ fn prepare(data: &Path, port: u16, arguments: &Arguments) -> Result<(), Failure>
     let path = data.join("node.toml");
     let config = std::fs::read_to_string(&path).map_err(Failure::environment)?;
     let config = config.replacen("listen = []\nhosts = []", &format!("listen = [\"127.0.0.1:{port}\"]\nhosts = []"), 1);
-    let outlet = format!("\n[[outlets]]\nname = \"edge\"\ntypes = [\"ipv6\"]\nlines_max = {}\n", arguments.decisions);
+    let outlet = format!("\n[[outlets]]\nname = \"edge\"\ntypes = [\"ipv6\"]\nlines_max = {}\n", arguments.decisions.max(1));
     std::fs::write(&path, config + &outlet).map_err(Failure::environment)?;
     let word = |text: &str| Some(text.to_owned());
     let parameters = PublishParameters {
