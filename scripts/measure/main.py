@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from http.client import HTTPException
 from pathlib import Path
 
@@ -64,7 +64,8 @@ def build(tree: Path, into: Path) -> str:
 def measure(workload: Workload, size: list[str], extra: list[str], binary: str, scratch: Path) -> Run:
     words = [word.replace("{ledger}", str(scratch / "ledger")) for word in [*size, *extra]]
     if workload.procedure is None:
-        return run(binary, words, cwd=str(ROOT))
+        done = run(binary, words, cwd=str(ROOT))
+        return replace(done, command=["huecry", *(word.replace("{ledger}", "DIR") for word in [*size, *extra])])
     try:
         return workload.procedure(binary, words, scratch)
     except (OSError, HTTPException) as error:

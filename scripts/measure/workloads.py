@@ -160,7 +160,7 @@ WORKLOADS = [
     ),
     Workload(
         "catchup",
-        "A new node fetches 500,000 records from another process, both on the same cores",
+        "A new node fetches everything that another process has, both on the same cores",
         [Figure("records_per_s", "records", "per_s", HIGHER, headline=True)],
         full=["bench", "catchup", "--records", "500000"],
         quick=["bench", "catchup", "--records", "200000"],
@@ -173,7 +173,7 @@ WORKLOADS = [
             Figure("lookups_per_s", "look-ups by value", "per_s", HIGHER, headline=True),
             Figure("p99_ms", "a look-up, 99th percentile", "ms", headline=True),
             Figure("taxii_objects_per_s", "TAXII objects, a collection read to its end", "per_s", HIGHER, headline=True),
-            Figure("decisions_first_s", "200,000 CrowdSec decisions, the first time", "s"),
+            Figure("decisions_first_s", "all CrowdSec decisions, the first time", "s"),
             Figure("decisions_empty_ms", "a change of decisions that is empty", "ms"),
         ],
         full=["bench", "http"],
@@ -206,7 +206,7 @@ WORKLOADS = [
     ),
     Workload(
         "peers",
-        "One node that published a million records, then with 250 peers",
+        "One node behind its own publications, then with peers in another process",
         [
             Figure("rss_alone_bytes", "memory before the peers came", "memory", limit=150 << 20, headline=True),
             Figure("rss_bytes", "memory with all peers", "memory"),
