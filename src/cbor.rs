@@ -92,7 +92,6 @@ pub fn decode_stored<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CborError> 
     ciborium::de::from_reader_with_recursion_limit(bytes, DEPTH_MAX + 2).map_err(|error| CborError::Shape(plain(error)))
 }
 
-/// The serde sentence alone: ciborium wraps it in its own debug form, which says nothing to a person.
 /// Reads stored items one after another without copying them: for bytes that were checked before they were stored.
 ///
 /// Every method fails with `CborError::Spelling` where the next item is of another type or the bytes end.
@@ -142,6 +141,7 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The serde sentence alone: ciborium wraps it in its own debug form, which says nothing to a person.
 fn plain(error: ciborium::de::Error<std::io::Error>) -> String {
     match error {
         ciborium::de::Error::Semantic(_, sentence) => sentence,

@@ -9,7 +9,7 @@ from runner import Failed, Run
 from workloads import HIGHER, NEUTRAL, WORKLOADS, Figure, Workload
 
 WORSE_FROM = 1.1
-"""A figure is worse when the median of its ratios, pair by pair, is beyond this: a tenth."""
+"""A figure is worse when the median of its ratios, pair by pair, is beyond this, and no pair says the opposite: a tenth."""
 MEMORY = Figure("peak_bytes", "memory of the largest process", "memory")
 """Compared for every workload."""
 
@@ -24,17 +24,21 @@ class Pair:
     new: list[float]
 
     @property
-    def times_worse(self) -> float:
-        return median([times_worse(self.figure, old, new) for old, new in zip(self.old, self.new)])
+    def ratios(self) -> list[float]:
+        return [times_worse(self.figure, old, new) for old, new in zip(self.old, self.new)]
 
     @property
     def is_worse(self) -> bool:
-        return self.times_worse > WORSE_FROM
+        return median(self.ratios) > WORSE_FROM and min(self.ratios) > 1
+
+    @property
+    def is_better(self) -> bool:
+        return median(self.ratios) < 1 / WORSE_FROM and max(self.ratios) < 1
 
     def line(self) -> str:
         old, new = (amount(median(values), self.figure.unit) for values in (self.old, self.new))
         ratios = ", ".join(f"{new / old:.2f}" if old else "-" for old, new in zip(self.old, self.new))
-        word = "WORSE " if self.is_worse else "better" if self.times_worse < 1 / WORSE_FROM else "same  "
+        word = "WORSE " if self.is_worse else "better" if self.is_better else "same  "
         return f"{word}  {self.workload:14} {self.figure.label}: {old} -> {new}  (new/old {ratios})"
 
 
@@ -64,7 +68,14 @@ def in_turn(
             left_out.append(f"{workload.name}: {error}")
             continue
         compared += figures_of(workload, runs["old"], runs["new"])
+        left_out += [f"{workload.name}: {label} is not measured any more" for label in lost(workload, runs["old"], runs["new"])]
     return compared, left_out
+
+
+def lost(workload: Workload, old: list[Run], new: list[Run]) -> list[str]:
+    """Figures that the base has and this tree has not."""
+    has = lambda runs, key: all(run.answer.get(key) is not None for run in runs)
+    return [one.label for one in workload.figures if has(old, one.key) and not has(new, one.key)]
 
 
 def figures_of(workload: Workload, old: list[Run], new: list[Run]) -> list[Pair]:

@@ -3,7 +3,9 @@
 import argparse
 import datetime
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,18 +44,21 @@ def say(text: str) -> None:
 
 
 def git(*words: str, cwd: Path = ROOT) -> str:
-    return subprocess.run(["git", *words], cwd=cwd, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(["git", *words], cwd=cwd, capture_output=True, text=True, check=True).stdout.strip("\n")
 
 
 def changed() -> list[str]:
     """Files that differ from the commit, those aside that measuring writes."""
-    lines = git("status", "--porcelain", "--untracked-files=no").splitlines()
-    return [name for line in lines if (name := line[3:]) not in WRITTEN]
+    return [name for name in git("diff", "--name-only", "HEAD").splitlines() if name not in WRITTEN]
 
 
 def build(tree: Path, into: Path) -> str:
-    """Builds a tree in release mode and returns a copy of the binary, which later builds leave alone."""
-    target = ROOT / "target"
+    """Builds a tree in release mode and returns a copy of the binary, which later builds leave alone.
+
+    Another tree gets a target directory of its own: in a shared one cargo takes two checkouts of a package for the same, and the older of them
+    for built (rust-lang/cargo#16642).
+    """
+    target = ROOT / "target" if tree == ROOT else ROOT / "target" / "base"
     subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", str(target)], cwd=tree, check=True)
     binary = into / "huecry"
     into.mkdir(parents=True, exist_ok=True)
@@ -68,7 +73,7 @@ def measure(workload: Workload, size: list[str], extra: list[str], binary: str, 
         return replace(done, command=["huecry", *(word.replace("{ledger}", "DIR") for word in [*size, *extra])])
     try:
         return workload.procedure(binary, words, scratch)
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, KeyError, StopIteration, subprocess.SubprocessError) as error:
         raise Failed(f"{type(error).__name__}: {error}") from error
 
 
@@ -85,7 +90,7 @@ def measure_all(options: argparse.Namespace, names: list[str], scratch: Path) ->
     speeds: list[float] = []
     data = {
         "commit": git("rev-parse", "HEAD"),
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "size": size,
         "machine": machine.describe(),
         "measured": {},
@@ -139,18 +144,22 @@ def check(options: argparse.Namespace, names: list[str], scratch: Path) -> int:
     one = lambda workload, which: measure(workload, workload.check, workload.runs[0], binaries[which], scratch)
     pairs, failed = compare.in_turn(names, options.pairs, one, say)
     state = f"{git('rev-parse', '--short=10', 'HEAD')}{' and what is not committed' if changed() else ''}"
-    print(f"{state} beside {base[:10]}, {options.pairs} pairs in turn, {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC")
+    print(f"{state} beside {base[:10]}, {options.pairs} pairs in turn, {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC")
     for pair in pairs:
         print(pair.line())
     for sentence in [*lacking, *failed]:
         print(f"not compared  {sentence}")
     worse = sum(pair.is_worse for pair in pairs)
-    print(f"{worse} of {len(pairs)} figures are worse by more than a tenth")
-    return 1 if worse else 0
+    print(f"{worse} of {len(pairs)} figures are worse by more than a tenth, {len(failed)} workloads failed")
+    return 1 if worse or failed else 0
 
 
 def main() -> int:
+    # An exception in place of a sudden end, so that what runs is stopped and what was made is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = arguments()
+    if options.pairs < 1:
+        raise SystemExit("--pairs is 1 or more")
     names = options.only.split(",") if options.only else [one.name for one in WORKLOADS]
     unknown = set(names) - {one.name for one in WORKLOADS}
     if unknown:
@@ -167,10 +176,13 @@ def main() -> int:
     if options.render:
         report.write(ROOT, json.loads((ROOT / "docs/figures.json").read_text()), None)
         return 0
-    with tempfile.TemporaryDirectory(prefix="huecry-figures-") as scratch:
+    (ROOT / "target").mkdir(exist_ok=True)
+    # Beside the build and not in /tmp, which may be memory; benches put their own directories there too.
+    with tempfile.TemporaryDirectory(prefix="figures-", dir=ROOT / "target") as scratch:
+        os.environ["TMPDIR"] = scratch
         if options.check is not None:
             return check(options, names, Path(scratch))
-        if changed() and not options.output:
+        if changed() and not options.output and not options.only:
             raise SystemExit(f"a table is of one commit, and these files differ from it: {', '.join(changed())}; commit them, or name --output DIR")
         data = measure_all(options, names, Path(scratch))
         if options.only and not options.output:

@@ -33,11 +33,18 @@ def simulation(binary: str, arguments: list[str], scratch: Path) -> Run:
 def resident(binary: str, arguments: list[str], scratch: Path) -> Run:
     """The memory of `huecry run` with so many records, from outside; with records also after look-ups through the API."""
     records = int(arguments[0])
-    data = scratch / "resident"
+    place = Path(tempfile.mkdtemp(prefix="resident-", dir=scratch))
+    try:
+        return watched(binary, records, place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def watched(binary: str, records: int, place: Path) -> Run:
+    data = place / "node"
     begun = time.monotonic()
     if records:
-        run(binary, ["bench", "ingest", "--records", str(records), "--keep", str(data)])
-        data = data / "node"
+        run(binary, ["bench", "ingest", "--records", str(records), "--keep", str(place)])
     else:
         run(binary, ["--data", str(data), "init", "--member", "bench", "--found", "bench", "--listen", "/ip4/127.0.0.1/tcp/0"])
     port = free_port()
@@ -51,7 +58,6 @@ def resident(binary: str, arguments: list[str], scratch: Path) -> Run:
             look_up(port, token, records)
             answer["rss_asked_bytes"] = resident_bytes(process.pid)
         peak = peak_bytes(process.pid)
-    shutil.rmtree(scratch / "resident", ignore_errors=True)
     command = ["huecry", "run", f"(with {records:,} records)" if records else "(after `huecry init`)"]
     return Run(command, answer, time.monotonic() - begun, 0.0, peak)
 
@@ -78,14 +84,19 @@ def node(binary: str, data: Path):
             yield process
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def await_socket(data: Path, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise Failed(f"the node stopped with exit code {process.returncode}; its log is {data / 'figures.log'}")
+            log = (data / "figures.log").read_text(errors="replace").strip().splitlines()
+            raise Failed(f"the node stopped with exit code {process.returncode}: {log[-1] if log else 'no message'}")
         with socket.socket(socket.AF_UNIX) as client:
             if client.connect_ex(str(data / "huecry.sock")) == 0:
                 return

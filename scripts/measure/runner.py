@@ -39,8 +39,11 @@ def run(binary: str, arguments: list[str], cwd: str | None = None) -> Run:
         begun = time.monotonic()
         # A group of its own, so that what the command started ends with it.
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd, start_new_session=True)
-        usage = wait(process.pid, begun + RUN_SECONDS_MAX)
-        process.returncode = usage[0]
+        try:
+            usage = wait(process.pid, begun + RUN_SECONDS_MAX)
+            process.returncode = usage[0]
+        finally:
+            end_group(process.pid)
         seconds = time.monotonic() - begun
         out.seek(0)
         err.seek(0)
@@ -53,6 +56,14 @@ def run(binary: str, arguments: list[str], cwd: str | None = None) -> Run:
     except (IndexError, ValueError) as error:
         raise Failed(f"it printed no JSON: {error}") from error
     return Run(shown(binary, arguments), answer, seconds, usage[1].ru_utime + usage[1].ru_stime, usage[1].ru_maxrss * 1024)
+
+
+def end_group(pid: int) -> None:
+    """Ends what a command has left running; nothing where it left nothing."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def wait(pid: int, deadline: float):

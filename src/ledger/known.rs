@@ -110,6 +110,14 @@ impl Known {
 }
 
 impl Ledger {
+    /// Makes the filter again with more room if it is full, on a thread of its own. A ledger that is being closed needs none.
+    pub(super) fn widen_known(&self) {
+        let known = &self.shared.index.known;
+        if known.is_full() && !known.closing.load(Ordering::Relaxed) {
+            let _on_its_own = self.remember_known();
+        }
+    }
+
     /// Begins to remember which values are known at all, on a thread of its own: for one who asks about many. Until it is through,
     /// every look goes to the disk.
     pub fn remember_known(&self) -> std::thread::JoinHandle<()> {

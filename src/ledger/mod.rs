@@ -869,15 +869,13 @@ impl Writer {
     /// Begins to make everything committed findable by value, on a thread of its own if it is much; waits for the run before, so that rows
     /// reach the index in their order and at most two runs are in memory.
     pub fn begin_index(&mut self) -> Result<(), LedgerError> {
-        if self.rows.len() < INDEX_THREAD_ROWS_MIN {
+        if self.rows.len() + self.gone.len() < INDEX_THREAD_ROWS_MIN {
             return self.write_index();
         }
         self.end_index()?;
         let (rows, gone) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.gone));
         let (position, ledger) = (self.journal.end(), self.ledger.clone());
-        if ledger.shared.index.known.is_full() {
-            let _on_its_own = ledger.remember_known();
-        }
+        ledger.widen_known();
         let write = move || ledger.shared.index.write(rows, gone, &ledger.shared.store_id, position);
         self.indexing = Some(std::thread::spawn(write));
         Ok(())
@@ -897,6 +895,7 @@ impl Writer {
     /// Makes everything committed findable by value. Call it when there is nothing more urgent, within a second.
     pub fn write_index(&mut self) -> Result<(), LedgerError> {
         self.end_index()?;
+        self.ledger.widen_known();
         let (rows, gone) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.gone));
         self.ledger.shared.index.write(rows, gone, &self.ledger.shared.store_id, self.journal.end())
     }
