@@ -126,12 +126,12 @@ impl<'a> Reader<'a> {
         Ok(start..self.0.at)
     }
 
-    /// Whether the next item is an array.
+    /// True if the next item is an array.
     pub fn is_at_array(&self) -> bool {
         self.is_at(ARRAY)
     }
 
-    /// Whether the next item is a byte string.
+    /// True if the next item is a byte string.
     pub fn is_at_byte_string(&self) -> bool {
         self.is_at(BYTES)
     }

@@ -37,7 +37,7 @@ pub fn router(local: Local) -> Router {
     let of = |role: Role| from_fn_with_state((local.clone(), role), operators::check);
     let routes = table().into_iter().fold(ApiRouter::new(), |all, (role, routes)| all.merge(routes.route_layer(of(role))));
     let router = routes.with_state(local).into();
-    // What describes them is made again when somebody asks for it: kept, it is as much as all else that an empty node holds.
+    // The OpenAPI schemas are generated again on request: in memory they take as much as everything else that an empty node holds.
     in_context(|context| context.schema = SchemaGenerator::default());
     router
 }

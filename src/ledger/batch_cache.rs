@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// Bytes of a batch beside its body and spans: the head, the outcomes, the allocator's own.
+/// Bytes of a batch without its body and spans: head, outcomes, and what the allocator adds.
 const OVERHEAD_BYTES: usize = 1_024;
 /// Bytes of an average batch, for the cache to size its tables: 256 records of 50 bytes, with their spans.
 const AVERAGE_BYTES: u64 = 16 * 1024;
@@ -28,7 +28,7 @@ impl BatchContent {
         u16::try_from(self.spans.len()).unwrap_or(u16::MAX)
     }
 
-    /// Whether every record is here.
+    /// True if every record is here.
     pub fn is_whole(&self) -> bool {
         self.spans.iter().all(|span| span.is_present())
     }
@@ -55,9 +55,9 @@ impl Weighter<Position, Arc<BatchContent>> for ByBytes {
 /// Batches by their position in the journal, up to a number of bytes.
 pub(super) struct BatchCache {
     cache: Cache<Position, Arc<BatchContent>, ByBytes>,
-    /// How often everything was dropped. The lock is held while a batch is added.
+    /// Number of times everything was dropped. The lock is held while a batch is added.
     dropped: Mutex<u64>,
-    /// Whether anybody asked since the last call of `drop_if_idle`.
+    /// Set by every question since the last call of `drop_if_idle`.
     asked: AtomicBool,
 }
 
@@ -97,7 +97,7 @@ impl BatchCache {
         self.cache.clear();
     }
 
-    /// Gives the memory back if nobody has asked since the last call.
+    /// Frees the memory if no batch was asked for since the last call.
     pub fn drop_if_idle(&self) {
         if !self.asked.swap(false, Ordering::Relaxed) {
             self.clear();

@@ -255,7 +255,7 @@ impl Ledger {
         Self::open_with(directory, CacheBudget::default())
     }
 
-    /// The same with so much memory for what is read again and again.
+    /// Opens or creates the ledger with this much memory for its caches.
     pub fn open_with(directory: &Path, cache: CacheBudget) -> Result<(Self, Writer, Recovery), LedgerError> {
         Self::open_as(directory, cache, false)
     }
@@ -385,7 +385,7 @@ impl Ledger {
         Ok(BatchContent { head: stored_head(&entry.head)?, entry, spans })
     }
 
-    /// Gives the memory of batches back if nobody has asked for one since the last call.
+    /// Frees the memory of cached batches if none was asked for since the last call.
     pub fn drop_idle_batches(&self) {
         self.shared.batches.drop_if_idle();
     }

@@ -33,7 +33,7 @@ const TICK: Duration = Duration::from_secs(5);
 const COMPACTION_INTERVAL_MS: u64 = 10 * crate::record::MINUTE_MS;
 /// After a start other things come first.
 const FIRST_SURVEY_MS: u64 = 5 * crate::record::MINUTE_MS;
-/// Memory of batches that nobody has asked for in such a time is given back.
+/// Time without a question after which the memory of cached batches is freed.
 const IDLE_MS: u64 = 10 * crate::record::MINUTE_MS;
 /// Directories of backups that are remembered: more than anybody keeps up to date.
 const BACKUPS_MAX: usize = 16;
