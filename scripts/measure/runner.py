@@ -77,10 +77,10 @@ def wait(pid: int, deadline: float):
         time.sleep(0.05)
 
 
-def resident_bytes(pid: int) -> int:
-    """The memory of a running process, from proc(5)."""
+def memory_bytes(pid: int, field: str) -> int:
+    """The memory of a running process, from proc(5): `VmRSS` is what it has now, `VmHWM` the most it had."""
     with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
         for line in status:
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{field}:"):
                 return int(line.split()[1]) * 1024
     raise Failed("the process has ended")
