@@ -39,12 +39,18 @@ pub trait Faults: Send + Sync {
 #[derive(Clone, Default)]
 pub struct Disk {
     faults: Option<Arc<dyn Faults>>,
+    make_room: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl Disk {
     /// One on which things go wrong.
     pub fn with(faults: Arc<dyn Faults>) -> Self {
-        Self { faults: Some(faults) }
+        Self { faults: Some(faults), make_room: None }
+    }
+
+    /// Asks `make_room` when it is full, as often as that answers that there is more now.
+    pub fn when_full(&mut self, make_room: impl Fn() -> bool + Send + Sync + 'static) {
+        self.make_room = Some(Arc::new(make_room));
     }
 
     fn ask(&self, step: Step<'_>) -> Result<(), (usize, io::Error)> {
@@ -67,7 +73,14 @@ impl Disk {
             file.write_all_at(bytes.get(..written).unwrap_or_default(), offset)?;
             return Err(error);
         }
-        file.write_all_at(bytes, offset)
+        loop {
+            let written = file.write_all_at(bytes, offset);
+            let full = written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull);
+            // The retry overwrites a partial write.
+            if !full || !self.make_room.as_ref().is_some_and(|make_room| make_room()) {
+                return written;
+            }
+        }
     }
 
     /// Copies a file, and leaves the copy open.

@@ -187,6 +187,11 @@ impl Journal {
         Ok(SegmentLine { file: name, begins })
     }
 
+    /// When the disk is full, `make_room` is asked whether there is more now.
+    pub fn when_full(&mut self, make_room: impl Fn() -> bool + Send + Sync + 'static) {
+        self.disk.when_full(make_room);
+    }
+
     /// In which format its files are.
     pub fn format(&self) -> u32 {
         self.manifest.format

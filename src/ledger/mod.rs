@@ -861,6 +861,11 @@ impl Writer {
         Ok(())
     }
 
+    /// When the disk is full, `make_room` is asked whether there is more now.
+    pub fn when_full(&mut self, make_room: impl Fn() -> bool + Send + Sync + 'static) {
+        self.journal.when_full(make_room);
+    }
+
     /// Rows that wait for the index.
     pub fn rows_pending(&self) -> usize {
         self.rows.len()

@@ -9,7 +9,7 @@
 use super::{
     Current, Identity,
     documents::{Documents, DocumentsError},
-    door::{Door, Request, shared_channel},
+    door::{self, Door, shared_channel},
     enforcer::Enforcer,
     keys::{KeyFileError, KeyStore, Purpose},
     own_heads::OwnHeads,
@@ -35,7 +35,7 @@ use std::{
     io::Read as _,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::Arc,
 };
 
 /// Longest request or invitation, in bytes: a chain of charters and everyone's card.
@@ -201,7 +201,7 @@ pub struct Opened {
 
 impl Opened {
     /// The care of its ledger, through the door that `requests` lead to.
-    pub fn upkeep(&self, requests: &mpsc::SyncSender<Request>, data: &Path) -> Upkeep {
+    pub fn upkeep(&self, requests: &door::Sender, data: &Path) -> Upkeep {
         let Self { ledger, current, documents, identity, .. } = self;
         Upkeep::new(
             ledger.clone(),
@@ -229,7 +229,11 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
         freshness: read(Purpose::Freshness)?,
     };
     let cache = CacheBudget::bytes(config.limits.cache_bytes);
+    // Before anything is opened: stores of which nothing can be written do not open.
+    let room = Room::of(data, config.limits.room_bytes);
     let (ledger, mut writer, recovery) = Ledger::open_with(&data.join("ledger"), cache)?;
+    let more = room.clone();
+    writer.when_full(move || more.release());
     let in_force = ledger.policy_in_force()?;
     let Rules { policy, lists, alarms, notes } = rules::load(data, &config, in_force.as_ref())?;
     let changed = in_force.is_none_or(|entry| entry.hash != policy.hash());
@@ -251,7 +255,7 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
     let limits = config.limits();
     let current = Current::new(Intake { roster: Arc::new(roster), policy: Arc::new(policy), lists: Arc::new(lists), limits });
     current.set_alarms(alarms);
-    let current = current.with_room(Room::of(data, config.limits.room_bytes));
+    let current = current.with_room(room);
     let identity = Arc::new(identity);
     let own = own_heads(&ledger, &current.get(), &identity, &keys, clock.now());
     let access = Access::open(data, &config.access, clock.now())?;
