@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     path::{Path, PathBuf},
-    sync::{OnceLock, mpsc},
+    sync::OnceLock,
     time::Duration,
 };
 use tower::ServiceExt as _;
@@ -56,7 +56,7 @@ enum Way {
     Socket(PathBuf, Duration),
     Here {
         router: Router,
-        door: mpsc::SyncSender<Request>,
+        door: door::Sender,
     },
 }
 
@@ -116,7 +116,7 @@ impl Client {
             }
             Ok(other) => other.map_err(|error| Opening::Failed(error.into()))?,
         };
-        let (requests, queue) = mpsc::sync_channel(door::QUEUE_MAX);
+        let (requests, queue) = door::queue(false);
         let (events, mut ignored) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
         tokio::spawn(async move { while ignored.recv().await.is_some() {} });
         let upkeep = opened.upkeep(&requests, data);
@@ -145,6 +145,7 @@ impl Client {
             access: opened.access,
             notified: opened.config.notify.clone().into(),
             undelivered: http::Undelivered::default(),
+            admission: http::Admission::default(),
             documents: opened.documents,
         });
         let keeper = opened.door;

@@ -14,7 +14,6 @@ use crate::{
     replica::Order,
     window::Window,
 };
-use std::sync::mpsc;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -119,11 +118,12 @@ fn open(data: &std::path::Path) -> Result<setup::Opened, Failure> {
 }
 
 async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiver<bool>) -> Result<Life, Failure> {
-    let (requests, queue) = mpsc::sync_channel(door::QUEUE_MAX);
+    let (requests, queue) = door::queue(true);
     let (events, door_events) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
     let upkeep = opened.upkeep(&requests, &context.data);
     let keeper = opened.door;
-    std::thread::spawn(move || door::run(keeper, door::read_ahead(queue), events));
+    std::thread::spawn(move || door::run(keeper, queue, events));
+    opened.current.room().keep_reserve();
     let _on_its_own = opened.ledger.remember_known();
     let (watch, reach) = (Watch::default(), Reach::default());
     let local = Local::from(http::LocalParts {
@@ -150,6 +150,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         access: opened.access.clone(),
         notified: opened.config.notify.clone().into(),
         undelivered: http::Undelivered::default(),
+        admission: http::Admission::default(),
         reach: reach.clone(),
         documents: opened.documents.clone(),
     });

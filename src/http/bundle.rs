@@ -1,8 +1,9 @@
 //! Bundles at the local window: what a member may have, as a file; and a file taken in through the one door.
 
 use super::{
-    ApiError, Local, Witness,
-    contract::{Acted, Query, Raw, pieces},
+    ApiError, Local, Witness, blocking,
+    contract::{Acted, Query, Raw, pieces, streamed},
+    upload::Upload,
 };
 use crate::{
     envelope::{ProvedHead, record_spans},
@@ -20,7 +21,6 @@ use axum::{
     body::{Body, Bytes},
     extract::State,
 };
-use futures::StreamExt as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -78,12 +78,9 @@ pub(super) async fn export(
     let since = parameters.since.as_ref().map(|text| Timestamp::parse(text).ok_or_else(|| wrong(text))).transpose()?.unwrap_or_default();
     let tlp_max = parameters.tlp_max.map(|text| Tlp::parse(&text)).transpose().map_err(ApiError::bad)?.unwrap_or(Tlp::Red);
     let (filled, waiting) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(PIECES_MAX);
-    tokio::task::spawn_blocking(move || {
-        let failed = write(&local, &witness, &to, since, tlp_max, |bytes| filled.blocking_send(Ok(bytes.into())).is_ok());
-        if let Err(error) = failed {
-            // Cut off where it is: a bundle without its end is seen to be none.
-            let _reader_gone = filled.blocking_send(Err(std::io::Error::other(error.parts().1)));
-        }
+    streamed(filled, move |filled| {
+        // Cut off where it is: a bundle without its end is seen to be none.
+        write(&local, &witness, &to, since, tlp_max, |bytes| filled.blocking_send(Ok(bytes.into())).is_ok())
     });
     Ok(Raw(pieces(waiting)))
 }
@@ -138,18 +135,15 @@ fn write(
     Ok(())
 }
 
-pub(super) async fn import_deed(State(local): State<Local>, body: Body) -> Result<Acted<ImportReply>, ApiError> {
-    let (pieces, queue) = tokio::sync::mpsc::channel::<Bytes>(PIECES_MAX);
-    let working = tokio::task::spawn_blocking(move || Import::new(local).run(queue));
-    let mut stream = body.into_data_stream();
-    while let Some(piece) = stream.next().await {
-        let piece = piece.map_err(ApiError::bad)?;
-        if pieces.send(piece).await.is_err() {
-            break;
+pub(super) async fn import_deed(State(local): State<Local>, mut upload: Upload) -> Result<Acted<ImportReply>, ApiError> {
+    let import = match upload.each(Import::new(local), |import, piece| import.step(piece)).await {
+        Ok(import) => import,
+        Err(error) => {
+            upload.drain().await;
+            return Err(error);
         }
-    }
-    drop(pieces);
-    let reply = working.await.map_err(ApiError::internal)??;
+    };
+    let reply = blocking(move || import.finish()).await?;
     let deed = format!("takes in a bundle: {} batches, {} new", reply.batches, reply.new);
     Ok(Acted::deed(deed, reply))
 }
@@ -157,6 +151,8 @@ pub(super) async fn import_deed(State(local): State<Local>, body: Body) -> Resul
 /// A bundle that is being taken in.
 struct Import {
     local: Local,
+    reader: BundleReader,
+    broken: Option<BundleError>,
     reply: ImportReply,
     head: Option<ProvedHead>,
     document: Option<(u64, Vec<u8>)>,
@@ -165,25 +161,29 @@ struct Import {
 
 impl Import {
     fn new(local: Local) -> Self {
-        Self { local, reply: ImportReply::default(), head: None, document: None, with_the_door: VecDeque::new() }
+        let (reader, reply) = (BundleReader::default(), ImportReply::default());
+        Self { local, reader, broken: None, reply, head: None, document: None, with_the_door: VecDeque::new() }
     }
 
-    fn run(mut self, mut queue: tokio::sync::mpsc::Receiver<Bytes>) -> Result<ImportReply, ApiError> {
-        let mut reader = BundleReader::default();
-        let mut broken = None;
-        while let Some(piece) = queue.blocking_recv() {
-            match reader.push(&piece) {
-                Ok(messages) => messages.into_iter().try_for_each(|message| self.take(message))?,
-                Err(error) => {
-                    broken = Some(error);
-                    break;
-                }
+    /// Imports the messages that this piece completes. After a parse error it skips the rest.
+    fn step(&mut self, piece: &Bytes) -> Result<(), ApiError> {
+        if self.broken.is_some() {
+            return Ok(());
+        }
+        match self.reader.push(piece) {
+            Ok(messages) => messages.into_iter().try_for_each(|message| self.take(message)),
+            Err(error) => {
+                self.broken = Some(error);
+                Ok(())
             }
         }
+    }
+
+    fn finish(mut self) -> Result<ImportReply, ApiError> {
         while let Some(waiting) = self.with_the_door.pop_front() {
             self.answered(waiting.blocking_recv().unwrap_or(Err(DoorError::Stopping)))?;
         }
-        match broken.map_or_else(|| reader.finish(), Err) {
+        match self.broken.take().map_or_else(|| self.reader.finish(), Err) {
             Ok(more) => self.reply.more = more,
             Err(BundleError::Magic) => return Err(ApiError::bad(BundleError::Magic)),
             Err(error) => self.reply.broken = Some(error.to_string()),

@@ -1,40 +1,84 @@
 //! What programs are told of this interface: what a request takes and what its answer looks like, from the handlers' own types.
 //!
 //! ```text
-//! Query<T>, Json<T>, Upload -OperationInput->  \
+//! Query<T>, Json<T>, Upload (`upload`) -OperationInput->  \
 //!                                               } routes::table -aide-> OpenAPI 3.1, at /v1/openapi.json
 //! Json<T>, Acted<T>, Lines<T>, Raw, ApiError -->/
 //! ```
 //!
 //! A handler that answers in a form of its own is not let into the table: it has no [`OperationOutput`].
 
-use super::{ApiError, Deed, NoDeed};
+use super::{ApiError, Deed, Local, NoDeed, admission::Threads};
 use aide::{
     OperationInput, OperationOutput,
     generate::GenContext,
-    openapi::{MediaType, Operation, ReferenceOr, RequestBody, Response as Described, SchemaObject},
+    openapi::{MediaType, Operation, Response as Described, SchemaObject},
 };
 use axum::{
-    BoxError, Extension,
+    Extension,
     body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts},
-    http::{HeaderValue, header::CONTENT_TYPE},
+    http::{
+        HeaderValue, Request,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
 };
 use schemars::{JsonSchema, json_schema};
-use serde::{Deserialize, Serialize};
-use std::marker::PhantomData;
-use tokio::sync::mpsc::Receiver;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{marker::PhantomData, time::Duration};
+use tokio::sync::mpsc::{Receiver, Sender};
 
+/// Longest body that is read whole; each route has its own limit below it.
+const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Such a body must be complete within this.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const JSON: &str = "application/json";
 const JSON_LINES: &str = "application/x-ndjson";
 const EVENTS: &str = "text/event-stream";
-const BYTES: &str = "application/octet-stream";
+pub(super) const BYTES: &str = "application/octet-stream";
 
-/// A value in the form of JSON, as a request's body or an answer. What cannot be read is an [`ApiError`] like any other.
-#[derive(FromRequest)]
-#[from_request(via(axum::Json), rejection(ApiError))]
+/// A value in the form of JSON, as a request's body or an answer. A body that does not come in time, or cannot be read, is an
+/// [`ApiError`] like any other.
 pub(super) struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Local> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request<Body>, local: &Local) -> Result<Self, ApiError> {
+        Ok(Self(in_time::<axum::Json<T>>(request, local).await?.0))
+    }
+}
+
+/// A short body as it is.
+pub(super) struct Whole(pub Bytes);
+
+impl FromRequest<Local> for Whole {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request<Body>, local: &Local) -> Result<Self, ApiError> {
+        in_time::<Bytes>(request, local).await.map(Self)
+    }
+}
+
+impl OperationInput for Whole {
+    fn operation_input(context: &mut GenContext, operation: &mut Operation) {
+        super::upload::Upload::operation_input(context, operation);
+    }
+}
+
+/// A body that is read whole, if it comes in time and there is memory for it.
+async fn in_time<T: FromRequest<Local, Rejection: Into<ApiError>>>(request: Request<Body>, local: &Local) -> Result<T, ApiError> {
+    // Memory for what it says it sends; for the longest where it does not say.
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|text| text.to_str().ok()?.parse::<usize>().ok());
+    if let Some(ticket) = Threads::here().ticket() {
+        ticket.take_memory(length.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX))?;
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, T::from_request(request, local)).await {
+        Ok(read) => read.map_err(Into::into),
+        Err(_late) => Err(ApiError::late("the body was not complete within ten seconds")),
+    }
+}
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
@@ -168,9 +212,24 @@ impl<T: JsonSchema> OperationOutput for Events<T> {
 /// An answer in a form of its own: a file, a bundle, a table for tools.
 pub(super) struct Raw<B>(pub B);
 
-/// A body of the pieces that come through a channel; one that is an error breaks it off.
-pub(super) fn pieces<E: Into<BoxError> + Send + 'static>(mut waiting: Receiver<Result<Bytes, E>>) -> Body {
+/// Where the pieces of a body go while it is made; an error breaks it off.
+pub(super) type Filled = Sender<std::io::Result<Bytes>>;
+
+/// A body of the pieces that come through a channel.
+pub(super) fn pieces(mut waiting: Receiver<std::io::Result<Bytes>>) -> Body {
     Body::from_stream(futures::stream::poll_fn(move |context| waiting.poll_recv(context)))
+}
+
+/// Fills such a body on a thread of the request's class, as soon as there is one. What fails breaks the body off.
+pub(super) fn streamed(filled: Filled, fill: impl FnOnce(&Filled) -> Result<(), ApiError> + Send + 'static) {
+    let (failed, threads) = (filled.clone(), Threads::here());
+    let work = move || {
+        if let Err(error) = fill(&filled) {
+            tracing::error!(%error, "an answer ended early");
+            let _reader_gone = filled.blocking_send(Err(std::io::Error::other(error.text)));
+        }
+    };
+    threads.spawn(work, move |error| drop(failed.try_send(Err(std::io::Error::other(error.text)))));
 }
 
 impl<B: IntoResponse> IntoResponse for Raw<B> {
@@ -190,18 +249,6 @@ impl<B> OperationOutput for Raw<B> {
 
     fn inferred_responses(context: &mut GenContext, operation: &mut Operation) -> Vec<(Option<u16>, Described)> {
         succeeds::<Self>(context, operation)
-    }
-}
-
-/// A request whose body is a file as it is.
-pub(super) struct Upload;
-
-impl OperationInput for Upload {
-    fn operation_input(_: &mut GenContext, operation: &mut Operation) {
-        let media = media(BYTES, json_schema!({}));
-        let description = Some("The file as it is.".to_owned());
-        let body = RequestBody { description, content: [media].into_iter().collect(), required: true, ..RequestBody::default() };
-        operation.request_body = Some(ReferenceOr::Item(body));
     }
 }
 
@@ -234,7 +281,7 @@ fn described(text: &str, form: &str, schema: schemars::Schema) -> Described {
     Described { description: text.to_owned(), content: [media(form, schema)].into_iter().collect(), ..Described::default() }
 }
 
-fn media(form: &str, json_schema: schemars::Schema) -> (String, MediaType) {
+pub(super) fn media(form: &str, json_schema: schemars::Schema) -> (String, MediaType) {
     let schema = SchemaObject { json_schema, external_docs: None, example: None };
     (form.to_owned(), MediaType { schema: Some(schema), ..MediaType::default() })
 }
@@ -250,4 +297,4 @@ macro_rules! refusals {
     )*};
 }
 
-refusals!(axum::extract::rejection::JsonRejection, axum::extract::rejection::QueryRejection);
+refusals!(axum::extract::rejection::BytesRejection, axum::extract::rejection::JsonRejection, axum::extract::rejection::QueryRejection);

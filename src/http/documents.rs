@@ -4,6 +4,7 @@ use super::{
     ApiError, Local, Operator, Witness, at_door, blocking,
     contract::{Acted, Json, Query, Raw},
     queue,
+    upload::Upload,
 };
 use crate::{
     envelope::Class,
@@ -15,7 +16,6 @@ use crate::{
     record::{ChannelName, Content, ContentHash, DOCUMENT_BYTES_MAX, Document, Kind, Record, RecordRef, Timestamp, Tlp, WireRef},
 };
 use axum::{Extension, body::Body, extract::State};
-use futures::StreamExt as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -79,25 +79,17 @@ pub(super) struct Ready {
 pub(super) async fn publish(
     State(local): State<Local>,
     Query(about): Query<NewDocument>,
-    body: Body,
+    mut upload: Upload,
 ) -> Result<Acted<DocumentPublished>, ApiError> {
-    let mut receiving = {
-        let documents = local.documents.clone();
-        blocking(move || Ok(documents.receive()?)).await?
-    };
-    let mut stream = body.into_data_stream();
-    let mut start = Vec::new();
-    while let Some(piece) = stream.next().await {
-        let piece = piece.map_err(ApiError::bad)?;
+    let documents = local.documents.clone();
+    let receiving = blocking(move || Ok(documents.receive()?)).await?;
+    let taken = upload.each_to_disk((receiving, Vec::new()), |(receiving, start), piece| {
         if start.len() <= DOCUMENT_BYTES_MAX {
-            start.extend(piece.iter().take(DOCUMENT_BYTES_MAX + 1 - start.len().min(DOCUMENT_BYTES_MAX)));
+            start.extend(piece.iter().take(DOCUMENT_BYTES_MAX + 1 - start.len()));
         }
-        receiving = blocking(move || {
-            receiving.push(&piece)?;
-            Ok(receiving)
-        })
-        .await?;
-    }
+        Ok(receiving.push(piece)?)
+    });
+    let (receiving, start) = taken.await?;
     let inline = (start.len() <= DOCUMENT_BYTES_MAX).then(|| String::from_utf8(start).ok()).flatten();
     let mut ready = Ready { about, inline, root: None, length: 0 };
     ready.length = ready.inline.as_ref().map_or(0, |text| text.len() as u64);

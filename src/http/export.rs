@@ -162,15 +162,12 @@ pub(super) async fn export(
     })
     .await?;
     let (pieces, waiting) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(PIECES_MAX);
-    tokio::task::spawn_blocking(move || {
+    // An error breaks the body off, so that a client cannot mistake a part for the whole.
+    contract::streamed(pieces, move |pieces| {
         let tlp_max = question.tlp_max.unwrap_or(Tlp::Red);
         let (bundle, text, proofs) = (StixBundle::default(), String::new(), parameters.proofs);
-        let mut sheet = Sheet { form, bundle, text, pieces, witness, tlp_max, proofs, told: BTreeSet::new() };
-        // The body breaks off, so that nobody takes a part for the whole.
-        if let Err(error) = sheet.write(&local, question, &from, now) {
-            tracing::error!(error = error.text, "an export ended early");
-            let _reader_gone = sheet.pieces.blocking_send(Err(std::io::Error::other(error.text)));
-        }
+        let mut sheet = Sheet { form, bundle, text, pieces: pieces.clone(), witness, tlp_max, proofs, told: BTreeSet::new() };
+        sheet.write(&local, question, &from, now)
     });
     let mut headers = HeaderMap::new();
     for (header, text) in [(CURSOR_HEADER, cursor), (ERASED_HEADER, erased.to_string())] {

@@ -3,7 +3,7 @@
 
 use super::{
     ApiError, Local, Operator, Witness, blocking,
-    contract::{Json, Query, Raw, pieces},
+    contract::{Json, Query, Raw, pieces, streamed},
 };
 use crate::{
     ledger::{LedgerError, Lengths, key_hash},
@@ -69,13 +69,11 @@ pub(super) async fn keys(
     // A hash of each value: whoever has them can try all addresses, and is noted as one who has seen everything.
     witness.demand()?;
     witness.saw_everything();
-    let (filled, waiting) = tokio::sync::mpsc::channel::<Result<Bytes, LedgerError>>(PIECES_MAX);
-    tokio::task::spawn_blocking(move || {
+    let (filled, waiting) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(PIECES_MAX);
+    streamed(filled, move |filled| {
         let put = |bytes: Vec<u8>| filled.blocking_send(Ok(bytes.into())).is_ok();
-        if let Err(error) = write(&local, operator.clearance, parameters.since.unwrap_or(0), put) {
-            // Cut off where it is: a stream of keys without its lengths of networks is seen to be none.
-            let _reader_gone = filled.blocking_send(Err(error));
-        }
+        // Cut off where it is: a stream of keys without its lengths of networks is seen to be none.
+        Ok(write(&local, operator.clearance, parameters.since.unwrap_or(0), put)?)
     });
     Ok(Raw(pieces(waiting)))
 }

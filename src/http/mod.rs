@@ -9,6 +9,7 @@
 //! that name. Without a running node the same router answers inside the command line's process.
 
 mod access;
+mod admission;
 mod agreements;
 mod bundle;
 mod care;
@@ -44,6 +45,7 @@ mod status;
 mod talk;
 mod tokens;
 mod travel;
+mod upload;
 mod withdraw;
 
 use crate::{
@@ -63,18 +65,17 @@ use crate::{
     query::QueryError,
     record::Timestamp,
 };
+use admission::Threads;
 use axum::{
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
 use operators::{Deed, NoDeed};
-use std::{
-    path::PathBuf,
-    sync::{Arc, mpsc},
-};
+use std::{path::PathBuf, sync::Arc};
 
 pub(crate) use access::Witness;
 pub use access::{AccessLine, AccessParameters, AccessReply, AccessVerified, AccessVerifyParameters, REASON_HEADER};
+pub use admission::{Admission, Class, Served};
 pub use agreements::AgreementReply;
 pub use bundle::{BundleParameters, ImportReply};
 pub use care::BackupParameters;
@@ -112,6 +113,8 @@ pub use withdraw::{WithdrawParameters, WithdrawReply};
 
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "huecry.sock";
+/// After how many seconds it is worth asking again where too much is asked at once.
+const RETRY_AFTER_S: u32 = 1;
 
 /// What the window looks at. A request is handed it many times on its way, so all share one.
 #[derive(Clone)]
@@ -136,7 +139,7 @@ pub struct LocalParts {
     pub identity: Arc<Identity>,
     pub current: Current,
     pub ledger: Ledger,
-    pub door: mpsc::SyncSender<Request>,
+    pub door: door::Sender,
     pub clock: Clock,
     pub watch: Watch,
     pub recovery: Recovery,
@@ -173,6 +176,8 @@ pub struct LocalParts {
     /// Who hears of what nobody should have to look for.
     pub notified: Arc<[NotifyConfig]>,
     pub undelivered: Undelivered,
+    /// Which requests are answered now, and by which threads.
+    pub admission: Admission,
 }
 
 /// An answer that is no success.
@@ -204,6 +209,25 @@ impl ApiError {
         Self { status: StatusCode::NOT_FOUND, text: text.to_string() }
     }
 
+    /// This caller has its share already.
+    pub(crate) fn too_many(text: impl std::fmt::Display) -> Self {
+        Self { status: StatusCode::TOO_MANY_REQUESTS, text: text.to_string() }
+    }
+
+    /// Nobody can have more now.
+    pub(crate) fn busy(text: impl std::fmt::Display) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, text: text.to_string() }
+    }
+
+    /// The client sent too slowly.
+    pub(crate) fn late(text: impl std::fmt::Display) -> Self {
+        Self { status: StatusCode::REQUEST_TIMEOUT, text: text.to_string() }
+    }
+
+    pub(crate) fn no_room(text: impl std::fmt::Display) -> Self {
+        Self { status: StatusCode::INSUFFICIENT_STORAGE, text: text.to_string() }
+    }
+
     pub(crate) fn internal(error: impl std::fmt::Display) -> Self {
         tracing::error!(%error, "a local request failed");
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, text: error.to_string() }
@@ -218,7 +242,10 @@ impl std::fmt::Display for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, contract::Json(contract::Refusal { error: self.text })).into_response()
+        let again_s = matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_S);
+        let mut response = (self.status, contract::Json(contract::Refusal { error: self.text })).into_response();
+        response.headers_mut().extend(again_s.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))));
+        response
     }
 }
 
@@ -253,8 +280,9 @@ async fn at_door<T: Send + 'static>(local: &Local, request: impl FnOnce(Reply<T>
     door::ask(&local.door, request).await
 }
 
+/// Does `work` on a thread of the class whose request is being answered.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?
+    Threads::here().run(work).await?
 }
 
 fn time(text: &Option<String>) -> Result<Option<Timestamp>, ApiError> {

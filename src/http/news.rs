@@ -10,7 +10,9 @@
 //! journal: the cursor of an event says too up to which end these were told.
 
 use super::{
-    ApiError, Local, Operator, Witness, blocking,
+    ApiError, Local, Operator, Witness,
+    admission::Threads,
+    blocking,
     contract::{Events, Json, Query},
     each_changed,
 };
@@ -235,18 +237,19 @@ pub(super) async fn events(
         let cursor = reader.cursor()?;
         futures::stream::iter([Ok(Event::default().event("cursor").id(cursor.clone()).data(format!("\"{cursor}\"")))])
     };
-    let stream = futures::stream::unfold(Some(reader), |reader| async {
-        let mut reader = reader?;
+    // Where the answer is under way, no request is being answered any more.
+    let threads = Threads::here();
+    let stream = futures::stream::unfold(Some((reader, threads)), |reader| async {
+        let (mut reader, threads) = reader?;
         loop {
             if let Some(event) = reader.waiting.pop_front() {
-                return Some((event, Some(reader)));
+                return Some((event, Some((reader, threads))));
             }
-            let looked = blocking(move || {
+            let looked = threads.run(move || {
                 reader.more()?;
                 Ok(reader)
-            })
-            .await;
-            match looked {
+            });
+            match looked.await.and_then(|looked| looked) {
                 Ok(after) => reader = after,
                 Err(error) => {
                     let (_, text) = error.parts();

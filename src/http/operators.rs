@@ -4,7 +4,10 @@
 //! whoever may open the socket may do everything, as befits a node that one person keeps. What needs two people needs two
 //! signatures by operators' own keys, so that one account, or one stolen session, is never enough.
 
-use super::{ApiError, Bearer, Local, TokenEntry, Witness};
+use super::{
+    ApiError, Bearer, Local, TokenEntry, Witness,
+    admission::{self, Class, Served},
+};
 use crate::{
     config::{OperatorConfig, Role},
     enforce::Outlet,
@@ -213,9 +216,13 @@ pub fn sign_decision(key: &SecretKey, federation: &FederationId, decision: &str,
     key.sign(&decision_message(federation, decision, now))
 }
 
+fn no_caller() -> ApiError {
+    ApiError::unknown("the connection has no caller")
+}
+
 /// Who asks, from what the connection says of it.
 fn operator_of(local: &Local, request: &HttpRequest<axum::body::Body>) -> Result<Operator, ApiError> {
-    let caller = request.extensions().get::<Caller>().ok_or_else(|| ApiError::unknown("nobody knows who asks"))?;
+    let caller = request.extensions().get::<Caller>().ok_or_else(no_caller)?;
     local.operators.asking(caller, || local.enforcer.specs())
 }
 
@@ -239,16 +246,32 @@ async fn witnessed(local: &Local, operator: Operator, mut request: HttpRequest<a
     }
 }
 
+/// Lets a handler answer a known operator, if there is a place for the request in its class.
+async fn admitted(local: &Local, class: Class, operator: Operator, request: HttpRequest<axum::body::Body>, next: Next) -> Response {
+    let Some(caller) = request.extensions().get::<Caller>() else { return no_caller().into_response() };
+    match local.admission.enter(class, caller) {
+        Ok(ticket) => {
+            let served = request.extensions().get::<Served>().cloned();
+            admission::under(ticket, served, witnessed(local, operator, request, next)).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
 /// Gives the operator, or outlet, to a handler that checks by itself what they may.
-pub(crate) async fn identify(State(local): State<Local>, request: HttpRequest<axum::body::Body>, next: Next) -> Response {
+pub(crate) async fn identify(State((local, class)): State<(Local, Class)>, request: HttpRequest<axum::body::Body>, next: Next) -> Response {
     match operator_of(&local, &request) {
-        Ok(operator) => witnessed(&local, operator, request, next).await,
+        Ok(operator) => admitted(&local, class, operator, request, next).await,
         Err(error) => error.into_response(),
     }
 }
 
 /// Lets a request pass if its operator has the role, gives the operator to the handler, and journals what was done.
-pub(super) async fn check(State((local, role)): State<(Local, Role)>, request: HttpRequest<axum::body::Body>, next: Next) -> Response {
+pub(super) async fn check(
+    State((local, role, class)): State<(Local, Role, Class)>,
+    request: HttpRequest<axum::body::Body>,
+    next: Next,
+) -> Response {
     let operator = match operator_of(&local, &request) {
         Ok(operator) if operator.roles.contains(&role) => operator,
         Ok(operator) => {
@@ -259,7 +282,7 @@ pub(super) async fn check(State((local, role)): State<(Local, Role)>, request: H
         Err(error) => return error.into_response(),
     };
     let (path, name) = (request.uri().path().to_owned(), operator.signature());
-    let response = witnessed(&local, operator, request, next).await;
+    let response = admitted(&local, class, operator, request, next).await;
     let said = response.extensions().get::<Deed>().map(|deed| deed.0.clone());
     let is_deed = (said.is_some() || !matches!(role, Role::Reads | Role::Audits)) && response.extensions().get::<NoDeed>().is_none();
     if (response.status() == StatusCode::OK || said.is_some()) && is_deed {

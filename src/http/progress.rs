@@ -1,6 +1,6 @@
 //! Work that takes a while: its answer is lines of JSON, how far it is, and at the end what came of it.
 
-use super::contract::Lines;
+use super::{admission::Threads, contract::Lines};
 use axum::body::{Body, Bytes};
 use futures::StreamExt as _;
 use schemars::JsonSchema;
@@ -29,7 +29,8 @@ pub(super) fn lines<T: Serialize + Send + 'static, E: std::fmt::Display>(
     work: impl FnOnce(&(dyn Fn(u64, u64) + Sync)) -> Result<T, E> + Send + 'static,
 ) -> Lines<Line<T>> {
     let (lines, waiting) = tokio::sync::mpsc::channel::<Line<T>>(PROGRESS_MAX);
-    tokio::task::spawn_blocking(move || {
+    let (threads, unheard) = (Threads::here(), lines.clone());
+    let work = move || {
         let told = AtomicU64::new(0);
         let progress = |done: u64, all: u64| {
             let percent = done.saturating_mul(100) / all.max(1);
@@ -42,7 +43,8 @@ pub(super) fn lines<T: Serialize + Send + 'static, E: std::fmt::Display>(
             Err(error) => Line::Error(error.to_string()),
         };
         let _reader_gone = lines.blocking_send(last);
-    });
+    };
+    threads.spawn(work, move |error| drop(unheard.try_send(Line::Error(error.to_string()))));
     json_lines(waiting)
 }
 

@@ -1,24 +1,17 @@
 //! Proofs at the local window: a bundle that carries its authors' signatures is held against the cards that are here.
 
-use super::{ApiError, Local, contract::Json};
+use super::{ApiError, Local, blocking, contract::Json, upload::Upload};
 use crate::{
     envelope::{ProvedBatch, ProvedHead, Slot},
     exchange::{Carried, CarriedReader, Unclear},
     intake::{Intake, Known as _},
     record::{Decoded, Record, RecordRef, Timestamp},
 };
-use axum::{
-    body::{Body, Bytes},
-    extract::State,
-};
-
-use futures::StreamExt as _;
+use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
-/// Pieces of the body that wait to be read.
-const PIECES_MAX: usize = 32;
 /// What is wrong that is told one by one; the rest is a number.
 const WRONG_MAX: usize = 50;
 /// Heads that are remembered as proved: one is that of 256 records mostly.
@@ -50,27 +43,25 @@ pub struct WrongLine {
 }
 
 /// `POST /v1/verify/bundle`.
-pub(super) async fn verify(State(local): State<Local>, body: Body) -> Result<Json<ProofsReply>, ApiError> {
-    let (pieces, mut queue) = tokio::sync::mpsc::channel::<Bytes>(PIECES_MAX);
-    let working = tokio::task::spawn_blocking(move || {
-        let (mut checking, mut reader) = (Checking::new(&local), CarriedReader::default());
-        while let Some(piece) = queue.blocking_recv() {
-            let carried = reader.feed(&piece).map_err(ApiError::bad)?;
-            carried.into_iter().try_for_each(|one| checking.check(one))?;
+pub(super) async fn verify(State(local): State<Local>, mut upload: Upload) -> Result<Json<ProofsReply>, ApiError> {
+    let begun = (Checking::new(local), CarriedReader::default());
+    let read = upload.each(begun, |(checking, reader), piece| {
+        let carried = reader.feed(piece).map_err(ApiError::bad)?;
+        carried.into_iter().try_for_each(|one| checking.check(one))
+    });
+    let (mut checking, reader) = match read.await {
+        Ok(read) => read,
+        Err(error) => {
+            upload.drain().await;
+            return Err(error);
         }
+    };
+    blocking(move || {
         let (carried, indicators) = reader.finish().map_err(ApiError::bad)?;
         carried.into_iter().try_for_each(|one| checking.check(one))?;
-        Ok::<_, ApiError>(ProofsReply { indicators, ..checking.reply })
-    });
-    let mut body = body.into_data_stream();
-    while let Some(piece) = body.next().await {
-        // Whoever reads has found it to be no JSON, and says so.
-        if pieces.send(piece.map_err(ApiError::bad)?).await.is_err() {
-            break;
-        }
-    }
-    drop(pieces);
-    working.await.map_err(ApiError::internal)?.map(Json)
+        Ok(Json(ProofsReply { indicators, ..checking.reply }))
+    })
+    .await
 }
 
 /// A record that is proved, and its report.
@@ -81,16 +72,16 @@ struct Proved {
     whole: bool,
 }
 
-struct Checking<'a> {
-    local: &'a Local,
+struct Checking {
+    local: Local,
     intake: std::sync::Arc<Intake>,
     now: Timestamp,
     heads: HashMap<Vec<u8>, Result<ProvedHead, String>>,
     reply: ProofsReply,
 }
 
-impl<'a> Checking<'a> {
-    fn new(local: &'a Local) -> Self {
+impl Checking {
+    fn new(local: Local) -> Self {
         let (intake, now) = (local.current.get(), local.clock.now());
         Self { local, intake, now, heads: HashMap::new(), reply: ProofsReply::default() }
     }

@@ -1,8 +1,8 @@
 //! Publishing a file: its bytes come as the request's body and leave as signed batches, a chunk at a time.
 //!
 //! ```text
-//! body -Reader-> what it says -completed by what was said once-> Outgoing -door-> batches
-//!      (lists: as they come; STIX, MISP: through a file without a name, because they are read more than once)
+//! body -Upload-> unnamed file -Reader-> records -completed with the defaults of the request-> Outgoing -door-> batches
+//!                (read more than once: STIX, MISP, and files with missing details)
 //! ```
 //!
 //! Most files do not say who may read them, how sure their author is, or how long it holds: the importing member says it
@@ -10,50 +10,43 @@
 //! everything, signs nothing, and says whom it would reach and which lists its values are on.
 
 use super::{
-    ApiError, Local, LocalParts,
+    ApiError, Local, LocalParts, blocking,
     contract::{Acted, Json, Query},
     outgoing::Outgoing,
     plan::{Mode, Plan, PublishParameters, is_of},
-    queue::{self, Pieces},
+    queue,
     renew::renewals,
     standing::{Meaning, Standing, Step},
+    upload::Upload,
 };
 use crate::{
-    envelope::Class,
+    envelope::{Audience, Class},
     exchange::{Attached, Complaint, DETECT_BYTES, Format, Given, Group, Layout, Reader, Said},
-    node::door::{DoorError, Request, TakeBack, reach, shared_channel},
+    node::door::{DoorError, Request, TakeBack, own_audience, reach, shared_channel},
     query::Reading,
     record::{
         ChannelName, Content, DOCUMENT_BYTES_MAX, Document, Indicator, RECORD_BYTES_MAX, Reason, Record, RecordRef, Report, Role, Sighting,
         SightingKind, Source, Timestamp, Tlp, Use, WireRef,
     },
 };
-use axum::{
-    body::{Body, Bytes},
-    extract::State,
-};
-use futures::StreamExt as _;
+use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    fs::File,
     hash::BuildHasher as _,
-    io::{Read as _, Seek as _, Write as _},
+    io::{Read as _, Seek as _},
 };
+use tempfile::SpooledTempFile;
 
 /// Most records of one publication; a longer list is several.
 pub const PUBLICATION_RECORDS_MAX: usize = 5_000_000;
 /// Complaints that are given back in full; the rest is a number.
 const COMPLAINTS_MAX: usize = 50;
-/// Bytes that are read of a file which is refused already, so that its sender comes to the answer: seconds of a local socket.
-const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
-/// Pieces of the body that wait to be read.
-const PIECES_MAX: usize = 32;
-/// Longest file that is read more than once, in bytes: unpacked, a bomb of a megabyte ends here.
-const SPOOL_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
-/// Bytes read back from such a file at once.
-const SPOOL_PIECE_BYTES: usize = 256 * 1024;
+/// Longest file, in bytes: unpacked, a bomb of a megabyte ends here.
+const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+/// Bytes of it that are read at once.
+const PIECE_BYTES: usize = 256 * 1024;
 /// Bytes that the name of a report takes in a record at most.
 const REFERENCE_BYTES: usize = 256;
 /// Most outside ids that one file takes back.
@@ -167,13 +160,12 @@ pub struct ChangedLine {
 pub(super) async fn publish_deed(
     state: State<Local>,
     Query(parameters): Query<PublishParameters>,
-    body: Body,
+    mut upload: Upload,
 ) -> Result<Acted<PublishReply>, ApiError> {
     let (title, channel, dry_run) = (parameters.title.clone(), parameters.channel.clone(), parameters.dry_run);
-    let mut body = body.into_data_stream().fuse();
-    let reply = publish(state, parameters, &mut body).await;
+    let reply = publish(state, parameters, &mut upload).await;
     if reply.is_err() {
-        drain(&mut body).await;
+        upload.drain().await;
     }
     let Json(reply) = reply?;
     let where_to = reply.first.clone().unwrap_or(channel);
@@ -181,22 +173,11 @@ pub(super) async fn publish_deed(
     Ok(Acted::deed(format!("{word} `{title}`, {} records, {where_to}", reply.records), reply))
 }
 
-/// Reads on in a file that is refused already: whoever is still sending reads no answer.
-async fn drain(body: &mut Pieces) {
-    let mut room = DRAIN_BYTES_MAX;
-    while let Some(Ok(piece)) = body.next().await {
-        room = room.saturating_sub(piece.len());
-        if room == 0 {
-            return;
-        }
-    }
-}
-
 /// Reads a body and publishes what it holds.
 pub(super) async fn publish(
     State(local): State<Local>,
     parameters: PublishParameters,
-    body: &mut Pieces,
+    upload: &mut Upload,
 ) -> Result<Json<PublishReply>, ApiError> {
     let parameters = parameters.completed(&local.sources)?;
     let plan = Plan::of(&parameters, &local.identity.member, local.clock.now())?;
@@ -206,31 +187,27 @@ pub(super) async fn publish(
     let shared = shared_channel(&local.current.get(), &local.identity.member, &plan.channel)?;
     if shared && !plan.dry_run && !queue::lane_is_free(&local).await {
         let reply = PublishReply { channel: plan.channel.to_string(), tlp: label(plan.tlp), ..PublishReply::default() };
-        let queued = Some(queue::keep_publication(&local, parameters, body).await?);
+        let queued = Some(queue::keep_publication(&local, parameters, upload).await?);
         return Ok(Json(PublishReply { queued, ..reply }));
     }
-    let (pieces, queue) = tokio::sync::mpsc::channel::<Piece>(PIECES_MAX);
-    let working = tokio::task::spawn_blocking(move || Work::new(local, plan)?.run(queue));
-    while let Some(piece) = body.next().await {
-        let piece = piece.map_err(ApiError::bad)?;
-        if pieces.send(Piece::Bytes(piece)).await.is_err() {
-            break;
-        }
+    // Checks that need no file come before the upload.
+    permitted(&local, &plan)?;
+    let (file, length) = upload.spool(&local.data.join("imports"), FILE_BYTES_MAX).await?;
+    blocking(move || Work::new(local, plan)?.run(file, length)).await.map(Json)
+}
+
+/// The channel's audience, if what is marked like this may go there.
+fn permitted(local: &Local, plan: &Plan) -> Result<Audience, ApiError> {
+    let audience = own_audience(&local.current.get(), &local.identity.member, &plan.channel)?;
+    match plan.tlp.filter(|tlp| !audience.permits(*tlp)) {
+        Some(tlp) => Err(DoorError::Marking { tlp, channel: plan.channel.clone(), audience: audience.name() }.into()),
+        None => Ok(audience),
     }
-    let _over_already = pieces.send(Piece::End).await;
-    drop(pieces);
-    working.await.map_err(ApiError::internal)?.map(Json)
 }
 
 /// A marking as the answer has it.
 fn label(tlp: Option<Tlp>) -> String {
     tlp.map_or_else(|| "as marked".to_owned(), Tlp::label)
-}
-
-/// What comes of a body: its bytes, and that they were all.
-enum Piece {
-    Bytes(Bytes),
-    End,
 }
 
 /// What of a report its indicators lean on.
@@ -283,11 +260,7 @@ struct Work {
 
 impl Work {
     fn new(local: Local, plan: Plan) -> Result<Self, ApiError> {
-        let intake = local.current.get();
-        let audience = crate::node::door::own_audience(&intake, &local.identity.member, &plan.channel)?;
-        if let Some(tlp) = plan.tlp.filter(|tlp| !audience.permits(*tlp)) {
-            return Err(DoorError::Marking { tlp, channel: plan.channel.clone(), audience: audience.name() }.into());
-        }
+        let (audience, intake) = (permitted(&local, &plan)?, local.current.get());
         let tlp = plan.tlp.unwrap_or(Tlp::Green);
         let members = reach(&intake, &local.identity.member, &plan.channel, tlp, local.clock.now())?;
         let line = |(member, why_not): (crate::record::MemberId, Option<String>)| ReachLine {
@@ -311,26 +284,15 @@ impl Work {
         Ok(Self { local, plan, permits, audience, reply, seen, hashers, lent, unsaid, counting, said, withdrawn, standing, outgoing, hits })
     }
 
-    fn run(mut self, mut queue: tokio::sync::mpsc::Receiver<Piece>) -> Result<PublishReply, ApiError> {
-        // A body that breaks off is not a short file: a mirror would take back all that it lacks.
-        let mut next_piece = move || match queue.blocking_recv() {
-            Some(Piece::Bytes(piece)) => Ok(Some(piece)),
-            Some(Piece::End) => Ok(None),
-            None => Err(ApiError::bad("the file broke off before its end; what of it was not said yet stays unsaid")),
-        };
-        let (mut start, mut more) = (Vec::new(), true);
-        while more && start.len() < DETECT_BYTES {
-            match next_piece()? {
-                Some(piece) => start.extend_from_slice(&piece),
-                None => more = false,
-            }
-        }
-        if start.is_empty() {
+    fn run(mut self, mut file: SpooledTempFile, length: u64) -> Result<PublishReply, ApiError> {
+        if length == 0 {
             return Err(ApiError::bad("the file is empty"));
         }
-        let about = self.plan.about(&start)?;
+        let mut begin = Vec::new();
+        file.rewind().map_err(ApiError::internal)?;
+        file.by_ref().take(DETECT_BYTES as u64).read_to_end(&mut begin).map_err(ApiError::internal)?;
+        let about = self.plan.about(&begin)?;
         self.reply.format = about.format.name().to_owned();
-        let begin = start.get(..start.len().min(DETECT_BYTES)).unwrap_or_default().to_vec();
         let mut reader = Reader::new(&about, &begin);
         let is_text = matches!(about.format, Format::Text(_));
         // A list cannot say it; what is published as a list is for the federation unless it is said otherwise.
@@ -346,77 +308,46 @@ impl Work {
         // What a mirror would take back is known before anything is said.
         let mirror = matches!(self.plan.mode, Mode::Mirror(_));
         let count_first = mirror || (!complete && may_say);
-        let in_passes = !is_text || count_first;
-        let mut spool = if in_passes { Some(self.spool()?) } else { None };
         self.counting = count_first;
-        let mut length = 0;
-        let mut next = Some(Bytes::from(start));
-        while let Some(piece) = next {
-            length += piece.len() as u64;
-            if let Some(file) = &mut spool {
-                if length > SPOOL_BYTES_MAX {
-                    return Err(ApiError::bad("the file has more than 8 GiB; import it in parts"));
-                }
-                file.write_all(&piece).map_err(ApiError::internal)?;
+        let mut again = self.pass(&mut reader, &mut file)?;
+        // The client learns which details are missing before anything is signed.
+        if count_first {
+            while again {
+                again = self.pass(&mut reader, &mut file)?;
             }
-            reader.feed(&piece).map_err(ApiError::bad)?;
-            self.given(&mut reader)?;
-            next = if more { next_piece()? } else { None };
+            self.check_said(self.unsaid, false)?;
+            if let (Some(standing), Mode::Mirror(percent)) = (&mut self.standing, self.plan.mode) {
+                standing.check(percent)?;
+            }
+            (self.counting, self.unsaid) = (false, Unsaid::default());
+            self.lent.clear();
+            self.withdrawn.clear();
+            self.reply.complaints = 0;
+            self.reply.first_complaints.clear();
+            reader = Reader::new(&about, &begin);
+            again = true;
         }
-        let mut again = reader.end_pass().map_err(ApiError::bad)?;
-        self.given(&mut reader)?;
-        if let Some(file) = &mut spool {
-            // Whoever has not said everything is told what is missing before anything is signed.
-            if count_first {
-                self.counting = true;
-                if again {
-                    self.passes(&mut reader, file)?;
-                }
-                self.check_said(self.unsaid, false)?;
-                if let (Some(standing), Mode::Mirror(percent)) = (&mut self.standing, self.plan.mode) {
-                    standing.check(percent)?;
-                }
-                (self.counting, self.unsaid) = (false, Unsaid::default());
-                self.lent.clear();
-                self.withdrawn.clear();
-                self.reply.complaints = 0;
-                self.reply.first_complaints.clear();
-                reader = Reader::new(&about, &begin);
-                again = true;
-            }
-            if again {
-                self.passes(&mut reader, file)?;
-            }
+        while again {
+            again = self.pass(&mut reader, &mut file)?;
         }
         self.finish(reader)
     }
 
-    /// A file without a name, gone with its handle.
-    fn spool(&self) -> Result<File, ApiError> {
-        let directory = self.local.data.join("imports");
-        std::fs::create_dir_all(&directory).map_err(ApiError::internal)?;
-        tempfile::tempfile_in(&directory).map_err(ApiError::internal)
-    }
-
-    /// Reads the file as often as its reader wants it.
-    fn passes(&mut self, reader: &mut Reader, file: &mut File) -> Result<(), ApiError> {
-        let mut buffer = vec![0; SPOOL_PIECE_BYTES];
+    /// Reads the file once. Answers whether its reader wants it again.
+    fn pass(&mut self, reader: &mut Reader, file: &mut SpooledTempFile) -> Result<bool, ApiError> {
+        file.rewind().map_err(ApiError::internal)?;
+        let mut buffer = vec![0; PIECE_BYTES];
         loop {
-            file.rewind().map_err(ApiError::internal)?;
-            loop {
-                let count = file.read(&mut buffer).map_err(ApiError::internal)?;
-                if count == 0 {
-                    break;
-                }
-                reader.feed(buffer.get(..count).unwrap_or_default()).map_err(ApiError::bad)?;
-                self.given(reader)?;
+            let count = file.read(&mut buffer).map_err(ApiError::internal)?;
+            if count == 0 {
+                break;
             }
-            let again = reader.end_pass().map_err(ApiError::bad)?;
+            reader.feed(buffer.get(..count).unwrap_or_default()).map_err(ApiError::bad)?;
             self.given(reader)?;
-            if !again {
-                return Ok(());
-            }
         }
+        let again = reader.end_pass().map_err(ApiError::bad)?;
+        self.given(reader)?;
+        Ok(again)
     }
 
     fn says_all(&self) -> bool {

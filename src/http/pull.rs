@@ -15,6 +15,7 @@ use super::{
     plan::PublishParameters,
     publish::{self, PublishReply},
     queue,
+    upload::Upload,
 };
 use crate::{
     config::{PullConfig, SourceConfig},
@@ -27,7 +28,6 @@ use axum::{
     body::{Body, Bytes},
     extract::State,
 };
-use futures::StreamExt as _;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -291,8 +291,8 @@ async fn fetch_and_say(
         ..PublishParameters::default()
     };
     spool.rewind().map_err(ApiError::internal)?;
-    let mut body = Body::from_stream(pieces_of(spool, fetcher.base().path().ends_with(".gz"))).into_data_stream().fuse();
-    reply.import = Some(publish::publish(State(local.clone()), parameters, &mut body).await?.0);
+    let mut upload = Upload::of(Body::from_stream(pieces_of(spool, fetcher.base().path().ends_with(".gz"))));
+    reply.import = Some(publish::publish(State(local.clone()), parameters, &mut upload).await?.0);
     Ok((reply, after))
 }
 

@@ -6,13 +6,12 @@
 
 use super::{
     ApiError, AskParameters, Local, PublishParameters, RenewParameters, SightingParameters, WithdrawParameters, contract::Json, documents,
-    publish, renew, talk, withdraw,
+    publish, renew, talk, upload::Upload, withdraw,
 };
 use axum::{
-    body::{Body, BodyDataStream, Bytes},
+    body::{Body, Bytes},
     extract::State,
 };
-use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use std::{
     path::{Path, PathBuf},
@@ -30,9 +29,6 @@ const BODY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How often the lane is looked at.
 const POLL: Duration = Duration::from_millis(20);
-
-/// A request's body as it comes; it may be asked again when it is over.
-pub(super) type Pieces = futures::stream::Fuse<BodyDataStream>;
 
 #[derive(Serialize, Deserialize)]
 enum Job {
@@ -56,31 +52,31 @@ pub(super) async fn lane_is_free(local: &Local) -> bool {
     true
 }
 
-pub(super) async fn keep_publication(local: &Local, parameters: PublishParameters, body: &mut Pieces) -> Result<String, ApiError> {
-    keep(local, &Job::Publish(parameters), body).await
+pub(super) async fn keep_publication(local: &Local, parameters: PublishParameters, upload: &mut Upload) -> Result<String, ApiError> {
+    keep(local, &Job::Publish(parameters), upload).await
 }
 
 pub(super) async fn keep_withdrawal(local: &Local, parameters: WithdrawParameters) -> Result<String, ApiError> {
-    keep(local, &Job::Withdraw(parameters), &mut Body::empty().into_data_stream().fuse()).await
+    keep(local, &Job::Withdraw(parameters), &mut Upload::of(Body::empty())).await
 }
 
 pub(super) async fn keep_renewal(local: &Local, parameters: RenewParameters) -> Result<String, ApiError> {
-    keep(local, &Job::Renew(parameters), &mut Body::empty().into_data_stream().fuse()).await
+    keep(local, &Job::Renew(parameters), &mut Upload::of(Body::empty())).await
 }
 
 pub(super) async fn keep_document(local: &Local, ready: documents::Ready) -> Result<String, ApiError> {
-    keep(local, &Job::Document(ready), &mut Body::empty().into_data_stream().fuse()).await
+    keep(local, &Job::Document(ready), &mut Upload::of(Body::empty())).await
 }
 
 pub(super) async fn keep_question(local: &Local, parameters: AskParameters) -> Result<String, ApiError> {
-    keep(local, &Job::Question(parameters), &mut Body::empty().into_data_stream().fuse()).await
+    keep(local, &Job::Question(parameters), &mut Upload::of(Body::empty())).await
 }
 
 pub(super) async fn keep_sighting(local: &Local, parameters: SightingParameters) -> Result<String, ApiError> {
-    keep(local, &Job::Sighting(parameters), &mut Body::empty().into_data_stream().fuse()).await
+    keep(local, &Job::Sighting(parameters), &mut Upload::of(Body::empty())).await
 }
 
-async fn keep(local: &Local, job: &Job, body: &mut Pieces) -> Result<String, ApiError> {
+async fn keep(local: &Local, job: &Job, upload: &mut Upload) -> Result<String, ApiError> {
     let directory = local.data.join(QUEUE);
     tokio::fs::create_dir_all(&directory).await.map_err(ApiError::internal)?;
     if waiting(&directory).len() >= FILES_MAX {
@@ -93,8 +89,16 @@ async fn keep(local: &Local, job: &Job, body: &mut Pieces) -> Result<String, Api
     line.push(b'\n');
     file.write_all(&line).await.map_err(ApiError::internal)?;
     let mut length = 0u64;
-    while let Some(piece) = body.next().await {
-        let piece = piece.map_err(ApiError::bad)?;
+    loop {
+        // A partial file is useless.
+        let piece = match upload.piece().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(error) => {
+                let _removed = tokio::fs::remove_file(&aside).await;
+                return Err(error);
+            }
+        };
         length += piece.len() as u64;
         if length > BODY_BYTES_MAX {
             let _removed = tokio::fs::remove_file(&aside).await;
@@ -154,8 +158,8 @@ async fn perform(local: &Local, path: &Path) -> Result<(), ApiError> {
     let job: Job = serde_json::from_slice(&bytes.slice(..end)).map_err(ApiError::bad)?;
     match job {
         Job::Publish(parameters) => {
-            let mut body = Body::from(bytes.slice(end + 1..)).into_data_stream().fuse();
-            publish::publish(State(local.clone()), parameters, &mut body).await.map(|_| ())
+            let mut upload = Upload::of(Body::from(bytes.slice(end + 1..)));
+            publish::publish(State(local.clone()), parameters, &mut upload).await.map(|_| ())
         }
         Job::Withdraw(parameters) => withdraw::withdraw(State(local.clone()), Json(parameters)).await.map(|_| ()),
         Job::Renew(parameters) => renew::renew(State(local.clone()), Json(parameters)).await.map(|_| ()),

@@ -2,7 +2,7 @@
 
 use super::{
     ApiError, Local, at_door, blocking,
-    contract::{Acted, Json, Query},
+    contract::{Acted, Json, Query, Whole},
     operators::{self, Operator},
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     node::door::{Request, document},
     record::{FeedId, UnknownName},
 };
-use axum::{Extension, body::Bytes, extract::State};
+use axum::{Extension, extract::State};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +81,7 @@ pub struct DocumentTaken {
 pub(super) async fn take_document(
     State(local): State<Local>,
     Query(parameters): Query<DocumentParameters>,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Result<Acted<DocumentTaken>, ApiError> {
     let kind = match parameters.document {
         document::CHARTER => "charter",

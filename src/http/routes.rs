@@ -1,10 +1,9 @@
 //! The table of what may be asked: by which way, by whom, and what is said of it to programs.
 
 use super::{
-    ApiError, Local, access, agreements, bundle, care,
-    contract::{Raw, Upload},
-    documents, enforce, erase, export, held, journal, matching, metrics, news, notify, operators, policy, proofs, publish, pull, renew,
-    roster, search, share, standby, status, talk, tokens, travel, withdraw,
+    ApiError, Local, access, admission::Class, agreements, bundle, care, contract::Raw, documents, enforce, erase, export, held, journal,
+    matching, metrics, news, notify, operators, policy, proofs, publish, pull, renew, roster, search, share, standby, status, talk, tokens,
+    travel, withdraw,
 };
 use crate::config::Role;
 use aide::{
@@ -34,8 +33,8 @@ const DESCRIPTION: &str = "What a huecry node answers on its own machine, or ove
 
 /// The window's routes.
 pub fn router(local: Local) -> Router {
-    let of = |role: Role| from_fn_with_state((local.clone(), role), operators::check);
-    let routes = table().into_iter().fold(ApiRouter::new(), |all, (role, routes)| all.merge(routes.route_layer(of(role))));
+    let of = |role: Role, class: Class| from_fn_with_state((local.clone(), role, class), operators::check);
+    let routes = table().into_iter().fold(ApiRouter::new(), |all, (role, class, routes)| all.merge(routes.route_layer(of(role, class))));
     let router = routes.with_state(local).into();
     // The OpenAPI schemas are generated again on request: in memory they take as much as everything else that an empty node holds.
     in_context(|context| context.schema = SchemaGenerator::default());
@@ -50,7 +49,7 @@ pub fn openapi() -> OpenApi {
         let schemas = |settings: &mut SchemaSettings| settings.definitions_path = "/components/schemas".into();
         context.schema = SchemaGenerator::new(SchemaSettings::draft2020_12().with(schemas));
     });
-    let of = |(role, routes): (Role, ApiRouter<Local>)| routes.with_path_items(move |path| by(role, path));
+    let of = |(role, _, routes): (Role, Class, ApiRouter<Local>)| routes.with_path_items(move |path| by(role, path));
     let routes = table().into_iter().map(of).fold(ApiRouter::new(), ApiRouter::merge);
     let _router = routes.finish_api_with(&mut api, head);
     name_operations(&mut api);
@@ -107,19 +106,25 @@ fn says(text: &'static str) -> impl for<'t> FnOnce(TransformOperation<'t>) -> Tr
     move |operation| operation.summary(text)
 }
 
-/// As [`says`], of a request whose body is a file.
-fn takes(text: &'static str) -> impl for<'t> FnOnce(TransformOperation<'t>) -> TransformOperation<'t> {
-    move |operation| operation.summary(text).input::<Upload>()
-}
-
-/// Everything that may be asked, by the role it takes.
-fn table() -> [(Role, ApiRouter<Local>); 5] {
+/// Every route, with the role that it requires and its class.
+fn table() -> [(Role, Class, ApiRouter<Local>); 16] {
     [
-        (Role::Reads, reads()),
-        (Role::Decides, decides()),
-        (Role::Publishes, publishes()),
-        (Role::Administers, administers()),
-        (Role::Audits, audits()),
+        (Role::Reads, Class::Review, overview()),
+        (Role::Reads, Class::Query, questions()),
+        (Role::Reads, Class::Stream, happenings()),
+        (Role::Reads, Class::Bulk, downloads()),
+        (Role::Reads, Class::Revoke, own_tokens()),
+        (Role::Decides, Class::Revoke, orders()),
+        (Role::Decides, Class::Review, decisions()),
+        (Role::Decides, Class::Bulk, judgement()),
+        (Role::Publishes, Class::Revoke, withdrawals()),
+        (Role::Publishes, Class::Review, statements()),
+        (Role::Publishes, Class::Bulk, files()),
+        (Role::Administers, Class::Revoke, signed_documents()),
+        (Role::Administers, Class::Review, erasures()),
+        (Role::Administers, Class::Bulk, care_of_all()),
+        (Role::Audits, Class::Query, audits()),
+        (Role::Audits, Class::Stream, decided()),
     ]
 }
 
@@ -127,125 +132,175 @@ fn json() -> DefaultBodyLimit {
     DefaultBodyLimit::max(JSON_BYTES_MAX)
 }
 
-fn reads() -> ApiRouter<Local> {
+/// Routes that a person needs to decide.
+fn overview() -> ApiRouter<Local> {
     ApiRouter::new()
+        .api_route("/v1/status", get_with(status::status, says("Node status: records, peers, alarms")))
+        .api_route("/v1/me", get_with(news::me, says("The caller, its roles and its clearance")))
+        .api_route("/v1/explain", get_with(search::explain, says("The full history of a value or record: sources, decisions, reasons")))
         .api_route(
-            "/v1/status",
-            get_with(status::status, says("How this node does: what it holds, whom it reaches, what a person must mend")),
+            "/v1/members",
+            get_with(news::members, says("Every member: its publications, and which of them are missing here and why")),
         )
-        .api_route("/v1/me", get_with(news::me, says("Who asks, and what that one may do and see")))
-        .api_route("/v1/query", get_with(search::ask, says("What is known of a value, or what fits a question")))
-        .api_route(
-            "/v1/explain",
-            get_with(search::explain, says("The whole story of a value or a record: who said what, what was decided and why")),
-        )
-        .api_route("/v1/export", get_with(export::export, says("What stands, as CSV, JSON, ECS, STIX, MISP or a list, streamed")))
-        .api_route("/v1/match/keys", get_with(matching::keys, says("A hash of each value that counts, to look logs through by oneself")))
+        .api_route("/v1/quarantine", get_with(roster::quarantine, says("Quarantined feeds, with reasons")))
+        .api_route("/v1/held", get_with(held::held, says("Records held for review")))
+        .api_route("/v1/disputes", get_with(held::disputes, says("Disputed records")))
+        .api_route("/v1/outlets", get_with(enforce::outlets, says("Each outlet: mode, contents, age of its export")))
+        .api_route("/v1/hits", get_with(enforce::hits, says("Export lines that match a value")))
+}
+
+/// Lookups.
+fn questions() -> ApiRouter<Local> {
+    ApiRouter::new()
+        .api_route("/v1/query", get_with(search::ask, says("Records about a value, or records that match a query")))
         .api_route("/v1/match", post_with(matching::ask, says("Which of these values are known")).layer(json()))
-        .api_route("/v1/members", get_with(news::members, says("Every member: what it published, what of it we lack and why")))
-        .api_route("/v1/agreements", get_with(agreements::agreements, says("Under what others may have what is ours, and until when")))
-        .api_route("/v1/roster", get_with(roster::roster, says("Charter, cards and stamp in force, as they were signed")))
-        .api_route("/v1/head", get_with(roster::head, says("The head at a place of a feed")))
-        .api_route("/v1/quarantine", get_with(roster::quarantine, says("Feeds that are set aside, and why")))
-        .api_route("/v1/proof", get_with(travel::proof, says("The proof that a feed's author signed two histories")))
-        .api_route("/v1/verify", post_with(travel::verify, takes("What such a proof proves")).layer(json()))
-        .api_route(
-            "/v1/verify/bundle",
-            post_with(proofs::verify, takes("What of a STIX bundle is proved by the signatures it carries"))
-                .layer(DefaultBodyLimit::disable()),
-        )
-        .api_route("/v1/policy", get_with(policy::policy, says("The policies and lists in force")))
-        .api_route(
-            "/v1/policy/try",
-            post_with(policy::attempt, says("What another policy would have decided")).layer(DefaultBodyLimit::max(4 * JSON_BYTES_MAX)),
-        )
-        .api_route("/v1/held", get_with(held::held, says("What waits for a person's decision")))
-        .api_route("/v1/disputes", get_with(held::disputes, says("What others say is wrong")))
-        .api_route("/v1/outlets", get_with(enforce::outlets, says("Each outlet: its mode, what it holds, how fresh that is")))
-        .api_route("/v1/hits", get_with(enforce::hits, says("The lines of exports that hit a value")))
-        .api_route(
-            "/v1/events",
-            get_with(news::events, says("What is accepted, held, withdrawn, refused and expires, as it happens: server-sent events")),
-        )
-        .api_route("/v1/news", get_with(news::news, says("What happened since a cursor, counted by member")))
-        .api_route("/v1/sync", get_with(travel::sync, says("How complete this node is, member by member")))
-        .api_route("/v1/follow", get_with(travel::follows, says("Which channels are followed")))
-        .api_route("/v1/receipts", get_with(travel::receipts, says("How far a record of ours, or its withdrawal, has got")))
-        .api_route("/v1/share", get_with(share::shares, says("What is passed on, and with whom")))
-        .api_route("/v1/pull", get_with(pull::sources, says("Sources that are pulled, and how that went")))
-        .api_route("/v1/documents", get_with(documents::documents, says("Documents that are known here")))
-        .api_route("/v1/documents/content", get_with(documents::content, says("A document's content")))
-        .api_route("/v1/questions", get_with(talk::questions, says("Questions of members, and their answers")))
-        .api_route("/v1/subject", get_with(erase::subject, says("All that is held about one value, for whom it belongs to")))
-        .api_route("/v1/retention", get_with(erase::retention, says("How long what is kept, and what is due")))
+        .api_route("/v1/agreements", get_with(agreements::agreements, says("Sharing agreements and their terms")))
+        .api_route("/v1/roster", get_with(roster::roster, says("Charter, cards and stamp in force, in signed form")))
+        .api_route("/v1/head", get_with(roster::head, says("The head with a given sequence number")))
+        .api_route("/v1/proof", get_with(travel::proof, says("The proof that an author signed two histories")))
+        .api_route("/v1/verify", post_with(travel::verify, says("Verify such a proof")).layer(json()))
+        .api_route("/v1/policy", get_with(policy::policy, says("Policies and lists in force")))
+        .api_route("/v1/news", get_with(news::news, says("Changes since a cursor, counted by member")))
+        .api_route("/v1/sync", get_with(travel::sync, says("Synchronisation status by member")))
+        .api_route("/v1/follow", get_with(travel::follows, says("Followed channels")))
+        .api_route("/v1/receipts", get_with(travel::receipts, says("Delivery status of a published record or its withdrawal")))
+        .api_route("/v1/share", get_with(share::shares, says("Records shared onward, and their recipients")))
+        .api_route("/v1/pull", get_with(pull::sources, says("Pulled sources, with the result of the last pull")))
+        .api_route("/v1/documents", get_with(documents::documents, says("Known documents")))
+        .api_route("/v1/questions", get_with(talk::questions, says("Members' questions, with answers")))
+        .api_route("/v1/subject", get_with(erase::subject, says("Everything stored about a value, for a data subject request")))
+        .api_route("/v1/retention", get_with(erase::retention, says("Retention rules, and records that are due")))
         .api_route(
             "/v1/tokens",
-            get_with(tokens::tokens, says("Tokens that one may see"))
-                .post_with(tokens::make, says("Make a token: at the node's own socket only"))
+            get_with(tokens::tokens, says("The tokens that the caller may see"))
+                .post_with(tokens::make, says("Create a token (at the node's Unix socket only)"))
                 .layer(json()),
         )
-        .api_route("/v1/tokens/revoke", post_with(tokens::revoke, says("Take a token back")).layer(json()))
         .api_route(DESCRIPTION_PATH, get_with(description, says("This description")))
         .route("/metrics", axum::routing::get(metrics::metrics))
 }
 
-fn decides() -> ApiRouter<Local> {
+/// Event streams.
+fn happenings() -> ApiRouter<Local> {
     ApiRouter::new()
-        .api_route("/v1/quarantine", post_with(roster::decide, says("Release or drop what is set aside of a feed")))
-        .api_route("/v1/held", post_with(held::decide, says("Accept or refuse what is held")))
-        .api_route("/v1/order", post_with(enforce::order, says("Unblock, force, stop or promote: what outlets do at once")))
-        .api_route("/v1/follow", post_with(travel::follow, says("Follow a channel, or not any more")))
-        .api_route("/v1/share", post_with(share::share, says("Pass records on, or not any more")))
+        .api_route("/v1/events", get_with(news::events, says("Server-sent events: accepted, held, withdrawn, refused, expired")))
+}
+
+/// Exports, and work on the whole ledger.
+fn downloads() -> ApiRouter<Local> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/export",
+            get_with(export::export, says("Export current records as CSV, JSON, ECS, STIX, MISP or a list (streamed)")),
+        )
+        .api_route("/v1/match/keys", get_with(matching::keys, says("A hash of each current value, for matching logs locally")))
+        .api_route(
+            "/v1/verify/bundle",
+            post_with(proofs::verify, says("Verify the signatures in a STIX bundle")).layer(DefaultBodyLimit::disable()),
+        )
+        .api_route(
+            "/v1/policy/try",
+            post_with(policy::attempt, says("Dry-run another policy over stored records")).layer(DefaultBodyLimit::max(4 * JSON_BYTES_MAX)),
+        )
+        .api_route("/v1/documents/content", get_with(documents::content, says("A document's content")))
+}
+
+/// Policy runs over stored records.
+fn judgement() -> ApiRouter<Local> {
+    ApiRouter::new()
+        .api_route("/v1/policy/rejudge", post_with(policy::rejudge, says("Apply the policies in force to stored records")).layer(json()))
+}
+
+/// Revocation of tokens.
+fn own_tokens() -> ApiRouter<Local> {
+    ApiRouter::new().api_route("/v1/tokens/revoke", post_with(tokens::revoke, says("Revoke a token")).layer(json()))
+}
+
+/// Orders to outlets.
+fn orders() -> ApiRouter<Local> {
+    ApiRouter::new().api_route("/v1/order", post_with(enforce::order, says("Unblock, force, stop or promote at outlets"))).layer(json())
+}
+
+/// Other decisions of operators.
+fn decisions() -> ApiRouter<Local> {
+    ApiRouter::new()
+        .api_route("/v1/quarantine", post_with(roster::decide, says("Release or drop a quarantined feed")))
+        .api_route("/v1/held", post_with(held::decide, says("Accept or reject held records")))
+        .api_route("/v1/follow", post_with(travel::follow, says("Follow or unfollow a channel")))
+        .api_route("/v1/share", post_with(share::share, says("Start or stop sharing records onward")))
         .api_route("/v1/documents/fetch", post_with(documents::fetch, says("Fetch a document's content")))
-        .api_route("/v1/documents/drop", post_with(documents::drop_content, says("Remove a document's content here")))
-        .api_route("/v1/policy/rejudge", post_with(policy::rejudge, says("Judge again by what is in force now")))
+        .api_route("/v1/documents/drop", post_with(documents::drop_content, says("Remove a document's content from this node")))
         .layer(json())
 }
 
-fn publishes() -> ApiRouter<Local> {
-    ApiRouter::new()
-        .api_route("/v1/withdraw", post_with(withdraw::withdraw_deed, says("Take records of ours back")).layer(json()))
-        .api_route("/v1/renew", post_with(renew::renew_deed, says("Let records of ours count longer")).layer(json()))
-        .api_route("/v1/ask", post_with(talk::ask, says("Ask the members of a channel")).layer(json()))
-        .api_route("/v1/sighting", post_with(talk::sight, says("Say that a value was seen, was not, or is a false positive")).layer(json()))
-        .api_route("/v1/pull", post_with(pull::pull, says("Pull a source now")).layer(json()))
-        .api_route("/v1/documents", post_with(documents::publish, takes("Publish a document")).layer(DefaultBodyLimit::disable()))
-        .api_route(
-            "/v1/publish",
-            post_with(publish::publish_deed, takes("Publish what a file says: a table, a list, STIX or MISP"))
-                .layer(DefaultBodyLimit::disable()),
-        )
+/// Withdrawals.
+fn withdrawals() -> ApiRouter<Local> {
+    ApiRouter::new().api_route("/v1/withdraw", post_with(withdraw::withdraw_deed, says("Withdraw published records")).layer(json()))
 }
 
-fn administers() -> ApiRouter<Local> {
+/// Publications of one record.
+fn statements() -> ApiRouter<Local> {
+    ApiRouter::new()
+        .api_route("/v1/renew", post_with(renew::renew_deed, says("Extend the validity of published records")).layer(json()))
+        .api_route("/v1/ask", post_with(talk::ask, says("Ask the members of a channel")).layer(json()))
+        .api_route("/v1/sighting", post_with(talk::sight, says("Publish a sighting: seen, not seen, false positive")).layer(json()))
+}
+
+/// Publications of files.
+fn files() -> ApiRouter<Local> {
+    ApiRouter::new()
+        .api_route("/v1/documents", post_with(documents::publish, says("Publish a document")).layer(DefaultBodyLimit::disable()))
+        .api_route(
+            "/v1/publish",
+            post_with(publish::publish_deed, says("Publish the indicators in a file: CSV, list, STIX or MISP"))
+                .layer(DefaultBodyLimit::disable()),
+        )
+        .api_route("/v1/pull", post_with(pull::pull, says("Pull a source now")).layer(json()))
+}
+
+/// Signed documents: a new card revokes a stolen key.
+fn signed_documents() -> ApiRouter<Local> {
+    ApiRouter::new().api_route(
+        "/v1/document",
+        post_with(roster::take_document, says("Apply a charter, stamp or card")).layer(DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)),
+    )
+}
+
+/// Erasure, and a reload of policies.
+fn erasures() -> ApiRouter<Local> {
+    ApiRouter::new()
+        .api_route("/v1/erase/preview", post_with(erase::preview, says("Preview an erasure")).layer(json()))
+        .api_route("/v1/erase", post_with(erase::erase, says("Erase records under a legal order")).layer(json()))
+        .api_route("/v1/retention", post_with(erase::decide, says("Decide on records that are due for review")).layer(json()))
+        .api_route("/v1/policy/reload", post_with(policy::reload, says("Reload policies and lists")).layer(json()))
+}
+
+/// Maintenance of the ledger.
+fn care_of_all() -> ApiRouter<Local> {
     ApiRouter::new()
         .api_route(
             "/v1/bundle",
-            get_with(bundle::export, says("Everything a member may have, to be carried there"))
-                .post_with(bundle::import_deed, takes("Take in what was carried here"))
+            get_with(bundle::export, says("Export a bundle for a member"))
+                .post_with(bundle::import_deed, says("Import a bundle"))
                 .layer(DefaultBodyLimit::disable()),
         )
-        .api_route("/v1/ledger/verify", post_with(care::verify, says("Read everything again")).layer(json()))
-        .api_route("/v1/ledger/backup", post_with(care::backup, says("Copy the journal, while everything goes on")).layer(json()))
-        .api_route("/v1/ledger/compact", post_with(care::compact, says("Rewrite what is erased and still there")).layer(json()))
-        .api_route("/v1/erase/preview", post_with(erase::preview, says("What an order to erase would erase")).layer(json()))
-        .api_route("/v1/erase", post_with(erase::erase, says("Erase under an order")).layer(json()))
-        .api_route("/v1/retention", post_with(erase::decide, says("Decide about what is due for review")).layer(json()))
-        .api_route("/v1/retention/apply", post_with(erase::apply, says("Erase now what has come to its end")).layer(json()))
-        .api_route("/v1/standby", post_with(standby::take, says("Take decisions of the first node over")).layer(json()))
-        .api_route("/v1/notify/test", post_with(notify::attempt, says("Send a notification to see that it arrives")).layer(json()))
-        .api_route("/v1/policy/reload", post_with(policy::reload, says("Read policies and lists anew")).layer(json()))
-        .api_route(
-            "/v1/document",
-            post_with(roster::take_document, takes("Put a charter, stamp or card in force"))
-                .layer(DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)),
-        )
+        .api_route("/v1/ledger/verify", post_with(care::verify, says("Verify the whole ledger")).layer(json()))
+        .api_route("/v1/ledger/backup", post_with(care::backup, says("Back up the journal")).layer(json()))
+        .api_route("/v1/ledger/compact", post_with(care::compact, says("Compact erased records out of the journal")).layer(json()))
+        .api_route("/v1/retention/apply", post_with(erase::apply, says("Apply retention now")).layer(json()))
+        .api_route("/v1/standby", post_with(standby::take, says("Import decisions of the primary node")).layer(json()))
+        .api_route("/v1/notify/test", post_with(notify::attempt, says("Send a test notification")).layer(json()))
 }
 
+/// Audit logs.
 fn audits() -> ApiRouter<Local> {
     ApiRouter::new()
-        .api_route("/v1/log", get_with(journal::log, says("What people did here, the newest first")))
-        .api_route("/v1/access", get_with(access::access, says("Who was shown what, when, by what way and why")))
-        .api_route("/v1/access/verify", get_with(access::verify, says("Whether that log is whole")))
-        .api_route("/v1/standby", get_with(standby::stream, says("What people decided, for a second node")))
+        .api_route("/v1/log", get_with(journal::log, says("Operators' actions, newest first")))
+        .api_route("/v1/access", get_with(access::access, says("Access log: who saw which record, when, how and why")))
+        .api_route("/v1/access/verify", get_with(access::verify, says("Verify the access log")))
+}
+
+/// Decisions, for a standby node.
+fn decided() -> ApiRouter<Local> {
+    ApiRouter::new().api_route("/v1/standby", get_with(standby::stream, says("Operators' decisions, for a standby node")))
 }

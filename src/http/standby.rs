@@ -2,7 +2,9 @@
 //! JSON, over whatever carries lines: ssh, mostly.
 
 use super::{
-    ApiError, Local, at_door, blocking,
+    ApiError, Local,
+    admission::Threads,
+    at_door, blocking,
     contract::{Acted, Json, Lines, Query},
     progress::json_lines,
 };
@@ -71,19 +73,22 @@ fn is_decision(entry: &Entry) -> bool {
 /// Streams what people decided, in the order of the journal.
 pub(super) async fn stream(State(local): State<Local>, Query(parameters): Query<StreamParameters>) -> Lines<DecisionOut> {
     let (lines, waiting) = tokio::sync::mpsc::channel::<DecisionOut>(LINES_MAX);
-    tokio::task::spawn_blocking(move || {
+    let threads = Threads::here();
+    tokio::spawn(async move {
         let mut from = parameters.from;
         loop {
-            match send_from(&local.ledger, from, &lines) {
-                Ok(Some(end)) => from = end,
+            let (here, out) = (local.clone(), lines.clone());
+            match threads.run(move || send_from(&here.ledger, from, &out)).await {
+                Ok(Ok(Some(end))) => from = end,
                 // The reader has gone.
-                Ok(None) => return,
+                Ok(Ok(None)) => return,
+                Ok(Err(error)) => return tracing::error!(%error, "a stream of decisions ended"),
                 Err(error) => return tracing::error!(%error, "a stream of decisions ended"),
             }
             if !parameters.follow || lines.is_closed() {
                 return;
             }
-            std::thread::sleep(POLL);
+            tokio::time::sleep(POLL).await;
         }
     });
     json_lines(waiting)

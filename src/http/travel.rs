@@ -2,7 +2,7 @@
 
 use super::{
     ApiError, Local, Operator, at_door, blocking,
-    contract::{Acted, Json, Query, Raw},
+    contract::{Acted, Json, Query, Raw, Whole},
 };
 use crate::{
     charter::{Card, Standing},
@@ -13,7 +13,7 @@ use crate::{
     record::{ChannelName, FeedId, MemberId, ObservableType, RecordRef, UnknownName},
     replica::{FOLLOWED_MAX, Filter},
 };
-use axum::{Extension, body::Bytes, extract::State};
+use axum::{Extension, extract::State};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -390,7 +390,7 @@ pub struct ProvedHeadLine {
     pub records: u64,
 }
 
-pub(super) async fn verify(State(local): State<Local>, body: Bytes) -> Result<Json<ProofReply>, ApiError> {
+pub(super) async fn verify(State(local): State<Local>, Whole(body): Whole) -> Result<Json<ProofReply>, ApiError> {
     let roster = std::sync::Arc::clone(&local.current.get().roster);
     let (feed, seq) = roster.equivocation(&body).map_err(|why| ApiError::bad(format!("this proves nothing: {why}")))?;
     let heads = crate::charter::equivocation_heads(&body);

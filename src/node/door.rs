@@ -7,7 +7,10 @@
 //! Replies are sent after the fsync, never before. The index is written when nothing has come for 3 ms, or after 300 ms. A commit
 //! that fails ends the thread, and with it the node: nothing is acknowledged after it.
 
+mod queue;
 mod verdicts;
+
+pub use queue::{NotSent, QUEUE_MAX, Queue, Sender, queue};
 
 use super::{
     Current, Identity,
@@ -39,8 +42,6 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Requests that may wait for the door; a batch is some 13 KiB, so 13 MiB.
-pub const QUEUE_MAX: usize = 1_024;
 /// Requests taken in under one fsync.
 const GROUP_MAX: usize = 256;
 /// Longest that committed records may be unfindable by value. Half a second would still be "within a second".
@@ -67,8 +68,8 @@ const UNMET_QUOTA: Quota = Quota { records_per_second: 1, burst_records: 20_000,
 /// How long the door waits for a request when nothing is pending.
 const NOTHING_PENDING: Duration = Duration::from_secs(5);
 
-/// How often it looks what the disk has left: at full speed a second is 30 MiB.
-const ROOM_POLL: Duration = Duration::from_secs(1);
+/// Interval between checks of free disk space: another program can fill the disk fast, and a check costs a microsecond.
+const ROOM_POLL: Duration = Duration::from_millis(50);
 /// How often the door looks whether a compaction is done.
 const COMPACTION_POLL: Duration = Duration::from_millis(20);
 
@@ -293,6 +294,8 @@ pub enum Request {
     Publish(Box<Publication>, Reply<Published>),
     Withdraw(Box<TakeBack>, Reply<Published>),
     Stop(oneshot::Sender<Result<(), LedgerError>>),
+    /// An urgent request waits.
+    Look,
 }
 
 /// What the door did, for the event loop.
@@ -1244,57 +1247,47 @@ pub fn reach(
     Ok(others.map(|other| (other.id.clone(), verdict(&other.id))).collect())
 }
 
-/// Reads bodies ahead of the door, on a thread of its own: hashing and decoding are half of what a batch costs, and need nothing
-/// that the door holds. Requests stay in their order.
-pub fn read_ahead(requests: mpsc::Receiver<Request>) -> mpsc::Receiver<Request> {
-    let (read, queue) = mpsc::sync_channel(GROUP_MAX);
-    std::thread::spawn(move || {
-        for mut request in requests {
-            if let Request::Batch(arrived) = &mut request {
-                arrived.read_ahead();
-            }
-            if read.send(request).is_err() {
-                return;
+/// Asks the door for something and waits for its answer, which comes when it is durable.
+pub async fn ask<T: Send + 'static>(door: &Sender, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, DoorError> {
+    let (reply, answer) = oneshot::channel();
+    match door.try_send(request(reply)) {
+        Ok(()) => (),
+        Err(NotSent::Closed) => return Err(DoorError::Stopping),
+        // The runtime's threads must not wait for a full queue.
+        Err(NotSent::Full(request)) => {
+            let door = door.clone();
+            let sent = tokio::task::spawn_blocking(move || door.send(*request).is_ok()).await;
+            if !sent.unwrap_or(false) {
+                return Err(DoorError::Stopping);
             }
         }
-    });
-    queue
-}
-
-/// Asks the door for something and waits for its answer, which comes when it is durable.
-pub async fn ask<T: Send + 'static>(door: &mpsc::SyncSender<Request>, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, DoorError> {
-    let (reply, answer) = oneshot::channel();
-    let (door, request) = (door.clone(), request(reply));
-    // The door's queue may be full: waiting for it is no work for the runtime.
-    let sent = tokio::task::spawn_blocking(move || door.send(request).is_ok()).await;
-    if !sent.unwrap_or(false) {
-        return Err(DoorError::Stopping);
     }
     answer.await.map_err(|_| DoorError::Stopping)?
 }
 
 /// Runs the door until it is told to stop or the journal fails.
-pub fn run(mut door: Door, requests: mpsc::Receiver<Request>, events: tokio::sync::mpsc::Sender<Event>) {
+pub fn run(mut door: Door, requests: Queue, events: tokio::sync::mpsc::Sender<Event>) {
     let (mut indexed_at, mut looked_at) = (Instant::now(), Instant::now());
     loop {
-        if looked_at.elapsed() >= ROOM_POLL {
-            door.current.room().look();
-            looked_at = Instant::now();
-        }
         let pending = door.untold || door.rejudging.is_some() || !door.renewing.is_empty();
         let wait = match (pending, door.writer.is_compacting()) {
             (true, _) => INDEX_IDLE,
             (false, true) => COMPACTION_POLL,
             (false, false) => NOTHING_PENDING,
         };
-        let first = match requests.recv_timeout(wait) {
+        let first = match requests.next(wait) {
             Ok(request) => Some(request),
             Err(mpsc::RecvTimeoutError::Timeout) => None,
             Err(mpsc::RecvTimeoutError::Disconnected) => return close(door, None),
         };
+        // After the wait, because the request that has just come may need the space.
+        if looked_at.elapsed() >= ROOM_POLL {
+            door.current.room().look();
+            looked_at = Instant::now();
+        }
         let idle = first.is_none();
         door.untold |= !idle;
-        let group = first.into_iter().chain(std::iter::from_fn(|| requests.try_recv().ok())).take(GROUP_MAX);
+        let group = first.into_iter().flat_map(|first| requests.with(first));
         let mut out = Vec::new();
         let mut replies: Vec<Box<dyn FnOnce()>> = Vec::new();
         let mut stop = None;
@@ -1485,6 +1478,6 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
             let done = door.withdraw(*take_back, out);
             replies.push(Box::new(move || drop(reply.send(done))));
         }
-        Request::Stop(_) => (),
+        Request::Stop(_) | Request::Look => (),
     }
 }

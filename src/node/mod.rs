@@ -65,7 +65,7 @@ use serving::{Reader, Serving, Wish};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 use streams::{Incoming, Outlet};
@@ -305,7 +305,7 @@ pub struct Shell {
     identity: Arc<Identity>,
     current: Current,
     ledger: Ledger,
-    door: mpsc::SyncSender<Request>,
+    door: door::Sender,
     clock: Clock,
     swarm: Swarm<Behaviour>,
     topics: Topics,
@@ -410,7 +410,7 @@ pub struct Parts {
     pub identity: Arc<Identity>,
     pub current: Current,
     pub ledger: Ledger,
-    pub door: mpsc::SyncSender<Request>,
+    pub door: door::Sender,
     pub clock: Clock,
     pub listen: Vec<String>,
     pub announce: Vec<String>,

@@ -23,7 +23,7 @@ use crate::{
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -63,7 +63,7 @@ pub struct BackupLine {
 #[derive(Clone)]
 pub struct Upkeep {
     pub ledger: Ledger,
-    pub door: mpsc::SyncSender<Request>,
+    pub door: door::Sender,
     pub current: Current,
     pub clock: Clock,
     pub documents: Documents,
@@ -76,7 +76,7 @@ impl Upkeep {
     /// Of this ledger, through this door.
     pub fn new(
         ledger: Ledger,
-        door: mpsc::SyncSender<Request>,
+        door: door::Sender,
         current: Current,
         clock: Clock,
         documents: Documents,

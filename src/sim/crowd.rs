@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     config::{AccessConfig, DOCUMENTS_BYTES_MAX},
     envelope::{Audience, Class, SecretKey},
-    http::{Local, LocalParts, Operators, Tokens, Undelivered},
+    http::{Admission, Local, LocalParts, Operators, Tokens, Undelivered},
     intake::{Intake, Limits},
     ledger::{FollowEntry, Ledger},
     node::{
@@ -42,7 +42,6 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
-        mpsc,
     },
     time::{Duration, Instant},
 };
@@ -139,7 +138,7 @@ struct Log {
 
 /// A running node of the crowd.
 pub struct Running {
-    pub door: mpsc::SyncSender<Request>,
+    pub door: door::Sender,
     pub ledger: Ledger,
     pub watch: Watch,
     /// What its local window would look at.
@@ -369,7 +368,7 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
     let publishing = Some(again(&actor.publishing)?);
     let mut door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), Clock::System);
     door.attend(enforcer.clone());
-    let (requests, queue) = mpsc::sync_channel(door::QUEUE_MAX);
+    let (requests, queue) = door::queue(false);
     let (events, door_events) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
     std::thread::Builder::new().stack_size(512 * 1024).spawn(move || door::run(door, queue, events))?;
     let (watch, reach) = (Watch::default(), Reach::default());
@@ -406,6 +405,7 @@ pub fn launch(site: Site, actor: &federation::Actor, federation: &Federation, in
         access,
         notified: Vec::new().into(),
         undelivered: Undelivered::default(),
+        admission: Admission::default(),
         reach: reach.clone(),
         documents: documents.clone(),
     });

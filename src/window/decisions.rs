@@ -15,7 +15,7 @@
 
 use crate::{
     enforce::Outlet,
-    http::{ApiError, Bearer, Local, Operator, blocking, identify},
+    http::{ApiError, Bearer, Class, Local, Operator, blocking, identify},
     record::{Observable, ObservableType, Timestamp, Use},
 };
 use axum::{
@@ -114,7 +114,7 @@ pub(super) fn router(local: Local) -> Router {
     Router::new()
         .route("/v1/decisions", get(decisions))
         .route("/v1/decisions/stream", get(stream))
-        .route_layer(from_fn_with_state(local.clone(), identify))
+        .route_layer(from_fn_with_state((local.clone(), Class::Query), identify))
         .with_state((local.clone(), Streams::begun(&local)))
 }
 

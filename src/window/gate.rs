@@ -20,24 +20,17 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
         header::{
-            AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, WWW_AUTHENTICATE,
-            X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+            AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+            X_FRAME_OPTIONS,
         },
     },
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use futures::StreamExt as _;
 use serde_json::json;
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
-/// A JSON body must be complete within this.
-const JSON_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest JSON body that is read; each handler has its own limit beside it.
-const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Longest pause within any other body.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// A page of ours loads nothing from elsewhere, runs no script but ours, is shown in nobody's frame.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                            base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
@@ -165,10 +158,7 @@ async fn answer(gate: &Gate, mut request: Request<Body>, next: Next) -> Response
         return refused;
     };
     request.extensions_mut().insert(Caller::Token(Arc::new(entry)));
-    match within_time(request).await {
-        Ok(request) => next.run(request).await,
-        Err(refused) => refused,
-    }
+    next.run(request).await
 }
 
 /// What anybody may look at who gets here: the page, which holds nothing, and whether we live.
@@ -176,27 +166,6 @@ fn is_open(request: &Request<Body>) -> bool {
     let path = request.uri().path();
     matches!(*request.method(), Method::GET | Method::HEAD)
         && (path == "/" || path == "/health" || path == "/ready" || path.starts_with("/page/"))
-}
-
-/// The request with a body that comes in time, or does not come.
-async fn within_time(request: Request<Body>) -> Result<Request<Body>, Response> {
-    let is_json = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    let (head, body) = request.into_parts();
-    if !is_json {
-        let pieces = futures::stream::unfold(Some(body.into_data_stream()), |pieces| async {
-            let mut pieces = pieces?;
-            match tokio::time::timeout(PAUSE_MAX, pieces.next()).await {
-                Ok(piece) => Some((piece?.map_err(std::io::Error::other), Some(pieces))),
-                Err(_late) => Some((Err(std::io::Error::other("nothing came for too long")), None)),
-            }
-        });
-        return Ok(Request::from_parts(head, Body::from_stream(pieces)));
-    }
-    match tokio::time::timeout(JSON_TIMEOUT, axum::body::to_bytes(body, JSON_BYTES_MAX)).await {
-        Ok(Ok(bytes)) => Ok(Request::from_parts(head, Body::from(bytes))),
-        Ok(Err(_longer)) => Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 4 MiB, or broke off")),
-        Err(_late) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body was not complete within ten seconds")),
-    }
 }
 
 fn refuse(status: StatusCode, why: &str) -> Response {

@@ -13,33 +13,37 @@
 //!
 //! Not here: what is answered ([`crate::http`]).
 
+mod connections;
 mod decisions;
 mod gate;
+mod paced;
 mod page;
 mod taxii;
 mod tls;
 
 use crate::{
     config::WindowConfig,
-    http::{self, Caller, Local, SOCKET},
+    http::{self, Caller, Local, SOCKET, Served},
 };
 use axum::{Extension, Router};
+use connections::Connections;
 use futures::FutureExt as _;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use paced::{Pace, Paced};
 use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::mpsc,
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::{Semaphore, watch},
+    sync::watch,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -47,14 +51,17 @@ use tokio_rustls::TlsAcceptor;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long requests under way may take when the node stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
-/// Connections to the socket at once; each is a local process.
-const LOCAL_CONNECTIONS_MAX: usize = 256;
-/// Connections to one address at once: four times the half-open ones that an attacker is thought to hold (G-20).
+/// Open connections to the socket, and to one address: twice the requests that all classes admit (`http::admission`), so that some are
+/// always idle and can make room (G-20).
 const CONNECTIONS_MAX: usize = 4_096;
+/// How fast a client has to read over a network.
+const REMOTE_PACE: Pace = Pace { window: Duration::from_secs(10), bytes_min: 32 * 1024 };
+/// At the socket, where an operator may page through an export.
+const LOCAL_PACE: Pace = Pace { window: Duration::from_secs(600), bytes_min: 1 };
 /// Threads that answer. Two, because a slow answer must not stop a quick one; what reads the ledger has threads of its own.
 const THREADS: usize = 2;
-/// Threads that read the ledger for answers.
-const READERS_MAX: usize = 64;
+/// Threads for short blocking work: files and the door's queue. Work on the ledger has other threads (`http::admission`).
+const SHORT_WORK_MAX: usize = 16;
 
 /// Why the window could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +89,7 @@ impl Window {
     pub fn open(local: Local, config: &WindowConfig) -> Result<Self, WindowError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
-            .max_blocking_threads(READERS_MAX)
+            .max_blocking_threads(SHORT_WORK_MAX)
             .thread_name("window")
             .enable_all()
             .build()
@@ -151,8 +158,9 @@ fn listen(data: &Path) -> Result<UnixListener, WindowError> {
     Ok(listener)
 }
 
-/// Answers what is asked on one connection.
-async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+/// Serves one connection, as long as the client reads the answers.
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, served: Served) {
+    let router = router.layer(Extension(served));
     // `axum::serve` has no header timeout; hyper's needs a timer to be one.
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -163,28 +171,24 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ro
     }
 }
 
-/// The same on the socket, if there is a place for it and somebody at the other end.
-fn answer_locally(stream: tokio::net::UnixStream, router: &Router, places: &Arc<Semaphore>) {
-    let Ok(place) = Arc::clone(places).try_acquire_owned() else { return };
+/// Serves a connection to the socket, if its peer's credentials are known.
+fn answer_locally(stream: tokio::net::UnixStream, router: &Router, connections: &Connections) {
     // Without credentials there is nobody to answer to.
     let Ok(credentials) = stream.peer_cred() else { return };
     let router = router.clone().layer(Extension(Caller::Account(credentials.uid())));
-    tokio::spawn(async move {
-        answer(stream, router).await;
-        drop(place);
-    });
+    connections.begin(|served| answer(Paced::new(stream, LOCAL_PACE), router, served));
 }
 
 /// Answers on the socket until `closing` says so; then what has been asked is still answered, for a moment.
 async fn serve_local(listener: UnixListener, router: Router, mut closing: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(LOCAL_CONNECTIONS_MAX));
+    let connections = Connections::new(CONNECTIONS_MAX);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _closed = closing.wait_for(|closing| *closing) => break,
         };
         match accepted {
-            Ok((stream, _)) => answer_locally(stream, &router, &places),
+            Ok((stream, _)) => answer_locally(stream, &router, &connections),
             Err(error) => not_accepted(&error).await,
         }
     }
@@ -193,14 +197,14 @@ async fn serve_local(listener: UnixListener, router: Router, mut closing: watch:
         let _gone = std::fs::remove_file(path);
     }
     while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        answer_locally(stream, &router, &places);
+        answer_locally(stream, &router, &connections);
     }
-    all_answered(&places, LOCAL_CONNECTIONS_MAX).await;
+    connections.all_ended(LAST_ANSWERS).await;
 }
 
 /// The same on an address.
 async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, mut closing: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = Connections::new(CONNECTIONS_MAX);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -213,31 +217,24 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, 
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
         let (tls, router) = (tls.clone(), router.clone().layer(Extension(from)));
-        tokio::spawn(async move {
+        connections.begin(|served| async move {
             let _small_answers_at_once = stream.set_nodelay(true);
+            let stream = Paced::new(stream, REMOTE_PACE);
             match tls {
-                None => answer(stream, router).await,
+                None => answer(stream, router, served).await,
                 Some(tls) => match tokio::time::timeout(HEADER_TIMEOUT, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => answer(stream, router).await,
+                    Ok(Ok(stream)) => answer(stream, router, served).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake with the window failed"),
                     Err(_late) => tracing::debug!("a TLS handshake with the window took too long"),
                 },
             }
-            drop(place);
         });
     }
-    all_answered(&places, CONNECTIONS_MAX).await;
+    connections.all_ended(LAST_ANSWERS).await;
 }
 
 async fn not_accepted(error: &std::io::Error) {
     tracing::warn!(%error, "a connection to the window could not be accepted");
     tokio::time::sleep(Duration::from_millis(100)).await;
-}
-
-/// Every place free again means that everyone has been answered.
-async fn all_answered(places: &Semaphore, all: usize) {
-    let all = u32::try_from(all).unwrap_or(u32::MAX);
-    let _answered_or_given_up = tokio::time::timeout(LAST_ANSWERS, places.acquire_many(all)).await;
 }

@@ -35,14 +35,21 @@ pub(super) fn router(local: Local) -> Router {
         .with_state(local)
 }
 
-/// Whether what is asked and what is exported is what a node in order would say. Anybody may know that, and no more.
+/// `GET /ready`: 200 if the node answers and its answers are current. It needs no token and reveals nothing else.
 async fn ready(State(local): State<Local>) -> Response {
-    let unready = match () {
+    let why = match () {
         () if local.enforcer.awaits() => "it was away, and has not heard what was taken back meanwhile",
         () if !local.ledger.damage().is_empty() => "its journal is damaged",
-        () => return "ready\n".into_response(),
+        () => match local.admission.busy().await {
+            Some(busy) => return unready(&busy),
+            None => return "ready\n".into_response(),
+        },
     };
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {unready}; see `huecry status`\n")).into_response()
+    unready(why)
+}
+
+fn unready(why: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}; see `huecry status`\n")).into_response()
 }
 
 fn file(name: &str) -> Response {

@@ -18,7 +18,7 @@
 
 use crate::{
     exchange::{definition_object, id_of, identity_object, indicator_object, marking_of, record_id, record_of_id, report_object},
-    http::{ApiError, Local, Operator, Witness, blocking, each_changed, has_stood, identify, stated},
+    http::{ApiError, Class, Local, Operator, Witness, blocking, each_changed, has_stood, identify, stated},
     ledger::{Change, Position},
     query::{Found, Reading, Standing},
     record::{ChannelName, MemberId, Record, RecordRef, Timestamp, Tlp},
@@ -71,7 +71,7 @@ pub(super) fn router(local: Local) -> Router {
         .route("/taxii2/api/collections/{collection}/objects/{object}/versions/", get(versions))
         .route("/taxii2/api/collections/{collection}/manifest/", get(manifest))
         .route_layer(from_fn_with_state(local.clone(), accepts))
-        .route_layer(from_fn_with_state(local.clone(), identify))
+        .route_layer(from_fn_with_state((local.clone(), Class::Bulk), identify))
         .with_state(local)
 }
 
