@@ -1,5 +1,6 @@
 //! `huecry bench`: the figures, each with its workload, on data it makes from reserved names.
 
+mod attack;
 mod catchup;
 mod charter;
 mod exchange;
@@ -33,7 +34,6 @@ use std::{
     fs::File,
     io::{BufReader, BufWriter, Write as _},
     path::{Path, PathBuf},
-    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -91,6 +91,8 @@ enum Bench {
     Exchange(exchange::Arguments),
     /// Ask a running node over HTTP: look-ups by value a second (by wrk), a TAXII collection to its end, a bouncer's decisions.
     Http(http::Arguments),
+    /// Attack a running node with slow, endless and expensive requests: how long `unblock` takes meanwhile.
+    Attack(attack::Arguments),
 }
 
 /// A directory that goes when the bench ends, unless it is to be kept.
@@ -130,6 +132,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         Bench::Policy(arguments) => policy::run(context, &arguments),
         Bench::Exchange(arguments) => exchange::run(context, &arguments),
         Bench::Http(arguments) => http::run(context, &arguments),
+        Bench::Attack(arguments) => attack::run(context, &arguments),
     }
 }
 
@@ -295,9 +298,9 @@ fn ingest(context: &Context, values: &Values, keep: Option<PathBuf>) -> Result<s
     let opened = setup::open(&data, Clock::System)?;
     let (door, ledger, current) = (opened.door, opened.ledger, opened.current);
     // As in a node: bodies are read ahead on one thread, the door is another; what comes is the network's part, here this thread.
-    let (requests, queue) = mpsc::sync_channel(door::QUEUE_MAX);
+    let (requests, queue) = door::queue(true);
     let (events, mut kept) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
-    let keeper = std::thread::spawn(move || door::run(door, door::read_ahead(queue), events));
+    let keeper = std::thread::spawn(move || door::run(door, queue, events));
     let counting = std::thread::spawn(move || {
         let mut tenth = None;
         for number in 1..=batches {

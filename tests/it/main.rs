@@ -46,6 +46,7 @@ mod questions;
 mod rehearsal;
 mod relays;
 mod renewing;
+mod right_of_way;
 mod snapshots;
 mod source;
 mod standards;

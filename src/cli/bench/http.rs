@@ -4,6 +4,7 @@ use super::{Place, WIDE, new_node, rate};
 use crate::{
     cli::{Context, Failure, client::Client, print::grouped, runtime},
     clock::Clock,
+    enforce::{Mode, Order},
     http::{OrderParameters, PublishParameters, PublishReply, SOCKET, TokenParameters, TokenReply},
     node::{membership, setup},
     sim::{Dice, listed_value},
@@ -40,7 +41,28 @@ const ASKED: u64 = 50_000;
 const STEP_MAX: Duration = Duration::from_secs(300);
 
 /// A node of its own process, ended with this.
-struct Node(Child);
+pub(super) struct Node(Child);
+
+impl Node {
+    /// Starts a node and waits until it is there: before that, a client would open the directory in its place.
+    pub fn start(data: &Path) -> Result<Self, Failure> {
+        let node = Command::new(std::env::current_exe().map_err(Failure::environment)?)
+            .arg("--data")
+            .arg(data)
+            .arg("run")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let (node, begun) = (Self(node.map_err(Failure::environment)?), Instant::now());
+        while std::os::unix::net::UnixStream::connect(data.join(SOCKET)).is_err() {
+            if begun.elapsed() > STEP_MAX {
+                return Err(Failure::environment("the node did not start"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(node)
+    }
+}
 
 impl Drop for Node {
     fn drop(&mut self) {
@@ -52,40 +74,25 @@ impl Drop for Node {
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
     let place = Place::new(None)?;
     let (data, port) = (place.path.join("node"), free_port()?);
-    prepare(&data, port, arguments)?;
-    let node = Command::new(std::env::current_exe().map_err(Failure::environment)?)
-        .arg("--data")
-        .arg(&data)
-        .arg("run")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let node = Node(node.map_err(Failure::environment)?);
-    // Until it is there, a client would open the directory in its place.
-    let begun = Instant::now();
-    while std::os::unix::net::UnixStream::connect(data.join(SOCKET)).is_err() {
-        if begun.elapsed() > STEP_MAX {
-            return Err(Failure::environment("the node did not start"));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    prepare(&data, port, arguments.records, arguments.decisions)?;
+    let node = Node::start(&data)?;
     runtime()?.block_on(measure(context, &place, &data, (&node, port), arguments))
 }
 
-fn free_port() -> Result<u16, Failure> {
+pub(super) fn free_port() -> Result<u16, Failure> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(Failure::environment)?;
     Ok(listener.local_addr().map_err(Failure::environment)?.port())
 }
 
-/// A node that knows so many indicators, with a window and an outlet.
-fn prepare(data: &Path, port: u16, arguments: &Arguments) -> Result<(), Failure> {
+/// Creates a node with `records` indicators, an open port and an outlet that takes up to `decisions` values.
+pub(super) fn prepare(data: &Path, port: u16, records: u64, decisions: u64) -> Result<(), Failure> {
     let new = new_node("bench-agency")?;
     setup::init(data, &new)?;
     membership::found(data, &new, "bench", WIDE, Clock::System.now())?;
     let path = data.join("node.toml");
     let config = std::fs::read_to_string(&path).map_err(Failure::environment)?;
     let config = config.replacen("listen = []\nhosts = []", &format!("listen = [\"127.0.0.1:{port}\"]\nhosts = []"), 1);
-    let outlet = format!("\n[[outlets]]\nname = \"edge\"\ntypes = [\"ipv6\"]\nlines_max = {}\n", arguments.decisions.max(1));
+    let outlet = format!("\n[[outlets]]\nname = \"edge\"\ntypes = [\"ipv6\"]\nlines_max = {}\n", decisions.max(1));
     std::fs::write(&path, config + &outlet).map_err(Failure::environment)?;
     let word = |text: &str| Some(text.to_owned());
     let parameters = PublishParameters {
@@ -98,7 +105,7 @@ fn prepare(data: &Path, port: u16, arguments: &Arguments) -> Result<(), Failure>
         valid_days: Some(30),
         ..PublishParameters::default()
     };
-    let (count, piece) = (arguments.records, 2_000);
+    let (count, piece) = (records, 2_000);
     let pieces = (0..count.div_ceil(piece)).map(move |at| {
         let text: String = (at * piece..((at + 1) * piece).min(count)).map(|number| format!("{}\n", listed_value(number))).collect();
         Ok::<_, Infallible>(Bytes::from(text))
@@ -296,7 +303,7 @@ async fn at_rest(node: &Node) -> Result<(), Failure> {
 }
 
 /// Waits until the outlet has so many lines: `lines` of those it acts on, or `monitored`.
-async fn until(client: &Client, what: &str, lines: u64) -> Result<(), Failure> {
+pub(super) async fn until(client: &Client, what: &str, lines: u64) -> Result<(), Failure> {
     let begun = Instant::now();
     loop {
         let all: Value = client.get("/v1/outlets", &json!({})).await?;
@@ -312,16 +319,20 @@ async fn until(client: &Client, what: &str, lines: u64) -> Result<(), Failure> {
     }
 }
 
-/// Lets the outlet act, and takes what it decides as a bouncer does.
-async fn decisions(client: &Client, port: u16, key: String, decisions: u64) -> Result<Decided, Failure> {
-    use crate::enforce::{Mode, Order};
+/// Lets the outlet act, and waits until it does.
+pub(super) async fn let_act(client: &Client, decisions: u64) -> Result<(), Failure> {
     let member = "bench-agency".parse().map_err(Failure::usage)?;
     for origin in [None, Some(member)] {
         let order = Order::Mode { outlet: "edge".to_owned(), origin, mode: Mode::Enforce };
         let parameters = OrderParameters { order, tell_author: false, operator: None, signature: None };
         let _reply: Value = client.post("/v1/order", &parameters).await?;
     }
-    until(client, "lines", decisions).await?;
+    until(client, "lines", decisions).await
+}
+
+/// Lets the outlet act, and takes what it decides as a bouncer does.
+async fn decisions(client: &Client, port: u16, key: String, decisions: u64) -> Result<Decided, Failure> {
+    let_act(client, decisions).await?;
     let mut bouncer = Asker::new(port, ("x-api-key", key.clone())).await?;
     let path = "/v1/decisions/stream";
     let whole = format!("{path}?startup=true");
