@@ -1,6 +1,6 @@
 //! The card: what one member says about itself, under its root key. And the other statements of that rank.
 
-use super::{DOCUMENT_FORMAT, Member};
+use super::{CardClaim, DOCUMENT_FORMAT, Member};
 use crate::{
     cbor::{self, CborError, int_map},
     envelope::{
@@ -144,6 +144,9 @@ pub enum CardError {
     Cbor(#[from] CborError),
     #[error("the card of `{member}` breaks the rules: {why}")]
     Rule { member: String, why: &'static str },
+    /// A key with a second holder or purpose, or too many keys.
+    #[error("the card of `{member}` is refused: {why}")]
+    Claim { member: String, why: CardClaim },
     /// Verdict `Ignore`: our charter may be older than the sender's.
     #[error("the card is of `{0}`, which is no member in our charter")]
     Stranger(MemberId),

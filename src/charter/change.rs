@@ -1,10 +1,11 @@
 //! What a new charter changes, in words, for the steward who is about to sign it.
 
-use super::{Agreement, Charter, Circle, Member, Quota};
+use super::{Agreement, Charter, Circle, History, Member, Past, Quota};
 use crate::{envelope::PublicKey, record::Timestamp};
 
-/// Every change from `before` (nothing, for the first charter) to `after`, a sentence each, the gravest first.
-pub fn changes(before: Option<&Charter>, after: &Charter) -> Vec<String> {
+/// Every change from `before` (nothing, for the first charter) to `after`, one sentence each, the gravest first, with who gains or loses what.
+/// `past` is what is known of former members and circles.
+pub fn changes(before: Option<&Charter>, after: &Charter, past: &Past) -> Vec<String> {
     let Some(before) = before else { return founding(after) };
     let mut out = Vec::new();
     if let Some(chosen) = after.resolves {
@@ -19,11 +20,19 @@ pub fn changes(before: Option<&Charter>, after: &Charter) -> Vec<String> {
         &mut out,
     );
     compare((&before.members, &after.members), |one| one.id.clone(), named_member, member_change, &mut out);
+    for gone in before.members.iter().filter(|one| !after.members.iter().any(|other| other.id == one.id)) {
+        out.push(format!("`{}` loses all access, and its withdrawals are not accepted any more; `revoked` keeps those", gone.id));
+    }
+    let is_new = |one: &&Member| !before.members.iter().any(|old| old.id == one.id);
+    for back in after.members.iter().filter(is_new).filter(|one| past.was_member(&one.id)) {
+        out.push(format!("`{}` was a member before: whoever holds this root key speaks for that name", back.id));
+    }
     for circle in &after.circles {
-        circle_change(before.circles.iter().find(|one| one.name == circle.name), circle, &mut out);
+        circle_change(before.circles.iter().find(|one| one.name == circle.name), circle, past, &mut out);
     }
     for gone in before.circles.iter().filter(|one| !after.circles.iter().any(|other| other.name == one.name)) {
-        out.push(format!("removes circle `{}`", gone.name));
+        let members = members_now(gone).collect::<Vec<_>>().join(", ");
+        out.push(format!("removes circle `{}`, generation {}: no new record reaches {members} through it", gone.name, gone.generation));
     }
     compare((&before.agreements, &after.agreements), |one| one.id.clone(), named_agreement, agreement_change, &mut out);
     if before.quota != after.quota {
@@ -44,7 +53,7 @@ fn founding(charter: &Charter) -> Vec<String> {
     out.push(format!("{} of {} stewards sign: {}", charter.threshold, charter.stewards.len(), steward_names(charter)));
     out.extend(charter.members.iter().map(|one| format!("adds {}", named_member(one))));
     out.extend(charter.freshness.iter().map(|one| format!("adds freshness key {} of `{}`", short(&one.key), one.member)));
-    charter.circles.iter().for_each(|one| circle_change(None, one, &mut out));
+    charter.circles.iter().for_each(|one| circle_change(None, one, &Past::default(), &mut out));
     out.extend(charter.agreements.iter().map(|one| format!("adds {}", named_agreement(one))));
     out.push(format!("is valid until {}", day(charter.expires)));
     out
@@ -92,7 +101,10 @@ fn named_member(member: &Member) -> String {
 fn member_change(before: &Member, after: &Member) -> Option<String> {
     let mut parts = Vec::new();
     if before.root != after.root {
-        parts.push(format!("ROOT KEY REPLACED, it was {}", short(&before.root)));
+        parts.push(format!(
+            "ROOT KEY REPLACED, it was {}: its card loses effect, and its nodes cannot connect or publish until a card signed with the new key arrives",
+            short(&before.root)
+        ));
     }
     match (before.revoked, after.revoked) {
         (old, Some(from)) if old != Some(from) => parts.push(format!("REVOKED from {from} on")),
@@ -108,7 +120,11 @@ fn member_change(before: &Member, after: &Member) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-fn circle_change(before: Option<&Circle>, after: &Circle, out: &mut Vec<String>) {
+fn members_now(circle: &Circle) -> impl Iterator<Item = String> {
+    circle.members.iter().filter(|one| one.until.is_none()).map(|one| format!("`{}`", one.id))
+}
+
+fn circle_change(before: Option<&Circle>, after: &Circle, past: &Past, out: &mut Vec<String>) {
     let in_it = |circle: &Circle, id| circle.members.iter().any(|one| one.id == id && one.until.is_none());
     let ids = |from: &Circle, other: Option<&Circle>| {
         let missing = from.members.iter().filter(|one| one.until.is_none() && !other.is_some_and(|other| in_it(other, one.id.clone())));
@@ -118,16 +134,29 @@ fn circle_change(before: Option<&Circle>, after: &Circle, out: &mut Vec<String>)
     let joins = ids(after, before);
     let leaves = before.map(|before| ids(before, Some(after))).unwrap_or_default();
     if !joins.is_empty() {
-        parts.push(format!("gains {}", joins.join(", ")));
+        let reads = if after.history == History::Open { " (who gain access to all its earlier records)" } else { "" };
+        parts.push(format!("gains {}{reads}", joins.join(", ")));
     }
     if !leaves.is_empty() {
         parts.push(format!("loses {}", leaves.join(", ")));
     }
     if before.is_some_and(|before| before.history != after.history) {
-        parts.push(format!("newcomers read what was before: {}", after.history == super::History::Open));
+        parts.push(match after.history {
+            History::Open => {
+                format!("OPENS ITS HISTORY: {} gain access to all its earlier records", members_now(after).collect::<Vec<_>>().join(", "))
+            }
+            History::Closed => "closes its history to newcomers".to_owned(),
+        });
     }
     match before {
-        None => out.push(format!("adds circle `{}` with {}, generation {}", after.name, joins.join(", "), after.generation)),
+        None => {
+            let again = past.generation(&after.name).map_or(String::new(), |last| {
+                let reads = if after.history == History::Open { "CAN" } else { "cannot" };
+                format!("; a circle of this name was removed at generation {last}: the members {reads} read its records")
+            });
+            let members = joins.join(", ");
+            out.push(format!("adds circle `{}` with {members}, generation {}{again}", after.name, after.generation));
+        }
         Some(_) if parts.is_empty() => (),
         Some(_) => out.push(format!("circle `{}` {}, generation {}", after.name, parts.join(", "), after.generation)),
     }

@@ -1,5 +1,6 @@
 //! The charter and the stamp: what the stewards sign together, and what a coordinator keeps saying about it.
 
+use super::KeyConflict;
 use crate::{
     cbor::{self, CborError, int_map, uint_enum},
     envelope::{CoseError, Cosigned, Domain, FederationId, Hash, KeyId, PublicKey, Sealed, SecretKey, Signer},
@@ -181,6 +182,9 @@ pub enum CharterError {
     Rule(String),
     #[error("this is the charter of federation `{found}`, and this node belongs to `{expected}`")]
     OtherFederation { expected: FederationId, found: FederationId },
+    /// A key with a second holder or purpose.
+    #[error(transparent)]
+    Key(#[from] KeyConflict),
     /// Verdict `Ignore`: old news, harmless.
     #[error("charter version {found} is not newer than ours, {ours}")]
     Old { ours: u64, found: u64 },

@@ -7,7 +7,10 @@
 //!
 //! Everyone signs the same payload, so signatures may be made anywhere, in any order, without a network.
 
-use super::{CHARTER_BYTES_MAX, Charter, CharterError, DOCUMENT_FORMAT, SignedCharter, Steward, check};
+use super::{
+    CHARTER_BYTES_MAX, Charter, CharterError, CircleGeneration, DOCUMENT_FORMAT, KeyHolding, Past, SignedCharter, Steward, check,
+    check_first_cards,
+};
 use crate::{
     cbor::{self, fixed_bytes, int_map},
     envelope::{CoseError, Cosigned, Domain, FederationId, Hash, KeyId, Signer},
@@ -50,6 +53,9 @@ int_map! {
         many 4 signatures: Signature,
         /// First cards of members that this charter adds. They prove themselves and are not part of what is signed.
         many 5 cards: ByteBuf,
+        /// Keys and generations of the past, so that stewards without a node can check them too. Not signed: every node knows its own.
+        many 6 keys: KeyHolding,
+        many 7 generations: CircleGeneration,
     }
 }
 
@@ -74,18 +80,26 @@ pub struct Proposal {
     payload: Vec<u8>,
     signatures: BTreeMap<KeyId, SignatureBytes>,
     cards: Vec<Vec<u8>>,
+    past: Past,
 }
 
 impl Proposal {
-    /// Proposes `charter` as the version after `before`, or as the first.
-    pub fn new(charter: Charter, before: Option<&SignedCharter>, cards: Vec<Vec<u8>>) -> Result<Self, CharterError> {
+    /// Proposes `charter` as the version after `before`, or as the first. `past` is what is known of keys and circles before.
+    ///
+    /// # Errors
+    /// If the charter breaks a rule, or gives a key of the past to a second holder or purpose.
+    pub fn new(charter: Charter, before: Option<&SignedCharter>, cards: Vec<Vec<u8>>, past: &Past) -> Result<Self, CharterError> {
         let payload = cbor::to_vec(&charter);
         let federation = before.map_or(FederationId(Hash::of(&payload).0), SignedCharter::federation);
         check(&charter)?;
         if let Some(before) = before {
             before.precedes(&charter)?;
         }
-        Ok(Self { federation, before: before.cloned(), charter, payload, signatures: BTreeMap::new(), cards })
+        let mut past = past.clone();
+        before.iter().for_each(|before| past.add_charter(before.charter()));
+        past.check_charter(&charter, before.map(SignedCharter::charter), |_| true)?;
+        check_first_cards(&past, &charter, &cards)?;
+        Ok(Self { federation, before: before.cloned(), charter, payload, signatures: BTreeMap::new(), cards, past })
     }
 
     /// Reads a proposal and checks every rule that needs no further signature.
@@ -101,7 +115,8 @@ impl Proposal {
         };
         let charter: Charter = cbor::from_slice(&file.payload, CHARTER_BYTES_MAX)?;
         let cards = file.cards.into_iter().map(ByteBuf::into_vec).collect();
-        let mut proposal = Self::new(charter, before.as_ref(), cards)?;
+        let past = Past::stated(file.keys, file.generations);
+        let mut proposal = Self::new(charter, before.as_ref(), cards, &past)?;
         file.signatures.iter().try_for_each(|signature| proposal.add(signature).map(|_| ()))?;
         Ok(proposal)
     }
@@ -115,6 +130,8 @@ impl Proposal {
             payload: self.payload.clone().into(),
             signatures: self.signatures.iter().map(|(key, signature)| self.signature(*key, *signature)).collect(),
             cards: self.cards.iter().map(|card| card.clone().into()).collect(),
+            keys: self.past.keys().collect(),
+            generations: self.past.generations().collect(),
         })
     }
 
@@ -199,6 +216,11 @@ impl Proposal {
     /// What it would replace.
     pub fn before(&self) -> Option<&SignedCharter> {
         self.before.as_ref()
+    }
+
+    /// Known keys and circles of the past.
+    pub fn past(&self) -> &Past {
+        &self.past
     }
 
     /// First cards of members that it adds.

@@ -2,14 +2,18 @@
 
 use super::{
     Agreement, BUILT_IN_CIRCLES, Card, CardError, Channel, CharterError, Circle, CircleMember, EQUIVOCATION_BYTES_MAX, Equivocation,
-    History, Member, MemberKind, NodeKey, Pin, PublishingKey, STAMP_DAYS_MAX, SignedCard, SignedCharter, SignedStamp, equivocation,
+    History, KeyHolding, Member, MemberKind, NodeKey, Past, Pin, PublishingKey, STAMP_DAYS_MAX, SignedCard, SignedCharter, SignedStamp,
+    equivocation,
 };
 use crate::{
     cbor,
     envelope::{Audience, Class, FederationId, Hash, Head, KeyId, PublicKey, Readers, SignedHead},
     record::{ChannelName, CircleName, DAY_MS, FeedId, Kind, MemberId, Timestamp},
 };
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 /// How current our charter is known to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,19 +109,33 @@ pub struct Roster {
     stamp: Option<SignedStamp>,
     cards: BTreeMap<MemberId, SignedCard>,
     nodes: HashMap<[u8; 32], NodeIdentity>,
-    /// Whose each key on a card is.
-    keys: HashMap<[u8; 32], MemberId>,
+    /// Every key and circle of all charters and cards so far.
+    past: Arc<Past>,
+    /// Documents of the journal that the rules of today refuse.
+    doubts: Vec<String>,
 }
 
 impl Roster {
     /// Begins with version 1 of the charter.
     pub fn new(charter: SignedCharter) -> Self {
         let chain = vec![charter.bytes().to_vec()];
-        Self { charter, before: None, rival: None, chain, stamp: None, cards: BTreeMap::new(), nodes: HashMap::new(), keys: HashMap::new() }
+        let past = Arc::new(Past::of(charter.charter()));
+        let (cards, nodes, doubts) = (BTreeMap::new(), HashMap::new(), Vec::new());
+        Self { charter, before: None, rival: None, chain, stamp: None, cards, nodes, past, doubts }
     }
 
-    /// Takes a version of the charter: the next one, or a second one of ours, which is the proof of a fork.
+    /// Takes a version of the charter as [`Self::take_charter_unless`] does, where no use of a key is known.
     pub fn take_charter(&mut self, bytes: &[u8]) -> Result<CharterTaken, CharterError> {
+        self.take_charter_unless(bytes, |_| false)
+    }
+
+    /// Takes a version of the charter: the next one, or a second one with the same number, which proves a fork.
+    ///
+    /// # Errors
+    /// If its signatures, its rules or the past forbid it. Keys that cards claim count if `proved` says that their holder has used
+    /// them; nothing of a refused charter takes effect.
+    pub fn take_charter_unless(&mut self, bytes: &[u8], proved: impl Fn(&KeyHolding) -> bool) -> Result<CharterTaken, CharterError> {
+        let mut chosen = None;
         let next = match (self.charter.next(bytes), &self.rival) {
             (Err(CharterError::Old { ours, found }), _) if ours == found => return self.take_rival(bytes),
             (Ok(next), Some(rival)) if next.charter().resolves != Some(self.charter.hash()) => {
@@ -130,20 +148,63 @@ impl Roster {
                     let (version, ours, other) = (self.charter.charter().version, self.charter.hash(), rival.hash());
                     return Err(CharterError::Halted { version, ours, other });
                 }
-                // The stewards chose the one that we did not hold.
-                self.chain.pop();
-                self.chain.push(rival.bytes().to_vec());
-                self.charter = rival.clone();
+                chosen = Some(rival.clone());
                 next
             }
             (next, _) => next?,
         };
+        let before = chosen.as_ref().unwrap_or(&self.charter).charter();
+        let mut past = Arc::clone(&self.past);
+        if let Some(chosen) = &chosen {
+            past.check_charter(chosen.charter(), self.before.as_ref().map(SignedCharter::charter), &proved)?;
+            Arc::make_mut(&mut past).add_charter(chosen.charter());
+        }
+        past.check_charter(next.charter(), Some(before), &proved)?;
+        Ok(self.put_in_force(past, chosen, next))
+    }
+
+    /// Takes the next version out of our own journal. It was accepted once, so it stays in force; what the rules of today refuse is one of
+    /// [`Self::doubts`].
+    pub fn restore_charter(&mut self, bytes: &[u8]) -> Result<(), CharterError> {
+        let next = self.charter.next(bytes)?;
+        let past = Arc::clone(&self.past);
+        if let Err(error) = past.check_charter(next.charter(), Some(self.charter.charter()), |_| false) {
+            self.doubts.push(format!("charter version {} is in force here and breaks a rule: {error}", next.charter().version));
+        }
+        self.put_in_force(past, None, next);
+        Ok(())
+    }
+
+    fn put_in_force(&mut self, mut past: Arc<Past>, chosen: Option<SignedCharter>, next: SignedCharter) -> CharterTaken {
+        if let Some(chosen) = chosen {
+            // The stewards chose the one that we did not hold.
+            self.chain.pop();
+            self.chain.push(chosen.bytes().to_vec());
+            self.charter = chosen;
+        }
+        Arc::make_mut(&mut past).add_charter(next.charter());
+        self.past = past;
         self.chain.push(next.bytes().to_vec());
         self.before = Some(std::mem::replace(&mut self.charter, next));
         self.rival = None;
         self.stamp = None;
         self.keep_valid_cards();
-        Ok(CharterTaken::Next)
+        CharterTaken::Next
+    }
+
+    /// Sentences about stored documents that break the present rules, for an operator.
+    pub fn doubts(&self) -> &[String] {
+        &self.doubts
+    }
+
+    /// Every key and circle so far.
+    pub fn past(&self) -> &Past {
+        &self.past
+    }
+
+    /// Adds the keys of a card that was in force before.
+    pub fn recall_card(&mut self, card: &Card) {
+        Arc::make_mut(&mut self.past).add_card(card);
     }
 
     /// A charter of our own version that is another: if its signatures hold, the stewards' keys were used twice.
@@ -204,9 +265,9 @@ impl Roster {
         {
             return Err(CardError::Old { member: id, ours: ours.card().serial, found: card.card().serial });
         }
-        let foreign = |key: &PublicKey| self.keys.get(&key.to_bytes()).is_some_and(|owner| *owner != id);
-        if card.card().keys().any(|key| foreign(&key) || self.charter_key(&key)) {
-            return Err(CardError::Rule { member: id.to_string(), why: "it claims a key that is another's, or a root" });
+        self.past.check_card(card.card()).map_err(|why| CardError::Claim { member: id.to_string(), why })?;
+        if self.past.has_new_keys(card.card()) {
+            Arc::make_mut(&mut self.past).add_card(card.card());
         }
         self.cards.insert(id.clone(), card);
         self.index_nodes();
@@ -220,11 +281,6 @@ impl Roster {
             card.card().nodes.iter().map(identity).collect::<Vec<_>>()
         };
         self.nodes = self.cards.values().flat_map(of).collect();
-        let owned = |card: &SignedCard| {
-            let member = card.card().member.clone();
-            card.card().keys().map(move |key| (key.to_bytes(), member.clone())).collect::<Vec<_>>()
-        };
-        self.keys = self.cards.values().flat_map(owned).collect();
     }
 
     /// The federation.

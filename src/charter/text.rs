@@ -7,7 +7,7 @@
 
 use super::{
     AfterEnd, Agreement, CHARTER_DAYS_MAX, Charter, Circle, CircleMember, DOCUMENT_FORMAT, FormatFloor, FreshnessKey, History, Member,
-    Quota, SignedCharter, Steward, card_member,
+    Past, Quota, SignedCharter, Steward, card_member,
 };
 use crate::{
     envelope::{Hash, PublicKey},
@@ -243,7 +243,7 @@ fn moment_text(moment: Timestamp) -> String {
 }
 
 /// Reads a `charter.toml` as the version after `before`, or as the first one. Its own rules are checked when it is signed.
-pub fn charter_of_text(text: &str, before: Option<&SignedCharter>, issued: Timestamp) -> Result<Draft, CharterTextError> {
+pub fn charter_of_text(text: &str, before: Option<&SignedCharter>, past: &Past, issued: Timestamp) -> Result<Draft, CharterTextError> {
     let parsed: CharterText = from_toml(text).map_err(|error| refuse(format!("line {}", error.line), error.what))?;
     let version = before.map_or(1, |before| before.charter().version + 1);
     if parsed.version != version {
@@ -279,7 +279,7 @@ pub fn charter_of_text(text: &str, before: Option<&SignedCharter>, issued: Times
         stewards: stewards.collect::<Result<_, _>>()?,
         threshold: parsed.threshold,
         members: parsed.member.iter().map(member).collect::<Result<_, _>>()?,
-        circles: parsed.circle.iter().map(|one| circle(one, before.map(SignedCharter::charter))).collect::<Result<_, _>>()?,
+        circles: parsed.circle.iter().map(|one| circle(one, before.map(SignedCharter::charter), past)).collect::<Result<_, _>>()?,
         agreements: parsed.agreement.iter().map(agreement).collect::<Result<_, _>>()?,
         quota: quota(parsed.quota),
         freshness: freshness.collect::<Result<_, _>>()?,
@@ -323,16 +323,18 @@ fn member(text: &MemberText) -> Result<Member, CharterTextError> {
     })
 }
 
-/// A circle whose generation follows from who was in it before: it rises when someone joins or leaves.
-fn circle(text: &CircleText, before: Option<&Charter>) -> Result<Circle, CharterTextError> {
+/// A circle whose generation follows from its former members: it rises when a member joins or leaves. A circle that was removed continues
+/// after its last generation, so that its new members do not get its old records.
+fn circle(text: &CircleText, before: Option<&Charter>, past: &Past) -> Result<Circle, CharterTextError> {
     let at = |why: String| refuse(format!("circle `{}`", text.name), why);
     let wanted: Vec<MemberId> = text.members.iter().map(|id| named(id)).collect::<Result<_, _>>().map_err(at)?;
     let name = named(&text.name).map_err(at)?;
     let history = named(&text.history).map_err(at)?;
     let old = before.and_then(|charter| charter.circles.iter().find(|circle| circle.name == name));
     let Some(old) = old else {
-        let members = wanted.into_iter().map(|id| CircleMember { id, since: 1, until: None }).collect();
-        return Ok(Circle { name, generation: 1, history, members });
+        let generation = past.generation(&name).map_or(1, |last| last + 1);
+        let members = wanted.into_iter().map(|id| CircleMember { id, since: generation, until: None }).collect();
+        return Ok(Circle { name, generation, history, members });
     };
     let changed = wanted.iter().any(|id| !current(old).any(|one| one == id)) || current(old).any(|one| !wanted.contains(one));
     let generation = if changed { old.generation + 1 } else { old.generation };

@@ -8,7 +8,7 @@ use super::{Context, Failure, client::Client, key};
 use crate::{
     cbor,
     charter::{
-        CHARTER_TEXT_BYTES_MAX, Charter, Draft, PROPOSAL_BYTES_MAX, Proposal, SIGNATURE_BYTES_MAX, Signature, SignedCharter, Steward,
+        CHARTER_TEXT_BYTES_MAX, Charter, Draft, PROPOSAL_BYTES_MAX, Past, Proposal, SIGNATURE_BYTES_MAX, Signature, SignedCharter, Steward,
         changes, charter_of_text, charter_text,
     },
     clock::Clock,
@@ -164,10 +164,11 @@ fn new(context: &Context, arguments: &NewArguments) -> Result<(), Failure> {
 }
 
 fn edit(context: &Context, arguments: &EditArguments) -> Result<(), Failure> {
-    let before = before(context, arguments.before.as_deref())?
+    let (before, past) = before(context, arguments.before.as_deref())?
         .ok_or_else(|| Failure::usage("there is no charter here to go on from; `huecry charter new` writes a first one"))?;
     let newcomers = &arguments.newcomers;
     let draft = membership::next_draft(&before, &newcomers.request, terms(newcomers)?, Clock::System.now())?;
+    past.check_charter(&draft.charter, Some(before.charter()), |_| true).map_err(Failure::usage)?;
     write_text(context, &newcomers.out, &draft)
 }
 
@@ -186,16 +187,20 @@ fn write_text(context: &Context, out: &Path, draft: &Draft) -> Result<(), Failur
     Ok(())
 }
 
-/// The version to go on from: that of a file, or of the node here, if there is one.
-fn before(context: &Context, file: Option<&Path>) -> Result<Option<SignedCharter>, Failure> {
+/// The version before, from a file or from this node, with the past that is known there.
+fn before(context: &Context, file: Option<&Path>) -> Result<Option<(SignedCharter, Past)>, Failure> {
     if let Some(path) = file {
         let proposal = read_proposal(path)?;
-        return proposal.complete().map(Some).map_err(|error| Failure::usage(format!("{}: {error}", path.display())));
+        let signed = proposal.complete().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        let mut past = proposal.past().clone();
+        past.add_charter(signed.charter());
+        return Ok(Some((signed, past)));
     }
     if !context.data.join("ledger").exists() {
         return Ok(None);
     }
-    Ok(Some(roster(context)?.roster().map_err(Failure::environment)?.charter().clone()))
+    let roster = roster(context)?.roster().map_err(Failure::environment)?;
+    Ok(Some((roster.charter().clone(), roster.past().clone())))
 }
 
 pub(super) fn roster(context: &Context) -> Result<RosterReply, Failure> {
@@ -229,8 +234,10 @@ fn proposed(context: &Context, arguments: &FileArguments) -> Result<Proposal, Fa
     let text = String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{}: this is no text in UTF-8", path.display())))?;
     let before = before(context, arguments.before.as_deref())?;
     let wrong = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
-    let Draft { charter, cards } = charter_of_text(&text, before.as_ref(), Clock::System.now()).map_err(|error| wrong(&error))?;
-    Proposal::new(charter, before.as_ref(), cards).map_err(|error| wrong(&error))
+    let (before, past) = before.map_or((None, Past::default()), |(before, past)| (Some(before), past));
+    let draft = charter_of_text(&text, before.as_ref(), &past, Clock::System.now()).map_err(|error| wrong(&error))?;
+    let Draft { charter, cards } = draft;
+    Proposal::new(charter, before.as_ref(), cards, &past).map_err(|error| wrong(&error))
 }
 
 fn with_signatures(path: &Path, signatures: &[PathBuf], context: &Context) -> Result<Proposal, Failure> {
@@ -247,7 +254,7 @@ fn with_signatures(path: &Path, signatures: &[PathBuf], context: &Context) -> Re
 
 fn diff(context: &Context, arguments: &FileArguments) -> Result<(), Failure> {
     let proposal = proposed(context, arguments)?;
-    let words = changes(proposal.before().map(SignedCharter::charter), proposal.charter());
+    let words = changes(proposal.before().map(SignedCharter::charter), proposal.charter(), proposal.past());
     words.iter().for_each(|line| context.screen.line(line));
     context.screen.value(&json!({ "version": proposal.charter().version, "changes": words }));
     Ok(())
@@ -257,7 +264,7 @@ fn sign(context: &Context, arguments: &SignArguments) -> Result<(), Failure> {
     let proposal = proposed(context, &arguments.what)?;
     let key = key::read(&arguments.key, Purpose::Steward)?;
     let version = proposal.charter().version;
-    let words = changes(proposal.before().map(SignedCharter::charter), proposal.charter());
+    let words = changes(proposal.before().map(SignedCharter::charter), proposal.charter(), proposal.past());
     words.iter().for_each(|line| context.screen.note(&format!("  {line}")));
     let signature = proposal.sign(&key).map_err(Failure::usage)?;
     remember(&arguments.key, &proposal, arguments.again)?;
@@ -326,7 +333,7 @@ fn show(context: &Context, arguments: &ShowArguments) -> Result<(), Failure> {
     let proposal = with_signatures(path, &arguments.signatures, context)?;
     screen.line(&format!("version {} of `{}`, federation {}", proposal.charter().version, proposal.charter().name, proposal.federation()));
     screen.line(&format!("hash {}", proposal.hash()));
-    let words = changes(proposal.before().map(SignedCharter::charter), proposal.charter());
+    let words = changes(proposal.before().map(SignedCharter::charter), proposal.charter(), proposal.past());
     words.iter().for_each(|line| screen.line(&format!("  {line}")));
     for signer in proposal.signatories() {
         let counts = match (signer.before, signer.after) {

@@ -30,18 +30,24 @@ pub struct RosterReply {
     pub rival: Option<String>,
     pub stamp: Option<String>,
     pub cards: Vec<String>,
+    /// Cards that were the last to name some key, former ones among them.
+    #[serde(default)]
+    pub past_cards: Vec<String>,
 }
 
-pub(super) async fn roster(State(local): State<Local>) -> Json<RosterReply> {
+pub(super) async fn roster(State(local): State<Local>) -> Result<Json<RosterReply>, ApiError> {
     let roster = &local.current.get().roster;
-    Json(RosterReply {
+    let ledger = local.ledger.clone();
+    let past_cards = blocking(move || Ok(ledger.past_cards()?)).await?;
+    Ok(Json(RosterReply {
         member: local.identity.member.to_string(),
         node: local.identity.node_name.clone(),
         charters: roster.chain().iter().map(hex::encode).collect(),
         rival: roster.rival().map(|rival| hex::encode(rival.bytes())),
         stamp: roster.stamp().map(|stamp| hex::encode(stamp.bytes())),
         cards: roster.cards().map(|card| hex::encode(card.bytes())).collect(),
-    })
+        past_cards: past_cards.iter().map(hex::encode).collect(),
+    }))
 }
 
 impl RosterReply {
@@ -52,11 +58,17 @@ impl RosterReply {
         let (first, later) = self.charters.split_first().ok_or("the node has no charter")?;
         let charter = crate::charter::SignedCharter::first(&bytes(first)?, None).map_err(|error| said(&error))?;
         let mut roster = Roster::new(charter);
-        for text in later.iter().chain(&self.rival) {
+        for text in later {
+            roster.restore_charter(&bytes(text)?).map_err(|error| said(&error))?;
+        }
+        if let Some(text) = &self.rival {
             roster.take_charter(&bytes(text)?).map_err(|error| said(&error))?;
         }
         if let Some(text) = &self.stamp {
             roster.take_stamp(&bytes(text)?).map_err(|error| said(&error))?;
+        }
+        for text in &self.past_cards {
+            crate::charter::card_of(&bytes(text)?).iter().for_each(|card| roster.recall_card(card));
         }
         for text in &self.cards {
             roster.take_card(&bytes(text)?).map_err(|error| said(&error))?;

@@ -108,6 +108,7 @@ pub(super) async fn status(State(local): State<Local>) -> Json<Status> {
 pub(super) fn alarms(local: &Local) -> Vec<String> {
     let review = |line: &DueLine| format!("{} records are due for review by retention `{}`: huecry retention", line.records, line.rule);
     let mut alarms = local.current.alarms();
+    alarms.extend(local.current.get().roster.doubts().iter().cloned());
     alarms.extend(local.watch.get().egress_alarm);
     alarms.extend(local.upkeep.due().iter().map(review));
     alarms.extend(local.ledger.damage().into_iter().map(|what| format!("{what}: stop the node and run `huecry ledger repair`")));

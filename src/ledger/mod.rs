@@ -53,8 +53,8 @@ pub use verify::*;
 pub use words::*;
 
 use crate::{
-    charter::{Card, Roster, SignedCharter, card_member},
-    envelope::{BATCH_RECORDS_MAX, Class, FederationId, Hash, Head, RecordSpan, record_spans},
+    charter::{Card, Roster, SignedCharter, card_of},
+    envelope::{BATCH_RECORDS_MAX, Class, FederationId, Hash, Head, KeyId, RecordSpan, SignedHead, record_spans},
     intake::{Admitted, Defaults, Known, Outcome, Spans, value_of},
     policy::Verdict,
     record::{Decoded, FeedId, Indicator, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp, Tlp, WireRef},
@@ -501,7 +501,7 @@ impl Ledger {
         let charter = SignedCharter::first(&first, None).map_err(|error| refused("charter", error.to_string()))?;
         let mut roster = Roster::new(charter);
         while let Some(next) = self.document(DocumentKey::Charter(roster.charter().charter().version + 1))? {
-            roster.take_charter(&next).map_err(|error| refused("charter", error.to_string()))?;
+            roster.restore_charter(&next).map_err(|error| refused("charter", error.to_string()))?;
         }
         if let Some(rival) = self.document(DocumentKey::Rival)? {
             // A rival of an earlier version was settled by the versions since.
@@ -511,6 +511,9 @@ impl Ledger {
             // A stamp over an earlier version says nothing about this one.
             let _about_another_version = roster.take_stamp(&stamp);
         }
+        for card in self.past_cards()? {
+            card_of(&card).iter().for_each(|card| roster.recall_card(card));
+        }
         let members: Vec<MemberId> = roster.charter().charter().members.iter().map(|member| member.id.clone()).collect();
         for member in members {
             if let Some(card) = self.document(DocumentKey::Card(&member))? {
@@ -519,6 +522,25 @@ impl Ledger {
             }
         }
         Ok(Some(roster))
+    }
+
+    /// The cards that named any key last, as they were signed: those in force, and former ones with keys that were dropped since.
+    pub fn past_cards(&self) -> Result<Vec<Vec<u8>>, LedgerError> {
+        let mut cards = Vec::new();
+        for position in self.state(State::cards_with_keys)? {
+            if let Entry::Card(bytes) = Entry::decode(&self.shared.journal.read(position)?)? {
+                cards.push(bytes);
+            }
+        }
+        Ok(cards)
+    }
+
+    /// The key that signed the newest batch of a feed.
+    pub fn newest_key(&self, feed: &FeedId) -> Result<Option<KeyId>, LedgerError> {
+        let Some(state) = self.feed(feed) else { return Ok(None) };
+        let Some(batch) = self.batch_at(feed, state.last())? else { return Ok(None) };
+        let signed = SignedHead::open(&batch.entry.head, &FederationId([0; 32])).ok();
+        Ok(signed.map(|signed| signed.key()))
     }
 
     /// The proofs of equivocation that are here, each with its feed.
@@ -819,7 +841,7 @@ impl Writer {
     /// Takes in a card.
     pub fn keep_card(&mut self, card: &Card, bytes: &[u8]) -> Result<(), LedgerError> {
         let position = self.journal.append(&Entry::Card(bytes.to_vec()).encode())?;
-        self.changes.document(DocumentKey::Card(&card.member), position);
+        self.changes.card(card, position);
         Ok(())
     }
 
@@ -1132,8 +1154,8 @@ impl Writer {
             Entry::Rival(_) => self.changes.document(DocumentKey::Rival, position),
             Entry::Stamp(_) => self.changes.document(DocumentKey::Stamp, position),
             Entry::Card(bytes) => {
-                let member = card_member(&bytes).ok_or_else(|| LedgerError::Damaged("a kept card does not read".to_owned()))?;
-                self.changes.document(DocumentKey::Card(&member), position);
+                let card = card_of(&bytes).ok_or_else(|| LedgerError::Damaged("a stored card cannot be parsed".to_owned()))?;
+                self.changes.card(&card, position);
             }
             Entry::Proof(bytes) => {
                 let proof: crate::charter::Equivocation =

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     cbor,
+    charter::Card,
     envelope::{Class, Hash, Head, SignedHead},
     intake::Spans,
     record::{FeedId, Kind, MemberId, Reason, Record, RecordRef, Sighted, Sighting, Timestamp},
@@ -18,7 +19,7 @@ use crate::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::Path,
 };
 
@@ -58,7 +59,7 @@ mod table {
 }
 
 /// What the tables hold, as a number: a state that was written by another version is built anew from the journal.
-const STATE_FORMAT: u32 = 5;
+const STATE_FORMAT: u32 = 6;
 
 /// Bytes of a key under which the later verdicts on one place stand: table, batch, index. Those of runs are longer.
 const SINGLE_KEY_BYTES: usize = 11;
@@ -204,6 +205,8 @@ pub enum DocumentKey<'a> {
     Rival,
     Stamp,
     Card(&'a MemberId),
+    /// The newest card that names a key.
+    Key(&'a [u8; 32]),
     /// A policy that judged once, by its hash.
     Policy(Hash),
     /// The newest policy that was in force.
@@ -663,6 +666,12 @@ impl State {
         rows.iter().map(|(_, value)| read(value)).collect()
     }
 
+    /// Positions of the cards that named a key, each once.
+    pub fn cards_with_keys(&self) -> Result<BTreeSet<Position>, LedgerError> {
+        let rows = self.tree.prefix(&keyed(table::DOCUMENT, &[b"h"]), usize::MAX)?;
+        rows.iter().map(|(_, value)| read(value)).collect()
+    }
+
     /// Where in the journal a document stands.
     pub fn document(&self, key: DocumentKey<'_>) -> Result<Option<Position>, LedgerError> {
         self.get(table::DOCUMENT, &document_key(key))
@@ -675,6 +684,7 @@ fn document_key(key: DocumentKey<'_>) -> Vec<u8> {
         DocumentKey::Rival => b"r".to_vec(),
         DocumentKey::Stamp => b"s".to_vec(),
         DocumentKey::Card(member) => [b"k", member.as_str().as_bytes()].concat(),
+        DocumentKey::Key(key) => [&b"h"[..], key].concat(),
         DocumentKey::Policy(hash) => [&b"p"[..], &hash.0].concat(),
         DocumentKey::PolicyInForce => b"P".to_vec(),
         DocumentKey::Proof(feed) => [b"e", &feed_key(feed)[..]].concat(),
@@ -704,6 +714,12 @@ impl Changes {
     /// Notes where a document stands.
     pub fn document(&mut self, key: DocumentKey<'_>, position: Position) {
         self.batch.insert(keyed(table::DOCUMENT, &[&document_key(key)]), cbor::to_vec(&position));
+    }
+
+    /// Notes a card, and that it names its keys.
+    pub fn card(&mut self, card: &Card, position: Position) {
+        self.document(DocumentKey::Card(&card.member), position);
+        card.keys().for_each(|key| self.document(DocumentKey::Key(&key.to_bytes()), position));
     }
 
     /// Notes a batch and what its head names as the one before.

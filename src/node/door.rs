@@ -20,14 +20,14 @@ use super::{
     rules::Rules,
 };
 use crate::{
-    charter::{Card, CardError, CharterError, CharterTaken, Meter, Quota, Roster},
+    charter::{Card, CardError, CharterError, CharterTaken, KeyHolding, Meter, Quota, Roster},
     clock::Clock,
     enforce::{Order, OrderEntry},
     envelope::{Audience, Class, Hash, Head, KeyId, ProvedBatch, ProvedHead, PublicKey, SecretKey, SignedHead, Signer, Slot},
     intake::{Admitted, Blame, Intake, Known as _, Outcome, Placed, ReadBatch, Refusal},
     ledger::{
-        Aside, Brought, Compacted, Counts, DecisionEntry, Entry, Erased, ErasureEntry, FollowEntry, JudgedEntry, Ledger, LedgerError,
-        OutcomeLine, Place, QuarantineStep, ReviewEntry, ShareEntry, Touched, Writer,
+        Aside, Brought, Compacted, Counts, DecisionEntry, Entry, Erased, ErasureEntry, FeedState, FollowEntry, JudgedEntry, Ledger,
+        LedgerError, OutcomeLine, Place, QuarantineStep, ReviewEntry, ShareEntry, Touched, Writer,
     },
     policy::{Judgement, Verdict, Way, may_send},
     publish::{Draft, Lane, PublishError, Publisher},
@@ -933,7 +933,7 @@ impl Door {
 
     fn charter(&mut self, roster: &mut Roster, bytes: &[u8]) -> Result<(), DoorError> {
         let rival = roster.rival().cloned();
-        if roster.take_charter(bytes)? == CharterTaken::Rival {
+        if roster.take_charter_unless(bytes, |holding| self.has_used(holding))? == CharterTaken::Rival {
             tracing::error!("{}", RIVAL_ALARM);
             return Ok(self.writer.keep_rival(bytes)?);
         }
@@ -943,6 +943,17 @@ impl Door {
             self.writer.keep_charter(charter.version - 1, chosen.bytes())?;
         }
         Ok(self.writer.keep_charter(charter.version, bytes)?)
+    }
+
+    /// Returns true if the holder of a key has used it as far as this node has seen: connected with it, signed its addresses or a batch.
+    fn has_used(&self, holding: &KeyHolding) -> bool {
+        let key = holding.key.to_bytes();
+        let is_ours = holding.member.as_ref() == Some(&self.identity.member);
+        let writes = |(feed, _): &(FeedId, FeedState)| {
+            let newest = Some(&feed.member) == holding.member.as_ref();
+            newest && self.ledger().newest_key(feed).is_ok_and(|id| id == Some(holding.key.id()))
+        };
+        is_ours || self.current.has_connected(&key) || self.ledger().feeds().iter().any(writes)
     }
 
     /// Keeps the proof that `head` makes with the one that we hold for its place, and quarantines the feed.

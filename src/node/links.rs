@@ -305,6 +305,7 @@ impl Shell {
         }
         let opened = PublicKey::from_bytes(&key).ok().and_then(|public| open_whereabouts(bytes, &public, &federation).ok());
         let Some(place) = opened else { return };
+        self.current.note_connected(key);
         let newer = self.whereabouts.get(&key).is_none_or(|(ours, _)| ours.serial < place.serial);
         if newer && key != self.me() && place.until > now {
             self.whereabouts.insert(key, (place, bytes.to_vec()));

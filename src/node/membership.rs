@@ -335,7 +335,7 @@ pub fn admit(data: &Path, requests: &[PathBuf], terms: Terms, now: Timestamp) ->
     let mut roster = ledger.roster()?.ok_or_else(|| SetupError::NoCharter(data.to_owned()))?;
     let known: Vec<MemberId> = roster.charter().charter().members.iter().map(|member| member.id.clone()).collect();
     let Draft { charter, cards } = next_draft(roster.charter(), requests, terms, now)?;
-    let mut proposal = Proposal::new(charter, Some(roster.charter()), cards)?;
+    let mut proposal = Proposal::new(charter, Some(roster.charter()), cards, roster.past())?;
     let signature = proposal.sign(&keys.read(Purpose::Steward)?)?;
     proposal.add(&signature)?;
     let signed = proposal.complete()?;

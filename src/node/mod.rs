@@ -63,7 +63,7 @@ use reach::Reach;
 use room::Room;
 use serving::{Reader, Serving, Wish};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
@@ -104,6 +104,8 @@ const DOCUMENT_BYTES_MAX: usize = crate::charter::CHARTER_BYTES_MAX;
 const RECEIPTS_PER_MESSAGE_MAX: usize = 16;
 /// Wishes of one peer that are served at a time: what it asks for by range, and some bodies.
 const TURNS_MAX: usize = 8;
+/// Node keys that are remembered as used: four of each of 1,024 members, renewed a few times.
+const CONNECTED_KEYS_MAX: usize = 16_384;
 /// Wishes of one peer that wait; what it asks for beyond is answered as if it were not there, and asked for again.
 const WISHES_MAX: usize = 256;
 /// What one peer may send within a minute that it had to know is wrong; then it is not let in for a while. An honest peer that
@@ -133,17 +135,32 @@ pub struct Current {
     /// What is wrong with the files that policies and lists come from.
     alarms: Arc<RwLock<Vec<String>>>,
     room: Room,
+    /// Node keys whose holders have connected or signed their addresses.
+    connected: Arc<Mutex<HashSet<PeerKey>>>,
 }
 
 impl Current {
     /// Begins with this intake, where there is room enough.
     pub fn new(intake: Intake) -> Self {
-        Self { intake: Arc::new(RwLock::new(Arc::new(intake))), alarms: Arc::default(), room: Room::default() }
+        Self { intake: Arc::new(RwLock::new(Arc::new(intake))), alarms: Arc::default(), room: Room::default(), connected: Arc::default() }
     }
 
     /// The same on a disk that may become full.
     pub fn with_room(self, room: Room) -> Self {
         Self { room, ..self }
+    }
+
+    /// Notes that the holder of a node key has used it.
+    pub fn note_connected(&self, key: PeerKey) {
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        if connected.len() < CONNECTED_KEYS_MAX {
+            connected.insert(key);
+        }
+    }
+
+    /// Returns true if the holder of a node key has used it.
+    pub fn has_connected(&self, key: &PeerKey) -> bool {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
 
     /// What the disk has left.
@@ -1094,6 +1111,7 @@ impl Shell {
         let member = identity.member.clone();
         let outlet = streams::start(key, Some((self.egress.clone(), member.clone())), self.streams_opened, stream, self.incoming.clone());
         self.reach.connected(key, &member, &identity.node, now);
+        self.current.note_connected(key);
         let connected = Connected {
             member: identity.member,
             node: identity.node,

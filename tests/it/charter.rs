@@ -81,21 +81,100 @@ fn a_replaced_root_key_ends_the_card_under_the_old_one() {
     assert!(roster.take_card(SignedCard::sign(&renewed, &key(63), &first.federation()).unwrap().bytes()).is_ok());
 }
 
+/// Version 2, in which a member joins with this root key.
+fn newcomer_with(first: &SignedCharter, seed: u8) -> SignedCharter {
+    let joins = |next: &mut Charter| {
+        let mut new = next.members[1].clone();
+        (new.id, new.root) = ("xb-police".parse().unwrap(), key(seed).public());
+        next.members.push(new);
+    };
+    signed_by(first, joins, &[1, 2]).unwrap()
+}
+
 #[test]
-fn a_root_key_that_a_card_uses_for_something_else_ends_that_card() {
+fn x5_a_charter_that_makes_a_key_in_use_a_root_is_refused_whole_and_both_members_stay() {
+    let first = charter(|_| ()).unwrap();
+    let (vendor, mut roster) = ("vendor-one".parse().unwrap(), Roster::new(first.clone()));
+    roster.take_card(SignedCard::sign(&plain_card(), &key(13), &first.federation()).unwrap().bytes()).unwrap();
+    let next = newcomer_with(&first, 41);
+    let error = roster.take_charter_unless(next.bytes(), |holding| holding.member.as_ref() == Some(&vendor)).unwrap_err();
+    assert!(error.to_string().contains("is the node key of `vendor-one` and cannot become the root key of `xb-police`"), "{error}");
+    assert_eq!((roster.charter().charter().version, roster.card(&vendor).is_some()), (1, true));
+    // The same for whoever proposes or signs it, who need no proof of use.
+    let past = roster.past().clone();
+    let proposed = Proposal::new(next.charter().clone(), Some(&first), Vec::new(), &past).unwrap_err();
+    assert_eq!(proposed, error);
+    // A steward without a node has it from the file.
+    let harmless = Proposal::new(newcomer_with(&first, 72).charter().clone(), Some(&first), Vec::new(), &past).unwrap();
+    let travelled = Proposal::open(&harmless.encode()).unwrap();
+    let again = Proposal::new(next.charter().clone(), Some(&first), Vec::new(), travelled.past()).unwrap_err();
+    assert_eq!(again, error);
+}
+
+#[test]
+fn x5_a_key_that_a_card_only_claims_stops_no_charter() {
+    // Or any member could see a newcomer's root key in a charter on its way, claim it, and stop that charter.
     let first = charter(|_| ()).unwrap();
     let mut roster = Roster::new(first.clone());
     let mut claims = plain_card();
     claims.nodes[0].key = key(71).public();
     roster.take_card(SignedCard::sign(&claims, &key(13), &first.federation()).unwrap().bytes()).unwrap();
-    // Then a member joins whose root key that is.
-    let joins = |next: &mut Charter| {
-        let mut new = next.members[1].clone();
-        (new.id, new.root) = ("xb-police".parse().unwrap(), key(71).public());
-        next.members.push(new);
-    };
-    roster.take_charter(signed_by(&first, joins, &[1, 2]).unwrap().bytes()).unwrap();
-    assert!(roster.card(&"vendor-one".parse().unwrap()).is_none(), "one key, one purpose, and the charter's word counts");
+    roster.take_charter(newcomer_with(&first, 71).bytes()).unwrap();
+    assert!(roster.card(&"vendor-one".parse().unwrap()).is_none(), "the card that claimed it has no effect any more");
+    claims.serial = 2;
+    let again = roster.take_card(SignedCard::sign(&claims, &key(13), &first.federation()).unwrap().bytes()).unwrap_err();
+    assert!(again.to_string().contains("is the root key of `xb-police`"), "{again}");
+}
+
+#[test]
+fn x5_keys_of_the_past_belong_to_their_holders_also_after_a_restart() {
+    let first = charter(|_| ()).unwrap();
+    let mut roster = Roster::new(first.clone());
+    let former = plain_card();
+    let mut renewed = plain_card();
+    (renewed.serial, renewed.nodes[0].key) = (2, key(44).public());
+    let sign = |card: &Card, root: u8| SignedCard::sign(card, &key(root), &first.federation()).unwrap().bytes().to_vec();
+    let place = tempfile::tempdir().unwrap();
+    {
+        let (_, mut writer, _) = huecry::ledger::Ledger::open(place.path()).unwrap();
+        writer.keep_charter(1, first.bytes()).unwrap();
+        for card in [&former, &renewed] {
+            roster.take_card(&sign(card, 13)).unwrap();
+            writer.keep_card(card, &sign(card, 13)).unwrap();
+        }
+        writer.close().unwrap();
+    }
+    let (ledger, _writer, _) = huecry::ledger::Ledger::open(place.path()).unwrap();
+    let restored = ledger.roster().unwrap().unwrap();
+    let mut other = plain_card();
+    (other.member, other.nodes[0].key, other.publishing[0].key) = ("hub".parse().unwrap(), key(41).public(), key(46).public());
+    other.channels.truncate(1);
+    for mut roster in [roster, restored] {
+        let error = roster.take_card(&sign(&other, 11)).unwrap_err();
+        assert!(error.to_string().contains("is the node key of `vendor-one` and cannot become the node key of `hub`"), "{error}");
+    }
+}
+
+#[test]
+fn x6_a_circle_that_is_made_again_counts_on_and_the_diff_says_who_reads_what() {
+    let first = charter(|_| ()).unwrap();
+    let removed = signed_by(&first, |next| next.circles.clear(), &[1, 2]).unwrap();
+    let mut past = Past::of(first.charter());
+    past.add_charter(removed.charter());
+    let mut draft = Draft { charter: removed.charter().clone(), cards: Vec::new() };
+    (draft.charter.version, draft.charter.prev) = (3, Some(removed.hash()));
+    let text = charter_text(&draft) + "\n[[circle]]\nname = \"finance\"\nhistory = \"closed\"\nmembers = [\"hub\"]\n";
+    let again = charter_of_text(&text, Some(&removed), &past, at(DAY_MS)).unwrap().charter;
+    assert_eq!((again.circles[0].generation, again.circles[0].members[0].since), (3, 3));
+    let words = changes(Some(removed.charter()), &again, &past).join("\n");
+    assert!(words.contains("was removed at generation 2: the members cannot read its records"), "{words}");
+    let words = changes(Some(first.charter()), removed.charter(), &past).join("\n");
+    assert!(words.contains("no new record reaches `xa-police` through it"), "{words}");
+    // By hand, with a generation of its first life.
+    let mut back = again.clone();
+    (back.circles[0].generation, back.circles[0].members[0].since) = (1, 1);
+    let error = Proposal::new(back, Some(&removed), Vec::new(), &past).unwrap_err();
+    assert!(error.to_string().contains("has had generation 2, and begins again at generation 3"), "{error}");
 }
 
 #[test]
@@ -104,15 +183,15 @@ fn a_text_read_back_is_the_same_charter_and_its_generations_follow() {
     let mut next = first.charter().clone();
     (next.version, next.prev, next.issued) = (2, Some(first.hash()), at(DAY_MS));
     let draft = Draft { charter: next.clone(), cards: Vec::new() };
-    let read = charter_of_text(&charter_text(&draft), Some(&first), at(DAY_MS)).unwrap();
+    let read = charter_of_text(&charter_text(&draft), Some(&first), &Past::of(first.charter()), at(DAY_MS)).unwrap();
     assert_eq!(read.charter, next, "an edit that changes nothing changes nothing");
     let joined = charter_text(&draft).replace("members = [\"xa-police\"]", "members = [\"xa-police\", \"hub\"]");
-    let read = charter_of_text(&joined, Some(&first), at(DAY_MS)).unwrap().charter;
+    let read = charter_of_text(&joined, Some(&first), &Past::default(), at(DAY_MS)).unwrap().charter;
     assert_eq!((read.circles[0].generation, read.circles[0].members[1].since), (3, 3));
     let left = charter_text(&draft).replace("members = [\"xa-police\"]", "members = []");
-    let read = charter_of_text(&left, Some(&first), at(DAY_MS)).unwrap().charter;
+    let read = charter_of_text(&left, Some(&first), &Past::default(), at(DAY_MS)).unwrap().charter;
     assert_eq!((read.circles[0].generation, read.circles[0].members[0].until), (3, Some(2)));
-    let words = changes(Some(first.charter()), &read);
+    let words = changes(Some(first.charter()), &read, &Past::default());
     assert!(words.contains(&"circle `finance` loses `xa-police`, generation 3".to_owned()), "{words:?}");
 }
 
@@ -121,7 +200,7 @@ fn a_bad_text_is_refused_with_its_place() {
     let text = charter_text(&Draft { charter: plain_charter(), cards: Vec::new() });
     let refused = |from: &str, to: &str, words: &str| {
         assert!(text.contains(from), "{from}");
-        let error = charter_of_text(&text.replacen(from, to, 1), None, at(0)).unwrap_err().to_string();
+        let error = charter_of_text(&text.replacen(from, to, 1), None, &Past::default(), at(0)).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     };
     refused("threshold = 2", "treshold = 2", "did you mean `threshold`?");
@@ -138,7 +217,7 @@ fn what_a_charter_changes_is_said_in_words() {
     let said = |change: fn(&mut Charter), words: &str| {
         let mut after = before.clone();
         change(&mut after);
-        let lines = changes(Some(&before), &after);
+        let lines = changes(Some(&before), &after, &Past::default());
         assert!(lines.iter().any(|line| line.contains(words)), "{words}: {lines:?}");
     };
     said(|one| one.members[2].root = key(77).public(), "ROOT KEY REPLACED");
@@ -149,7 +228,7 @@ fn what_a_charter_changes_is_said_in_words() {
     said(|one| one.agreements[0].tlp_max = Tlp::Red, "its terms were");
     said(|one| drop(one.stewards.remove(2)), "2 of 2 stewards sign from now on, 2 of 3 did");
     said(|one| one.freshness.clear(), "removes freshness key");
-    assert!(changes(None, &before)[0].contains("founds the federation"));
+    assert!(changes(None, &before, &Past::default())[0].contains("founds the federation"));
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! Who may speak, over real processes: stewards who sign apart, cards that change, keys that are stolen.
 
-use crate::support::{code, huecry, json_of, port, start, stderr, stdout, until};
+use crate::support::{Three, code, huecry, json_of, port, run, start, stderr, stdout, until};
+use huecry::{
+    charter::{Past, Proposal},
+    ledger::Ledger,
+    node::keys::{KeyStore, Purpose},
+};
 use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -503,4 +508,52 @@ fn copy(from: &Path, to: &Path) {
     let status = std::process::Command::new("cp").arg("--archive").arg(from).arg(to).status().unwrap();
     assert!(status.success());
     let _ = std::fs::remove_file(to.join("huecry.sock"));
+}
+
+#[test]
+fn x5_x6_a_charter_that_gives_a_key_or_a_circle_twice_is_refused_by_sign_publish_and_every_node() {
+    let three = Three::new();
+    let (agency, vendor, police) = (three.of("agency"), three.of("vendor"), three.of("police"));
+    let before = Ledger::open(&agency.join("ledger")).unwrap().0.roster().unwrap().unwrap().charter().clone();
+    let _nodes = [three.start("agency"), three.start("vendor"), three.start("police")];
+    let peers = |data: &Path| json_of(&run(data, &["--json", "status"]))["network"]["peers"].as_array().map_or(0, Vec::len);
+    until("the nodes to meet", || peers(&agency) == 2);
+    // The vendor's node key, which is public, in place of the root key of the police.
+    let text = three.place.path().join("charter.toml");
+    let draft = |change: &dyn Fn(String) -> String| {
+        let _old = std::fs::remove_file(&text);
+        run(&agency, &["charter", "edit", "--out", text.to_str().unwrap()]);
+        let written = std::fs::read_to_string(&text).unwrap();
+        let changed = change(written.clone());
+        assert_ne!(changed, written, "{written}");
+        std::fs::write(&text, changed).unwrap();
+    };
+    let node_key = KeyStore::in_data(&vendor).unwrap().public(Purpose::Node).unwrap();
+    let root = KeyStore::in_data(&police).unwrap().public(Purpose::Root).unwrap();
+    draft(&|text| text.replace(&hex::encode(root.to_bytes()), &hex::encode(node_key.to_bytes())));
+    let steward = KeyStore::in_data(&agency).unwrap().read(Purpose::Steward).unwrap();
+    let key_file = agency.join("keys/steward.key");
+    let words = ["charter", "sign", text.to_str().unwrap(), "--key", key_file.to_str().unwrap()];
+    for words in [&words[..], &["charter", "diff", text.to_str().unwrap()]] {
+        let refused = huecry(&agency, words);
+        assert_ne!(code(&refused), 0);
+        let said = stderr(&refused);
+        assert!(said.contains("is the node key of `some-vendor` and cannot become the root key of `xa-police`"), "{said}");
+    }
+    // Made by a tool that checks nothing, with a real signature.
+    let mut charter = before.charter().clone();
+    (charter.version, charter.prev) = (charter.version + 1, Some(before.hash()));
+    charter.members.iter_mut().find(|one| one.id.as_str() == "xa-police").unwrap().root = node_key;
+    let mut proposal = Proposal::new(charter, Some(&before), Vec::new(), &Past::default()).unwrap();
+    let signature = proposal.sign(&steward).unwrap();
+    proposal.add(&signature).unwrap();
+    let (file, version) = (three.place.path().join("bad.huecry"), before.charter().version);
+    std::fs::write(&file, proposal.encode()).unwrap();
+    let refused = huecry(&agency, &["charter", "publish", file.to_str().unwrap()]);
+    assert_ne!(code(&refused), 0);
+    assert!(stderr(&refused).contains("is the node key of `some-vendor`"), "{}", stderr(&refused));
+    for data in [&agency, &vendor, &police] {
+        let status = json_of(&run(data, &["--json", "status"]));
+        assert_eq!((&status["charter_version"], &status["cards"]), (&version.into(), &3.into()), "{status}");
+    }
 }

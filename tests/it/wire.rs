@@ -321,6 +321,49 @@ fn judge_next(bytes: &[u8]) -> String {
         .map_or_else(|error| format!("refused: {error}"), |_| format!("accepted: version {}", roster.charter().charter().version))
 }
 
+/// As [`judge_next`], where this node has seen every key of `card/good` in use.
+fn judge_next_in_use(bytes: &[u8]) -> String {
+    let mut roster = roster();
+    let taken = roster.take_charter_unless(bytes, |_| true);
+    taken.map_or_else(|error| format!("refused: {error}"), |_| format!("accepted: version {}", roster.charter().charter().version))
+}
+
+/// As version 3, after a version 2 without circles, with a new root key of `xa-police` and another third steward.
+fn judge_third(bytes: &[u8]) -> String {
+    let mut roster = Roster::new(charter(|_| ()).unwrap());
+    roster.take_charter(&second_charter()).unwrap();
+    roster
+        .take_charter(bytes)
+        .map_or_else(|error| format!("refused: {error}"), |_| format!("accepted: version {}", roster.charter().charter().version))
+}
+
+fn without_circles(one: &mut Charter) {
+    one.circles.clear();
+    one.members[1].root = key(62).public();
+    one.stewards[2].key = key(4).public();
+}
+
+fn second_charter() -> Vec<u8> {
+    next_charter(without_circles, &[1, 2])
+}
+
+/// A version 3 after that one, changed.
+fn third_charter(change: impl FnOnce(&mut Charter)) -> Vec<u8> {
+    let before = charter(|_| ()).unwrap().next(&second_charter()).unwrap();
+    let mut one = plain_charter();
+    without_circles(&mut one);
+    (one.version, one.prev, one.issued) = (3, Some(before.hash()), at(2 * DAY_MS));
+    change(&mut one);
+    Cosigned::seal(cbor::to_vec(&one), &[&key(1), &key(2)], Domain::Charter, &before.federation()).unwrap().bytes().to_vec()
+}
+
+/// A card at a node that has seen version 2 as above, and `card/good`.
+fn judge_card_later(bytes: &[u8]) -> String {
+    let mut roster = roster();
+    roster.take_charter(&second_charter()).unwrap();
+    roster.take_card(bytes).map_or_else(|error| format!("refused: {error}"), |card| format!("accepted: serial {}", card.serial))
+}
+
 /// As a second version 2, after `charter/next_good`.
 fn judge_rival(bytes: &[u8]) -> String {
     let mut roster = Roster::new(charter(|_| ()).unwrap());
@@ -470,6 +513,46 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
     };
     add("charter/bad_next_joins_a_circle_in_the_past", next_charter(sneaks_in, &[1, 2]), judge_next);
     add("charter/bad_next_resolves_another", next_charter(|one| one.resolves = Some(Hash([9; 32])), &[1, 2]), judge_next);
+    // X5: one key, one holder, one purpose, also over cards and over time.
+    let with_root = |seed: u8| next_charter(move |one| one.members[1].root = key(seed).public(), &[1, 2]);
+    add("charter/bad_next_root_is_a_node_key_in_use", with_root(41), judge_next_in_use);
+    add("charter/bad_next_root_is_a_publishing_key_in_use", with_root(31), judge_next_in_use);
+    add("charter/next_root_is_a_key_that_a_card_only_claims", with_root(41), |bytes| {
+        let mut roster = roster();
+        let taken = roster.take_charter(bytes);
+        let card = roster.card(&"vendor-one".parse().unwrap()).is_some();
+        taken.map_or_else(|error| format!("refused: {error}"), |_| format!("accepted: version 2, the card counts: {card}"))
+    });
+    let steward_in_use = next_charter(|one| one.stewards[2].key = key(31).public(), &[1, 2]);
+    add("charter/bad_next_steward_has_a_publishing_key_in_use", steward_in_use, judge_next_in_use);
+    let freshness_in_use = next_charter(|one| one.freshness[0].key = key(41).public(), &[1, 2]);
+    add("charter/bad_next_freshness_key_is_a_node_key_in_use", freshness_in_use, judge_next_in_use);
+    let changes_hands = |one: &mut Charter| {
+        one.members[1].root = one.members[2].root;
+        one.members[2].root = key(63).public();
+    };
+    add("charter/bad_next_root_changes_hands", next_charter(changes_hands, &[1, 2]), judge_next);
+    let becomes_steward = |one: &mut Charter| {
+        one.stewards[2].key = one.members[2].root;
+        one.members[2].root = key(63).public();
+    };
+    add("charter/bad_next_root_becomes_a_stewards_key", next_charter(becomes_steward, &[1, 2]), judge_next);
+    add("charter/third_good", third_charter(|_| ()), judge_third);
+    let former_steward = third_charter(|one| one.members[2].root = key(3).public());
+    add("charter/bad_third_root_is_a_former_stewards_key", former_steward, judge_third);
+    let former_root = third_charter(|one| one.members[2].root = key(12).public());
+    add("charter/bad_third_root_is_another_members_former_root", former_root, judge_third);
+    add("charter/third_root_returns", third_charter(|one| one.members[1].root = key(12).public()), judge_third);
+    // X6: generations never fall.
+    let circle = |generation: u64, since: u64| {
+        let hub = CircleMember { id: "hub".parse().unwrap(), since, until: None };
+        let again = Circle { name: "finance".parse().unwrap(), generation, history: History::Closed, members: vec![hub] };
+        third_charter(move |one| one.circles.push(again))
+    };
+    add("charter/third_circle_continues", circle(3, 3), judge_third);
+    add("charter/bad_third_circle_begins_at_one", circle(1, 1), judge_third);
+    add("charter/bad_third_circle_begins_at_its_last_generation", circle(2, 2), judge_third);
+    add("charter/bad_third_circle_reaches_back", circle(3, 2), judge_third);
     add("charter/rival", next_charter(|one| one.name = "Rival".to_owned(), &[1, 3]), judge_rival);
     add("charter/bad_rival_one_signature", next_charter(|one| one.name = "Rival".to_owned(), &[3]), judge_rival);
     add("charter/bad_rival_same_charter", next_charter(|_| (), &[2, 3]), judge_rival);
@@ -496,6 +579,20 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
         Sealed::seal(cbor::to_vec(&one), &key(seed), Domain::Card, &federation()).unwrap().bytes().to_vec()
     };
     add("card/bad_signed_by_publishing_key", raw_card(|_| (), 31), judge_card);
+    let of_hub = |seed: u8| {
+        let mut one = plain_card();
+        one.member = "hub".parse().unwrap();
+        (one.publishing[0].key, one.nodes[0].key) = (key(32).public(), key(seed).public());
+        one.channels.truncate(1);
+        SignedCard::sign(&one, &key(11), &federation()).unwrap().bytes().to_vec()
+    };
+    add("card/later_good", of_hub(42), judge_card_later);
+    add("card/bad_later_claims_another_members_node_key", of_hub(41), judge_card_later);
+    add("card/bad_later_claims_a_former_root", of_hub(12), judge_card_later);
+    add("card/bad_later_claims_a_former_stewards_key", of_hub(3), judge_card_later);
+    add("card/bad_later_claims_its_own_root", of_hub(11), judge_card_later);
+    let other_purpose = raw_card(|one| (one.serial, one.publishing[0].key, one.nodes[0].key) = (2, key(33).public(), key(31).public()), 13);
+    add("card/bad_later_uses_a_publishing_key_for_a_node", other_purpose, judge_card_later);
     add(
         "card/bad_two_keys_on_one_lane",
         raw_card(|one| one.publishing.push(PublishingKey { key: key(32).public(), ..one.publishing[0].clone() }), 13),
