@@ -20,6 +20,7 @@ pub mod door;
 pub mod egress;
 pub mod enforcer;
 pub mod fetch;
+pub mod frames;
 pub mod keys;
 mod links;
 pub mod membership;

@@ -34,7 +34,7 @@ pub const IN_FRAMES_MAX: usize = 1_024;
 /// Bytes of one peer's frames that wait for it: who sends much waits, and keeps no others waiting.
 pub const IN_BYTES_MAX: usize = 512 * 1024;
 /// A frame that was begun must end within this, and a write must move within it.
-const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which of what waits for one peer goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

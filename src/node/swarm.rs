@@ -4,7 +4,7 @@
 //! cards; never a body, and nothing that not everyone may read, because gossipsub answers IWANT to anyone.
 //! Not here: what a message means (`node::mod`), standing streams (`node::streams`).
 
-use super::proxy::ProxyTransport;
+use super::{frames::Watched, proxy::ProxyTransport};
 use crate::{
     config::Proxy,
     envelope::{FederationId, SecretKey},
@@ -177,7 +177,7 @@ pub fn build(node: &SecretKey, topics: &Topics, links: Links, relaying: Relaying
     let yamux = move || {
         let mut config = yamux::Config::default();
         config.set_max_num_streams(streams_max);
-        config
+        Watched(config)
     };
     // A rehearsal has many nodes in one process; each would refuse links because of the others' memory.
     let memory = if matches!(links, Links::Given(_)) { usize::MAX } else { MEMORY_BYTES_MAX };

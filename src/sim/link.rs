@@ -3,6 +3,7 @@
 //! Loss on a byte stream is lateness: TCP sends again after a while, and what follows waits behind it.
 
 use super::Dice;
+use crate::node::frames::Watched;
 use futures::{AsyncRead, AsyncWrite, FutureExt as _, TryFutureExt as _, future::BoxFuture, task::AtomicWaker};
 use libp2p::{
     PeerId, Transport as _,
@@ -100,7 +101,7 @@ pub fn transport(
         let number = made.fetch_add(1, Ordering::Relaxed);
         Late::new(stream, plan, number, Arc::clone(&received))
     };
-    Ok(MemoryTransport::new().map(slow).upgrade(upgrade::Version::V1Lazy).authenticate(noise).multiplex(yamux).boxed())
+    Ok(MemoryTransport::new().map(slow).upgrade(upgrade::Version::V1Lazy).authenticate(noise).multiplex(Watched(yamux)).boxed())
 }
 
 /// Noise, with a tap and a cut on its plaintext side, where it is known who the other one is.

@@ -155,6 +155,39 @@ async fn n_07_n_09_streams_are_capped_and_a_frame_that_trickles_is_cut_off() {
     goes_on(&victim, &other, &place).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x10_a_frame_of_gossip_that_never_ends_is_cut_off() {
+    let place = Place::new(0x0f60_0000, 3);
+    let (victim, other) = (place.start(0, &[]), place.start(1, &[0]));
+    until("the two to meet", || linked(&victim, &place, 1)).await;
+    let mut cut = Duration::ZERO;
+    // A connection that ended at once tells nothing.
+    for _ in 0..10 {
+        let (mut control, peer, _accepted, driving) = connected(&place, 2).await;
+        // gossipsub of this side opens one too, and the node reads the newer one alone.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let opening = control.open_stream(peer, StreamProtocol::new("/meshsub/1.1.0"));
+        let Ok(Ok(mut stream)) = tokio::time::timeout(Duration::from_secs(5), opening).await else { continue };
+        let begun = Instant::now();
+        let _ = stream.write_all(&varint(1_000)).await;
+        let ended = loop {
+            let _gone = stream.write_all(&[7]).await;
+            let _gone = stream.flush().await;
+            let read = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut [0; 64])).await;
+            if matches!(read, Ok(Ok(0) | Err(_))) || begun.elapsed() > Duration::from_secs(40) {
+                break begun.elapsed();
+            }
+        };
+        driving.abort();
+        cut = ended;
+        if cut > Duration::from_secs(2) {
+            break;
+        }
+    }
+    assert!((8..25).contains(&cut.as_secs()), "{cut:?}");
+    goes_on(&victim, &other, &place).await;
+}
+
 /// How long the node lets member 2 trickle a frame.
 async fn trickled(place: &Place) -> Duration {
     let (mut control, peer, mut accepted, driving) = connected(place, 2).await;
