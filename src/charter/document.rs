@@ -340,6 +340,12 @@ impl SignedCharter {
     }
 }
 
+/// The version that a charter states, without a look at its signatures.
+pub fn charter_version(bytes: &[u8]) -> Option<u64> {
+    let signed = Cosigned::open(bytes, Domain::Charter, |_| FederationId([0; 32]), CHARTER_BYTES_MAX).ok()?;
+    cbor::from_slice::<Charter>(signed.payload(), CHARTER_BYTES_MAX).ok().map(|charter| charter.version)
+}
+
 fn distinct<T: Ord>(items: impl IntoIterator<Item = T>) -> bool {
     let mut seen = BTreeSet::new();
     items.into_iter().all(|item| seen.insert(item))

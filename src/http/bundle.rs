@@ -257,7 +257,7 @@ impl Import {
 
     fn document(&mut self, document: u64, bytes: Vec<u8>) -> Result<(), ApiError> {
         let (reply, waiting) = oneshot::channel();
-        self.local.door.send(Request::Document { document, bytes, reply: Some(reply) }).map_err(|_| DoorError::Stopping)?;
+        self.local.door.send(Request::Document { document, bytes, from: None, reply: Some(reply) }).map_err(|_| DoorError::Stopping)?;
         match waiting.blocking_recv().unwrap_or(Err(DoorError::Stopping)) {
             Ok(()) => self.reply.documents += 1,
             Err(DoorError::Ledger(error)) => return Err(error.into()),

@@ -108,7 +108,7 @@ pub(super) async fn take_document(
     };
     let deed = format!("puts a {kind} in force, SHA-256 {}", crate::envelope::Hash::of(&body));
     let bytes = body.to_vec();
-    at_door(&local, |reply| Request::Document { document: parameters.document, bytes, reply: Some(reply) }).await?;
+    at_door(&local, |reply| Request::Document { document: parameters.document, bytes, from: None, reply: Some(reply) }).await?;
     Ok(Acted::deed(deed, DocumentTaken { taken: true }))
 }
 

@@ -53,7 +53,7 @@ pub use verify::*;
 pub use words::*;
 
 use crate::{
-    charter::{Card, Roster, SignedCharter, card_of},
+    charter::{Card, Roster, SignedCharter, card_of, charter_version},
     envelope::{BATCH_RECORDS_MAX, Class, FederationId, Hash, Head, KeyId, RecordSpan, SignedHead, record_spans},
     intake::{Admitted, Defaults, Known, Outcome, Spans, value_of},
     policy::Verdict,
@@ -1147,7 +1147,8 @@ impl Writer {
         match entry {
             Entry::Charter(bytes) => {
                 // Version numbers stand in the payload; the signatures are checked when the roster is built.
-                let version = charter_version(&bytes)?;
+                let version =
+                    charter_version(&bytes).ok_or_else(|| LedgerError::Damaged("a stored charter cannot be parsed".to_owned()))?;
                 self.changes.document(DocumentKey::Charter(version), position);
             }
             Entry::Decision(_) => self.changes.decision(position),
@@ -1216,15 +1217,6 @@ fn count(counts: &mut Counts, line: &OutcomeLine) {
         },
     };
     *counter += 1;
-}
-
-fn charter_version(bytes: &[u8]) -> Result<u64, LedgerError> {
-    let damaged = |error: String| LedgerError::Damaged(format!("a kept charter does not read: {error}"));
-    let none = |_: &[u8]| FederationId([0; 32]);
-    let signed = crate::envelope::Cosigned::open(bytes, crate::envelope::Domain::Charter, none, bytes.len())
-        .map_err(|error| damaged(error.to_string()))?;
-    let charter: crate::charter::Charter = crate::cbor::decode_stored(signed.payload()).map_err(|error| damaged(error.to_string()))?;
-    Ok(charter.version)
 }
 
 fn lock(directory: &Path) -> Result<File, LedgerError> {

@@ -20,10 +20,10 @@ use super::{
     rules::Rules,
 };
 use crate::{
-    charter::{Card, CardError, CharterError, CharterTaken, KeyHolding, Meter, Quota, Roster},
+    charter::{Card, CardError, CharterError, CharterTaken, KeyHolding, Meter, Quota, Roster, card_of, charter_version},
     clock::Clock,
     enforce::{Order, OrderEntry},
-    envelope::{Audience, Class, Hash, Head, KeyId, ProvedBatch, ProvedHead, PublicKey, SecretKey, SignedHead, Signer, Slot},
+    envelope::{Audience, Class, CoseError, Hash, Head, KeyId, ProvedBatch, ProvedHead, PublicKey, SecretKey, SignedHead, Signer, Slot},
     intake::{Admitted, Blame, Intake, Known as _, Outcome, Placed, ReadBatch, Refusal},
     ledger::{
         Aside, Brought, Compacted, Counts, DecisionEntry, Entry, Erased, ErasureEntry, FeedState, FollowEntry, JudgedEntry, Ledger,
@@ -231,10 +231,11 @@ pub enum Request {
         by: String,
         reply: Reply<()>,
     },
-    /// A charter, stamp or card, with its number in [`document`]; a person waits for the answer, a peer does not.
+    /// A charter, stamp, card or proof, with its number in [`document`]. A person waits for the answer; a peer is judged by it.
     Document {
         document: u64,
         bytes: Vec<u8>,
+        from: Option<PeerKey>,
         reply: Option<Reply<()>>,
     },
     /// Policies and lists were read anew. What is held is judged again, little by little.
@@ -328,6 +329,11 @@ pub enum Event {
     Document {
         document: u64,
         bytes: Vec<u8>,
+    },
+    /// A document of a peer was taken, was known, or was refused: with a code, and whether its sender is to blame.
+    DocumentJudged {
+        from: PeerKey,
+        refused: Option<(&'static str, bool)>,
     },
     /// What is followed has changed.
     Followed,
@@ -885,6 +891,7 @@ impl Door {
             _ if held.holds(bytes) => return Ok(false),
             _ => (),
         }
+        refuse_old(&held, document, bytes)?;
         let mut roster = (*held).clone();
         match document {
             document::CHARTER => self.charter(&mut roster, bytes)?,
@@ -1178,6 +1185,28 @@ fn seal(
     Ok(places)
 }
 
+/// Refuses what says itself that it is old, before any signature is verified and the roster is copied.
+fn refuse_old(held: &Roster, document: u64, bytes: &[u8]) -> Result<(), DoorError> {
+    match document {
+        document::CHARTER => {
+            let (ours, found) = (held.charter().charter().version, charter_version(bytes));
+            // A second charter of our own version is a proof, and is looked at.
+            match found.filter(|found| *found < ours) {
+                Some(found) => Err(CharterError::Old { ours, found }.into()),
+                None => Ok(()),
+            }
+        }
+        document::CARD => {
+            let Some(card) = card_of(bytes) else { return Ok(()) };
+            match held.card(&card.member).map(|ours| ours.serial).filter(|ours| *ours >= card.serial) {
+                Some(ours) => Err(CardError::Old { member: card.member, ours, found: card.serial }.into()),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Places of which nothing is here.
 fn absent_of(slots: &[Slot]) -> u16 {
     u16::try_from(slots.iter().filter(|slot| **slot == Slot::Absent).count()).unwrap_or(u16::MAX)
@@ -1362,6 +1391,26 @@ fn close(mut door: Door, reply: Option<oneshot::Sender<Result<(), LedgerError>>>
     let _asker_gone = reply.map(|reply| reply.send(closed));
 }
 
+/// The code of a refused document, and whether its sender is to blame: an honest node never holds a document with a bad signature, but it may
+/// have another charter, or another version of huecry.
+fn fault_of(error: &DoorError) -> (&'static str, bool) {
+    let cose = |error: &CoseError| match error {
+        CoseError::Signature(_) => ("forged-document", true),
+        CoseError::Cbor(_) | CoseError::Structure(_) => ("bad-document", true),
+        CoseError::Signer(_) | CoseError::OtherKey { .. } => ("other-key", false),
+    };
+    match error {
+        DoorError::Charter(CharterError::Cose(error)) | DoorError::Card(CardError::Cose(error)) => cose(error),
+        DoorError::Charter(CharterError::Threshold { .. }) => ("unsigned-charter", true),
+        DoorError::Charter(CharterError::Old { .. }) | DoorError::Card(CardError::Old { .. }) => ("old-document", false),
+        DoorError::Charter(CharterError::Key(_)) | DoorError::Card(CardError::Claim { .. }) => ("key-conflict", false),
+        DoorError::Charter(_) => ("charter", false),
+        DoorError::Card(_) => ("card", false),
+        DoorError::Refused(refusal) => (refusal.code, refusal.blame == Blame::Reject),
+        _ => ("document", false),
+    }
+}
+
 fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut Vec<Box<dyn FnOnce()>>) {
     match request {
         Request::Batch(arrived) => {
@@ -1391,8 +1440,11 @@ fn take(door: &mut Door, request: Request, out: &mut Vec<Event>, replies: &mut V
             Ok(None) => (),
             Err(error) => tracing::warn!(%error, "a second head for one place could not be proved"),
         },
-        Request::Document { document, bytes, reply } => {
+        Request::Document { document, bytes, from, reply } => {
             let taken = door.take_document(document, &bytes, out);
+            if let Some(from) = from {
+                out.push(Event::DocumentJudged { from, refused: taken.as_ref().err().map(fault_of) });
+            }
             match &taken {
                 Ok(true) => out.push(Event::Document { document, bytes }),
                 Ok(false) => (),

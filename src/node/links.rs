@@ -280,7 +280,9 @@ impl Shell {
     pub(super) fn recall_places(&mut self) {
         let Ok(bytes) = std::fs::read(&self.places) else { return };
         let known: Vec<serde_bytes::ByteBuf> = crate::cbor::from_slice(&bytes, PLACES_BYTES_MAX).unwrap_or_default();
-        known.iter().for_each(|bytes| self.on_whereabouts(bytes));
+        for bytes in &known {
+            let _one_that_is_damaged_is_skipped = self.on_whereabouts(bytes);
+        }
     }
 
     /// Only a help for the next start, so a failure to write it is no failure of the node.
@@ -293,18 +295,19 @@ impl Shell {
         }
     }
 
-    pub(super) fn on_whereabouts(&mut self, bytes: &[u8]) {
+    /// Takes whereabouts that are news. Returns false if their signature is wrong: their sender has forged them, or passed them on unchecked.
+    pub(super) fn on_whereabouts(&mut self, bytes: &[u8]) -> bool {
         let now = self.clock.now();
         let intake = self.current.get();
         let federation = intake.roster.federation();
         // Most are old news, and a look at the serial is cheaper than a signature.
-        let Some((id, serial)) = whereabouts_claim(bytes, &federation) else { return };
-        let Some(key) = self.node_ids.get(&id).copied() else { return };
+        let Some((id, serial)) = whereabouts_claim(bytes, &federation) else { return true };
+        let Some(key) = self.node_ids.get(&id).copied() else { return true };
         if self.whereabouts.get(&key).is_some_and(|(ours, _)| ours.serial >= serial) {
-            return;
+            return true;
         }
         let opened = PublicKey::from_bytes(&key).ok().and_then(|public| open_whereabouts(bytes, &public, &federation).ok());
-        let Some(place) = opened else { return };
+        let Some(place) = opened else { return false };
         self.current.note_connected(key);
         let newer = self.whereabouts.get(&key).is_none_or(|(ours, _)| ours.serial < place.serial);
         if newer && key != self.me() && place.until > now {
@@ -312,6 +315,7 @@ impl Shell {
             self.places_changed = true;
             self.news.push((key, bytes.to_vec()));
         }
+        true
     }
 
     /// Our own whereabouts and some others', other ones each time: enough to find links; what is new comes by itself.

@@ -34,6 +34,7 @@ pub mod setup;
 pub mod streams;
 pub mod swarm;
 pub mod upkeep;
+mod verification;
 
 use crate::{
     charter::{ADDRESSES_MAX, MemberKind, Roster, SignedStamp, Stage, WHEREABOUTS_DAYS_MAX, Whereabouts, sign_whereabouts},
@@ -72,6 +73,7 @@ use std::{
 use streams::{Incoming, Outlet};
 pub use swarm::Links;
 use swarm::{Behaviour, BehaviourEvent, Topics};
+use verification::Verification;
 
 /// How often the loop looks after slow answers, as long as something is under way.
 const TICK: Duration = Duration::from_millis(100);
@@ -356,6 +358,8 @@ pub struct Shell {
     refusals: BTreeMap<String, u64>,
     /// What peers sent that they had to know is wrong: how often, since when. As many as the gate lets in.
     rejected: BTreeMap<PeerKey, (u32, Timestamp)>,
+    /// Documents of peers that wait for the door.
+    verification: Verification,
     /// Peers that are not let in, until when.
     barred: BTreeMap<PeerKey, Timestamp>,
     watch: Watch,
@@ -545,6 +549,7 @@ pub async fn run(
         warned: BTreeMap::new(),
         refusals: BTreeMap::new(),
         rejected: BTreeMap::new(),
+        verification: Verification::default(),
         barred: BTreeMap::new(),
         watch: parts.watch,
         keys: parts.keys,
@@ -712,6 +717,16 @@ impl Shell {
             Event::Detached { feed } => {
                 self.count_refusal("detached");
                 self.replica.restart(&feed);
+            }
+            Event::DocumentJudged { from, refused } => {
+                self.verification.done(&from);
+                if let Some((code, blame)) = refused {
+                    self.count_refusal(code);
+                    if blame {
+                        self.blame(&from);
+                    }
+                }
+                self.verify_documents();
             }
             Event::Document { document: document::PROOF, bytes } => self.spread_proof(&bytes),
             Event::Document { document, bytes } => {
@@ -883,6 +898,7 @@ impl Shell {
     fn housekeeping(&mut self) {
         let now = self.clock.now();
         self.housekept_at = now;
+        self.verification.forget_idle(now);
         self.open_gate();
         let mut addresses = self.own_addresses();
         addresses.truncate(ADDRESSES_MAX);
@@ -928,18 +944,35 @@ impl Shell {
         if !intake.roster.stamp().is_some_and(young)
             && let Ok(stamp) = SignedStamp::sign(intake.roster.charter(), key, now)
         {
-            self.offer(document::STAMP, stamp.bytes().to_vec());
+            self.offer(None, document::STAMP, stamp.bytes().to_vec());
         }
     }
 
     /// Hands a document to the door; what it is worth, the door finds out. What is here already comes from every neighbour.
-    fn offer(&mut self, document: u64, bytes: Vec<u8>) {
+    fn offer(&mut self, from: Option<PeerKey>, document: u64, bytes: Vec<u8>) {
         let known = match crate::charter::equivocation_heads(&bytes).filter(|_| document == document::PROOF) {
             Some([head, _]) => self.is_proved(&head.feed()),
             None => self.current.get().roster.holds(&bytes),
         };
-        if !known {
-            self.ask_door(Request::Document { document, bytes, reply: None });
+        if known {
+            return;
+        }
+        let Some(from) = from else {
+            self.ask_door(Request::Document { document, bytes, from, reply: None });
+            return;
+        };
+        if !self.verification.push(from, document, bytes, self.clock.now()) {
+            self.count_refusal("document-budget");
+        }
+        self.verify_documents();
+    }
+
+    /// Hands documents of peers to the door, as far as their budgets go.
+    fn verify_documents(&mut self) {
+        while let Some((from, (document, bytes))) = self.verification.next() {
+            if !self.ask_door(Request::Document { document, bytes, from: Some(from), reply: None }) {
+                self.verification.done(&from);
+            }
         }
     }
 
@@ -993,7 +1026,7 @@ impl Shell {
         let Some((kind, bytes)) = message.data.split_first() else { return MessageAcceptance::Reject };
         let document = u64::from(*kind);
         if matches!(document, document::STAMP | document::CARD) {
-            self.offer(document, bytes.to_vec());
+            self.offer(Some(from), document, bytes.to_vec());
         }
         // The door passes on what it took, in its own name; forwarding before that would spread what nobody checked.
         MessageAcceptance::Ignore
@@ -1148,6 +1181,7 @@ impl Shell {
         self.told.remove(key);
         self.dialled.remove(key);
         if self.connected.remove(key).is_some() {
+            self.verification.drop_waiting(key);
             self.contents.gone(key);
             self.replica.gone(key);
             self.reach.gone(key, self.clock.now());
@@ -1401,8 +1435,11 @@ impl Shell {
             return;
         }
         match part.document {
-            document::CHARTER | document::STAMP | document::CARD | document::PROOF => self.offer(part.document, whole),
-            document::WHEREABOUTS => self.on_whereabouts(&whole),
+            document::CHARTER | document::STAMP | document::CARD | document::PROOF => self.offer(Some(from), part.document, whole),
+            document::WHEREABOUTS if !self.on_whereabouts(&whole) => {
+                self.count_refusal("forged-document");
+                self.blame(&from);
+            }
             _ => (),
         }
     }

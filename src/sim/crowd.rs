@@ -13,17 +13,17 @@ use super::{
 };
 use crate::{
     access::Access,
-    charter::Quota,
+    charter::{Card, Circle, CircleMember, History, Quota, SignedCard},
     clock::Clock,
     config::{AccessConfig, DOCUMENTS_BYTES_MAX},
-    envelope::{Audience, Class, SecretKey},
+    envelope::{Audience, Class, Cosigned, Domain, SecretKey},
     http::{Admission, Local, LocalParts, Operators, Tokens, Undelivered},
     intake::{Intake, Limits},
     ledger::{FollowEntry, Ledger},
     node::{
         self, Current, Identity, Links, Parts, Watch,
         documents::Documents,
-        door::{self, Door, Event, Publication, ReportOf, Request, TakeBack},
+        door::{self, Door, Event, Publication, ReportOf, Request, TakeBack, document},
         enforcer::Enforcer,
         keys::KeyStore,
         own_heads::OwnHeads,
@@ -468,6 +468,7 @@ fn harm_from(
         dial: contacts(plan, number, federation, 16).iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
         others: federation.actors.iter().filter(|other| other.id != actor.id).map(|other| other.node.public().to_bytes()).collect(),
         feeds: std::iter::once(actor).chain(federation.actors.iter().take(plan.authors)).map(feed).collect::<Result<_, _>>()?,
+        forged: forged(actor, federation)?,
         twice: Some(twice(actor, federation)?),
         begin,
         // One after another: as long as records are published.
@@ -482,6 +483,29 @@ fn harm_from(
         }
     });
     Ok(())
+}
+
+/// Documents that a member may forge: the next charter, as long as a large federation's and signed by the forger alone, and another
+/// member's card with a signature that does not verify.
+pub fn forged(actor: &federation::Actor, federation: &Federation) -> Result<Vec<(u64, Vec<u8>)>, Failed> {
+    let current = federation.roster.charter();
+    let mut next = current.charter().clone();
+    (next.version, next.prev) = (next.version + 1, Some(current.hash()));
+    let name = |number: usize| format!("circle-{number}");
+    let members: Vec<_> = next.members.iter().map(|one| CircleMember { id: one.id.clone(), since: 1, until: None }).collect();
+    for number in 0..1_000 {
+        let circle = Circle { name: name(number).parse()?, generation: 1, history: History::Closed, members: members.clone() };
+        next.circles.push(circle);
+    }
+    let charter = Cosigned::seal(crate::cbor::to_vec(&next), &[&actor.node], Domain::Charter, &current.federation())?;
+    let other = federation.roster.cards().find(|card| card.card().member != actor.id).ok_or("there is no other member")?;
+    let mut card = Card { serial: other.card().serial + 1, ..other.card().clone() };
+    card.issued = card.issued.plus_ms(1);
+    let root = &federation.actors.iter().find(|one| one.id == card.member).ok_or("there is no such actor")?.root;
+    let mut card = SignedCard::sign(&card, root, &current.federation())?.bytes().to_vec();
+    // The signature is the last field.
+    card.iter_mut().rev().take(8).for_each(|byte| *byte ^= 0x55);
+    Ok(vec![(document::CHARTER, charter.bytes().to_vec()), (document::CARD, card)])
 }
 
 /// Starts a stranger, who begins with the first of `honest` and knocks as soon as something is published.

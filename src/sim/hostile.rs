@@ -10,7 +10,7 @@ use crate::{
     record::FeedId,
     replica::{
         Announce, Body, Cursor, Cursors, Digest, End, FRAME_BYTES_MAX, Hello, Message, PROTOCOL_VERSION, PeerKey, RANGE_BATCHES_MAX, Range,
-        frame, number,
+        document_messages, frame, number,
     },
 };
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
@@ -42,9 +42,11 @@ pub enum Malice {
     Floods,
     /// Asks for everything and reads nothing.
     Hoards,
+    /// Sends forged charters, cards and whereabouts, as fast as it can.
+    Forges,
 }
 
-/// Those that a rehearsal deals out in turn, unless it is told one; the last two are for load tests.
+/// Those that a rehearsal deals out in turn, unless it is told one; the others are for load tests.
 pub const MALICE: [Malice; 5] = [Malice::Drops, Malice::Delays, Malice::Withholds, Malice::Lies, Malice::Equivocates];
 
 /// Requests that one who hoards sends and never reads the answers of.
@@ -65,6 +67,8 @@ pub struct Hostile {
     pub others: Vec<PeerKey>,
     /// Feeds that a liar claims to have.
     pub feeds: Vec<FeedId>,
+    /// Documents with bad signatures, by number.
+    pub forged: Vec<(u64, Vec<u8>)>,
     /// What one who equivocates says and says otherwise: head and body, twice.
     pub twice: Option<Twice>,
     /// When it says so: so long after this, since at once would be while nodes still meet.
@@ -87,8 +91,8 @@ pub async fn run(hostile: Hostile, mut stop: watch::Receiver<bool>) -> Result<()
     let mut control = swarm.behaviour().stream.new_control();
     let Ok(mut accepted) = control.accept(PROTOCOL) else { return Ok(()) };
     let me = hostile.key.public().to_bytes();
-    let Hostile { malice, feeds, twice, begin, delay, seed, .. } = hostile;
-    let conduct = Conduct { malice, feeds, twice, begin, delay, dice: Dice::new(seed) };
+    let Hostile { malice, feeds, forged, twice, begin, delay, seed, .. } = hostile;
+    let conduct = Conduct { malice, feeds, forged: forged.into(), twice, begin, delay, dice: Dice::new(seed) };
     let mut rubbish = Dice::new(seed);
     let mut flood = tokio::time::interval(Duration::from_millis(10));
     let floods = malice == Malice::Floods;
@@ -133,6 +137,7 @@ pub(super) async fn counted(mut stream: Stream, given: Arc<AtomicU64>) {
 struct Conduct {
     malice: Malice,
     feeds: Vec<FeedId>,
+    forged: Arc<[(u64, Vec<u8>)]>,
     twice: Option<Twice>,
     begin: watch::Receiver<bool>,
     delay: Duration,
@@ -174,6 +179,9 @@ impl Conduct {
         }
         if self.malice == Malice::Hoards {
             return self.hoard(stream).await;
+        }
+        if self.malice == Malice::Forges {
+            return self.forge(stream).await;
         }
         if let Some((head, _)) = self.branch(&peer) {
             let announce = Message::Announce(Announce { kind: number::ANNOUNCE, head: head.clone().into() });
@@ -217,6 +225,23 @@ impl Conduct {
         Ok(())
     }
 
+    /// Sends forged documents for ever, and reads what comes so that nobody cuts it off for that.
+    async fn forge(self, stream: Stream) -> io::Result<()> {
+        let (reading, mut writing) = stream.split();
+        tokio::spawn(async move {
+            let mut reading = reading;
+            while let Ok(1..) = reading.read(&mut [0; 4_096]).await {}
+        });
+        let frames: Vec<Vec<u8>> =
+            self.forged.iter().flat_map(|(document, bytes)| document_messages(*document, bytes)).map(|message| frame(&message)).collect();
+        loop {
+            for frame in &frames {
+                writing.write_all(frame).await?;
+            }
+            writing.flush().await?;
+        }
+    }
+
     async fn answer(&mut self, message: Message) -> Vec<Message> {
         let request = match message {
             Message::Digest(_) if self.malice == Malice::Lies => {
@@ -234,7 +259,7 @@ impl Conduct {
         };
         let end = Message::End(End { kind: number::END, request, more: self.dice.percent(50) });
         match self.malice {
-            Malice::Drops | Malice::Equivocates | Malice::Floods | Malice::Hoards => Vec::new(),
+            Malice::Drops | Malice::Equivocates | Malice::Floods | Malice::Hoards | Malice::Forges => Vec::new(),
             Malice::Delays => {
                 tokio::time::sleep(Duration::from_secs(3)).await;
                 vec![end]

@@ -38,7 +38,7 @@ pub async fn give_up(number: usize, crowd: &[Running], federation: &Federation) 
     let card = SignedCard::sign(&card, &actor.root, &federation.roster.federation())?;
     let begun = Instant::now();
     let (reply, done) = tokio::sync::oneshot::channel();
-    let request = Request::Document { document: document::CARD, bytes: card.bytes().to_vec(), reply: Some(reply) };
+    let request = Request::Document { document: document::CARD, bytes: card.bytes().to_vec(), from: None, reply: Some(reply) };
     author.door.send(request).map_err(|_| "a door is closed")?;
     done.await??;
     let knows = |node: &Running| node.local.current.get().roster.card(&actor.id).is_some_and(|card| card.serial > before.serial);

@@ -109,6 +109,7 @@ impl Place {
             dial: vec![self.contact(victim).parse().unwrap()],
             others: self.federation.actors.iter().filter(|one| one.id != actor.id).map(|one| one.node.public().to_bytes()).collect(),
             feeds: vec![self.feed(victim, OPEN)],
+            forged: crowd::forged(actor, &self.federation).unwrap(),
             twice: Some(crowd::twice(actor, &self.federation).unwrap()),
             begin: tokio::sync::watch::channel(true).1,
             delay: Duration::ZERO,
@@ -165,6 +166,31 @@ async fn n_10_g_19_who_floods_with_bad_signatures_is_not_let_in_any_more_and_oth
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(!linked(&victim, &place, 2) && linked(&victim, &place, 1));
     assert!(refusals(&victim, "bad-signature") < bad + 20, "it stays outside");
+    let _over = stop.send(true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x11_who_forges_documents_is_counted_blamed_and_barred_and_honest_records_arrive_meanwhile() {
+    let place = Place::new(0x0f70_0000, 3);
+    let (victim, honest) = (place.start(0, &[1]), place.start(1, &[0]));
+    until("the two to meet", || linked(&victim, &place, 1)).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    place.harm(2, Malice::Forges, 0, stopped);
+    let held = |node: &Running| node.ledger.feed(&place.feed(1, OPEN)).map_or(0, |state| state.spans.count());
+    let mut batches = 0;
+    while refusals(&victim, "barred") == 0 {
+        assert!(batches < 200, "the forger is not barred: {:?}", victim.watch.get().refusals);
+        publish(&honest, OPEN, Tlp::Green, batches * 10, 10).await;
+        batches += 1;
+        let took = until("an honest record to come", || held(&victim) >= batches).await;
+        assert!(took < Duration::from_secs(3), "an honest record took {took:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (forged, unsigned) = (refusals(&victim, "forged-document"), refusals(&victim, "unsigned-charter"));
+    assert!(forged + unsigned >= 20 && forged > 0 && unsigned > 0, "{forged} forged, {unsigned} unsigned");
+    assert!(forged + unsigned < 60, "few are verified before: {forged} forged, {unsigned} unsigned");
+    assert!(!linked(&victim, &place, 2) && linked(&victim, &place, 1));
+    assert_eq!(victim.ledger.roster().unwrap().unwrap().charter().charter().version, place.federation.roster.charter().charter().version);
     let _over = stop.send(true);
 }
 
