@@ -77,11 +77,19 @@ pub struct Refusal {
     /// Short, stable, for counters and `--json`.
     pub code: &'static str,
     pub text: String,
+    /// No content of the same member is taken before this, if that is known.
+    pub until: Option<Timestamp>,
 }
 
 impl Refusal {
-    fn new(blame: Blame, code: &'static str, text: impl Into<String>) -> Self {
-        Self { blame, code, text: text.into() }
+    /// A refusal that may end at any time, if it ends.
+    pub fn new(blame: Blame, code: &'static str, text: impl Into<String>) -> Self {
+        Self { blame, code, text: text.into(), until: None }
+    }
+
+    /// A refusal of all content of a member until some moment.
+    pub fn until(until: Timestamp, code: &'static str, text: impl Into<String>) -> Self {
+        Self { until: Some(until), ..Self::new(Blame::Later, code, text) }
     }
 }
 

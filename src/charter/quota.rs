@@ -57,6 +57,20 @@ impl Meter {
         true
     }
 
+    /// The earliest moment at which [`Self::take`] may count such a batch, after it has refused it at `now`.
+    pub fn ready(&self, quota: &Quota, records: u64, bytes: u64, dated: Timestamp, now: Timestamp) -> Timestamp {
+        let tomorrow = Timestamp::from_ms((u64::from(now.day()) + 1) * DAY_MS).unwrap_or(now);
+        if self.room(quota, records, bytes, dated.day().min(now.day()), now.day()).is_none() {
+            return tomorrow;
+        }
+        let paid = dated.ms_since(self.at).saturating_mul(quota.records_per_second);
+        let owed = self.debt.saturating_sub(paid).saturating_add(records.saturating_mul(1_000));
+        let over = owed.saturating_sub(quota.burst_records.max(records).saturating_mul(1_000));
+        // An hour after its date a batch is counted by the day alone.
+        let smoothed = self.at.max(dated).plus_ms(over.div_ceil(quota.records_per_second.max(1)));
+        smoothed.min(dated.plus_ms(LIVE_MS + 1)).max(now.plus_ms(1)).min(tomorrow)
+    }
+
     /// The first day from `first` to `last` that has room for it, and what it has used with it. A day that has used nothing has
     /// room for any batch: it has to pass some time.
     fn room(&self, quota: &Quota, records: u64, bytes: u64, first: u32, last: u32) -> Option<(u32, (u64, u64))> {

@@ -70,6 +70,8 @@ const NOTHING_PENDING: Duration = Duration::from_secs(5);
 
 /// Interval between checks of free disk space: another program can fill the disk fast, and a check costs a microsecond.
 const ROOM_POLL: Duration = Duration::from_millis(50);
+/// Content that finds no room on the disk is not fetched again before this.
+const NO_ROOM_MS: u64 = 10_000;
 /// How often the door looks whether a compaction is done.
 const COMPACTION_POLL: Duration = Duration::from_millis(20);
 
@@ -510,7 +512,7 @@ impl Door {
         let intake = self.current.get();
         let counted = Counted::of(&head);
         if let Some(text) = self.current.room().low().filter(|_| head.head().class == Class::Content) {
-            return Err(Refusal { blame: Blame::Later, code: "no-room", text }.into());
+            return Err(Refusal::until(self.clock.now().plus_ms(NO_ROOM_MS), "no-room", text).into());
         }
         let read = read.map_or_else(|| ReadBatch::open(*head, body), |read| read.map(|read| *read))?;
         let length = read.batch().body().len() as u64;
@@ -524,7 +526,7 @@ impl Door {
             let meter = self.meters.entry(member.clone()).or_default();
             if !meter.take(quota, records, length, dated, self.since, now) {
                 let text = format!("`{member}` has used its quota; {feed}#{seq} is asked for again later");
-                return Err(Refusal { blame: Blame::Later, code: "quota", text }.into());
+                return Err(Refusal::until(meter.ready(quota, records, length, dated, now), "quota", text).into());
             }
         }
         let unmet = self.unmet_targets(&admitted);
@@ -532,7 +534,7 @@ impl Door {
             let meter = self.unmet.entry(feed.member.clone()).or_default();
             if !meter.take(&UNMET_QUOTA, unmet, 0, now, self.since, now) {
                 let text = format!("`{}` takes back more records than may come later; {feed}#{seq} is asked for again", feed.member);
-                return Err(Refusal { blame: Blame::Later, code: "removal-quota", text }.into());
+                return Err(Refusal::new(Blame::Later, "removal-quota", text).into());
             }
         }
         let absent = absent_of(admitted.batch().slots()).saturating_sub(u16::try_from(gone.len()).unwrap_or(u16::MAX));
@@ -588,7 +590,7 @@ impl Door {
     /// Takes in more of a batch that is here in part. Answers whether anything was new.
     pub fn fill(&mut self, feed: &FeedId, seq: u64, served: Served) -> Result<bool, DoorError> {
         if let Some(text) = self.current.room().low() {
-            return Err(Refusal { blame: Blame::Later, code: "no-room", text }.into());
+            return Err(Refusal::until(self.clock.now().plus_ms(NO_ROOM_MS), "no-room", text).into());
         }
         let Served { body, withheld, path, from } = served;
         self.writer.commit()?;
@@ -819,9 +821,7 @@ impl Door {
         let head = match intake.place(head, now, &self.writer)? {
             Placed::Next(head) => head,
             _ => {
-                return Err(
-                    Refusal { blame: Blame::Ignore, code: "own-order", text: "our own lane is not where we thought".to_owned() }.into()
-                );
+                return Err(Refusal::new(Blame::Ignore, "own-order", "our own lane is not where we thought").into());
             }
         };
         let (feed, seq, bytes) = (head.head().feed(), head.head().seq, head.bytes().to_vec());
@@ -835,7 +835,7 @@ impl Door {
                     crate::policy::Verdict::Refuse => done.counts.refused += 1,
                 },
                 crate::intake::Outcome::Bad(why) => {
-                    let refusal = Refusal { blame: Blame::Reject, code: "own-record", text: why.clone() };
+                    let refusal = Refusal::new(Blame::Reject, "own-record", why.clone());
                     return Err(refusal.into());
                 }
                 _ => done.counts.waiting += 1,
@@ -981,7 +981,7 @@ impl Door {
     /// Takes a proof that somebody else made: checked like our own, then kept, and the feed quarantined. One that a card has
     /// settled since, or that says nothing new, is not taken.
     fn take_proof(&mut self, roster: &Roster, bytes: &[u8]) -> Result<bool, DoorError> {
-        let refused = |text| Refusal { blame: Blame::Reject, code: "no-proof", text };
+        let refused = |text: String| Refusal::new(Blame::Reject, "no-proof", text);
         // Every neighbour sends it, and two signatures are verified only for what is news.
         if let Some([claimed, _]) = crate::charter::equivocation_heads(bytes)
             && self.is_told(roster, &claimed.feed())?

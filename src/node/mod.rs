@@ -46,7 +46,7 @@ use crate::{
     record::{DAY_MS, FeedId, HOUR_MS, MINUTE_MS, MemberId, Timestamp},
     replica::{
         Announce, Ask, CURSORS_PER_MESSAGE_MAX, CardSerial, Contents, Cursor, Cursors, Digest, Effect, End, Filter, Hello, Message, Order,
-        PROTOCOL_VERSION, PeerKey, Range, Receipt, Receipts, Replica, Wanted, digest_of, document_messages, number,
+        PROTOCOL_VERSION, PeerKey, Range, Receipt, Receipts, Refused, Replica, Wanted, digest_of, document_messages, number,
     },
 };
 use contents::Given;
@@ -711,7 +711,8 @@ impl Shell {
                 self.count_refusal(refusal.code);
                 tracing::debug!(%feed, seq, code = refusal.code, text = %refusal.text, "batch refused");
                 let held = self.ledger.spans(&feed);
-                let effects = self.replica.refused(&feed, seq, from, refusal.blame == Blame::Reject, &held, now);
+                let why = Refused { blame: refusal.blame == Blame::Reject, until: refusal.until };
+                let effects = self.replica.refused(&feed, seq, from, why, &held, now);
                 self.carry_out(effects);
             }
             Event::Detached { feed } => {
@@ -795,6 +796,7 @@ impl Shell {
 
     fn on_tick(&mut self) {
         let now = self.clock.now();
+        self.replica.set_full(self.current.room().low().is_some());
         let effects = self.replica.tick(self.held(), now);
         self.carry_out(effects);
         self.pass_on_whereabouts();
@@ -1570,7 +1572,7 @@ impl Shell {
                     if !self.ask_door(Request::Batch(Arrived::of(head, served, beyond))) {
                         let (held, now) = (self.ledger.spans(&feed), self.clock.now());
                         // What it asks for instead comes with the next tick: the door is full now.
-                        let _later = self.replica.refused(&feed, seq, from, false, &held, now);
+                        let _later = self.replica.refused(&feed, seq, from, Refused::default(), &held, now);
                     }
                 }
                 Effect::Fill { feed, seq, served } => {

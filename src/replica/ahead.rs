@@ -88,12 +88,12 @@ impl Ahead {
 
 impl Replica {
     /// Asks whoever gave the newest batch of a feed for the next, unless something of the feed is under way still.
-    pub(super) fn ask_ahead(&mut self, feed: &FeedId, seq: u64, from: PeerKey, held: &Spans) -> Option<Effect> {
+    pub(super) fn ask_ahead(&mut self, feed: &FeedId, seq: u64, from: PeerKey, held: &Spans, now: Timestamp) -> Option<Effect> {
         let under_way = self.feeds.get(feed).is_some_and(|fetching| !fetching.pending.is_empty())
             || self.ranges.values().any(|range| range.feed == *feed)
             || self.ahead.get(feed).is_some_and(|ahead| !held.contains(ahead.seq));
         let room = self.ahead.len() < FEEDS_MAX || self.ahead.contains_key(feed);
-        if under_way || !room || held.last() != Some(seq) || !self.peers.contains_key(&from) {
+        if self.deferrals.holds(&feed.member, now) || under_way || !room || held.last() != Some(seq) || !self.peers.contains_key(&from) {
             return None;
         }
         let (request, seq) = (self.request(), seq + 1);

@@ -99,6 +99,11 @@ pub(super) struct Fetching {
 }
 
 impl Fetching {
+    /// Drops content that has not come.
+    pub fn drop_content_on_its_way(&mut self) {
+        self.pending.retain(|_, one| one.body.is_some() || one.head.head().class == Class::Removal);
+    }
+
     /// Heads whose bodies are on their way.
     pub fn bodiless(&self) -> usize {
         self.pending.values().filter(|pending| pending.body.is_none()).count()
@@ -148,6 +153,12 @@ impl Replica {
     /// Asks for what peers have and we lack, as long as there is room for more.
     pub(super) fn want(&mut self, feed: &FeedId, held: &Spans, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if self.deferrals.holds(&feed.member, now) {
+            for (peer, first, last) in self.removals_to_ask(feed, held) {
+                effects.push(self.ask_range(feed, peer, first, last, true, now));
+            }
+            return effects;
+        }
         while let Some((peer, first, last)) = self.next_range(feed, held) {
             let far = self.peers.get(&peer).and_then(|one| one.cursors.get(feed)?.last()).unwrap_or(last);
             let fetching = self.feeds.entry(feed.clone()).or_default();

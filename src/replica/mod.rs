@@ -16,6 +16,7 @@
 mod ahead;
 mod bundle;
 mod contents;
+mod deferral;
 mod fetch;
 mod follow;
 mod message;
@@ -27,11 +28,12 @@ pub use follow::*;
 pub use message::*;
 
 use crate::{
-    envelope::{ProvedHead, shown_in},
+    envelope::{Class, ProvedHead, shown_in},
     intake::Spans,
     record::{FeedId, MemberId, SECOND_MS, Timestamp},
 };
 use ahead::{Ahead, Parked};
+use deferral::Deferrals;
 use fetch::{Fetching, Pending, RangeUnderWay};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -107,6 +109,15 @@ impl Served {
         path.truncate(PATH_MAX);
         Self { body: body.body.into_vec(), withheld, path, from }
     }
+}
+
+/// How the door refused a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Refused {
+    /// Whoever served it had to know better.
+    pub blame: bool,
+    /// No content of its member is taken before this.
+    pub until: Option<Timestamp>,
 }
 
 /// What the shell is to do.
@@ -212,6 +223,8 @@ pub struct Replica {
     next_request: u64,
     submitted: usize,
     order: Order,
+    /// Members whose content is not fetched now.
+    deferrals: Deferrals,
     /// Bytes of bodies that wait for their turn.
     waiting_bytes: usize,
     /// How long bodies take to come since their head was heard, smoothed.
@@ -269,6 +282,10 @@ impl Replica {
         // Whoever announces a batch has those before it, or soon will.
         if let Some(cursor) = self.peers.get_mut(&from).and_then(|peer| peer.cursor(&feed)) {
             cursor.insert_span(held.last().map_or(1, |last| last + 1).min(seq), seq);
+        }
+        // It comes when there is room for it.
+        if head.head().class == Class::Content && self.deferrals.holds(&feed.member, now) {
+            return Vec::new();
         }
         let fetching = self.feeds.entry(feed.clone()).or_default();
         if let Some(pending) = fetching.pending.get_mut(&seq) {
@@ -480,7 +497,7 @@ impl Replica {
         }
         let held = held(&feed);
         let mut effects = self.go_on(&feed, &held, now);
-        effects.extend(held.last().filter(|_| brought).and_then(|seq| self.ask_ahead(&feed, seq, from, &held)));
+        effects.extend(held.last().filter(|_| brought).and_then(|seq| self.ask_ahead(&feed, seq, from, &held, now)));
         effects
     }
 
@@ -510,7 +527,7 @@ impl Replica {
         }
         self.answered(feed, seq);
         effects.extend(self.go_on(feed, held, now));
-        effects.extend(from.and_then(|from| self.ask_ahead(feed, seq, from, held)));
+        effects.extend(from.and_then(|from| self.ask_ahead(feed, seq, from, held, now)));
         effects
     }
 
@@ -540,12 +557,16 @@ impl Replica {
         self.ahead.remove(feed);
     }
 
-    /// The door refused a batch: it is asked for elsewhere, or again when cursors are compared. A peer that is to blame is
-    /// not believed until then.
-    pub fn refused(&mut self, feed: &FeedId, seq: u64, from: PeerKey, blame: bool, held: &Spans, now: Timestamp) -> Vec<Effect> {
+    /// The door refused a batch: it is asked for elsewhere, or again when cursors are compared; if it is refused until some moment, nobody is
+    /// asked before. A peer that is to blame is not believed until then.
+    pub fn refused(&mut self, feed: &FeedId, seq: u64, from: PeerKey, why: Refused, held: &Spans, now: Timestamp) -> Vec<Effect> {
+        let Refused { blame, until } = why;
         self.answered(feed, seq);
         self.ahead.remove(feed);
-        self.disclaim(&from, feed, seq, seq);
+        match until {
+            Some(until) => self.defer(feed, until, now),
+            None => self.disclaim(&from, feed, seq, seq),
+        }
         if blame && let Some(peer) = self.peers.get_mut(&from) {
             peer.cursors.clear();
         }

@@ -14,8 +14,8 @@ use crate::{
     policy::{Lists, Policy, Starter, Way, may_gossip, may_send},
     record::{FeedId, Indicator, MemberId, Observable, Record, RecordRef, Timestamp, Tlp},
     replica::{
-        Announce, Body, Cursor, Cursors, Digest, Effect, End, Message, Order, PeerKey, RANGE_BATCHES_MAX, RangeHead, Replica, Served,
-        digest_of, number,
+        Announce, Body, Cursor, Cursors, Digest, Effect, End, Message, Order, PeerKey, RANGE_BATCHES_MAX, RangeHead, Refused, Replica,
+        Served, digest_of, number,
     },
 };
 use std::{
@@ -649,8 +649,8 @@ impl World {
                     }
                     Err(refusal) => {
                         let held = one.store.spans(&feed);
-                        let blame = refusal.blame == crate::intake::Blame::Reject;
-                        let effects = one.replica.refused(&feed, seq, from, blame, &held, now);
+                        let why = Refused { blame: refusal.blame == crate::intake::Blame::Reject, until: refusal.until };
+                        let effects = one.replica.refused(&feed, seq, from, why, &held, now);
                         self.carry_out(node, effects);
                     }
                 }

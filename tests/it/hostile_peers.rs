@@ -8,7 +8,7 @@ use huecry::{
     intake::{Intake, Limits},
     node::{
         Links,
-        door::{Publication, ReportOf, Request},
+        door::{Publication, ReportOf, Request, TakeBack},
         swarm::{self, BehaviourEvent, Relaying, Topics},
     },
     policy::{Lists, Piece, Policy, Starter},
@@ -40,7 +40,14 @@ pub struct Place {
 
 impl Place {
     pub fn new(base: u64, members: usize) -> Self {
-        let quota = Quota { records_per_second: 1 << 30, burst_records: 1 << 30, records_per_day: 1 << 40, bytes_per_day: 1 << 50 };
+        Self::with_quota(
+            base,
+            members,
+            Quota { records_per_second: 1 << 30, burst_records: 1 << 30, records_per_day: 1 << 40, bytes_per_day: 1 << 50 },
+        )
+    }
+
+    fn with_quota(base: u64, members: usize, quota: Quota) -> Self {
         let federation = federation::found(members, quota, Clock::System.now(), &mut Dice::new(base), |_, _| Vec::new()).unwrap();
         let policy = Policy::of(vec![Piece::new("starter", Starter::Vendor.policy().to_owned())]).unwrap();
         let (roster, policy, lists) = (Arc::new(federation.roster.clone()), Arc::new(policy), Arc::new(Lists::default()));
@@ -192,6 +199,37 @@ async fn x11_who_forges_documents_is_counted_blamed_and_barred_and_honest_record
     assert!(!linked(&victim, &place, 2) && linked(&victim, &place, 1));
     assert_eq!(victim.ledger.roster().unwrap().unwrap().charter().charter().version, place.federation.roster.charter().charter().version);
     let _over = stop.send(true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x7_what_is_over_a_quota_is_not_fetched_again_and_removals_are() {
+    let quota = Quota { records_per_second: 1_000, burst_records: 4_000, records_per_day: 4_096, bytes_per_day: 1 << 30 };
+    let place = Place::with_quota(0x0f80_0000, 3, quota);
+    let (author, honest, reader) = (place.start(0, &[]), place.start(1, &[0]), place.start(2, &[0, 1]));
+    until("all to meet", || linked(&reader, &place, 0) && linked(&reader, &place, 1) && linked(&honest, &place, 0)).await;
+    // Four times what a day takes.
+    for batch in 0..64 {
+        publish(&author, OPEN, Tlp::Green, batch * 256, 256).await;
+    }
+    let held = |node: &Running| node.ledger.feed(&place.feed(0, OPEN)).map_or(0, |state| state.spans.count());
+    until("the quota to be used up", || refusals(&reader, "quota") > 0 && refusals(&honest, "quota") > 0).await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let refused = || refusals(&reader, "quota") + refusals(&honest, "quota");
+    let before = (refused(), held(&reader));
+    // Cursors are compared every ten seconds.
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert_eq!((refused(), held(&reader)), before, "nothing of it was fetched again");
+    assert!((14..=17).contains(&before.1), "{} batches of 16 that fit into the day", before.1);
+    // Others are served meanwhile, and what the same author takes back comes.
+    publish(&honest, OPEN, Tlp::Green, 1_000_000, 16).await;
+    until("a record of another member", || reader.ledger.feed(&place.feed(1, OPEN)).is_some()).await;
+    let target = huecry::record::RecordRef { feed: place.feed(0, OPEN), seq: 2, index: 7 };
+    let take_back = TakeBack { targets: vec![target.clone()], reason: huecry::record::Reason::Wrong, note: None };
+    let (reply, done) = tokio::sync::oneshot::channel();
+    author.door.send(Request::Withdraw(Box::new(take_back), reply)).unwrap();
+    done.await.unwrap().unwrap();
+    until("the withdrawal to come", || reader.ledger.withdrawn(&target).unwrap().is_some()).await;
+    assert_eq!(refused(), before.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
