@@ -10,10 +10,12 @@ use crate::{
     envelope::Class,
     node::{
         documents::{DocumentsError, Progress},
-        door::{Publication, Published, ReportOf, Request, shared_channel},
+        door::{DoorError, Publication, Published, ReportOf, Request, shared_channel},
     },
     query::{Found, Reading, Standing},
-    record::{ChannelName, Content, ContentHash, DOCUMENT_BYTES_MAX, Document, Kind, Record, RecordRef, Timestamp, Tlp, WireRef},
+    record::{
+        ChannelName, Content, ContentHash, DOCUMENT_BYTES_MAX, Document, Kind, NameScanner, Record, RecordRef, Timestamp, Tlp, WireRef,
+    },
 };
 use axum::{Extension, body::Body, extract::State};
 use schemars::JsonSchema;
@@ -83,13 +85,18 @@ pub(super) async fn publish(
 ) -> Result<Acted<DocumentPublished>, ApiError> {
     let documents = local.documents.clone();
     let receiving = blocking(move || Ok(documents.receive()?)).await?;
-    let taken = upload.each_to_disk((receiving, Vec::new()), |(receiving, start), piece| {
+    let (ledger, tlp) = (local.ledger.clone(), Tlp::parse(&about.tlp).map_err(ApiError::bad)?);
+    let begun = (receiving, Vec::new(), NameScanner::default());
+    let taken = upload.each_to_disk(begun, move |(receiving, start, scanner), piece| {
+        if let Some((name, marking)) = ledger.above(&scanner.feed(piece), tlp)? {
+            return Err(DoorError::Names { name, marking, tlp }.into());
+        }
         if start.len() <= DOCUMENT_BYTES_MAX {
             start.extend(piece.iter().take(DOCUMENT_BYTES_MAX + 1 - start.len()));
         }
         Ok(receiving.push(piece)?)
     });
-    let (receiving, start) = taken.await?;
+    let (receiving, start, _) = taken.await?;
     let inline = (start.len() <= DOCUMENT_BYTES_MAX).then(|| String::from_utf8(start).ok()).flatten();
     let mut ready = Ready { about, inline, root: None, length: 0 };
     ready.length = ready.inline.as_ref().map_or(0, |text| text.len() as u64);

@@ -299,6 +299,11 @@ impl Work {
         if is_text && self.plan.tlp.is_none() && !self.plan.must_say {
             self.plan.tlp = Some(Tlp::Green);
         }
+        if let Some(tlp) = self.plan.tlp
+            && let Some((name, marking)) = self.local.ledger.named_above(&Record::Report(self.plan.report.clone()), tlp)?
+        {
+            return Err(DoorError::Names { name, marking, tlp }.into());
+        }
         let complete = self.plan.tlp.is_some() && (!self.plan.must_say || self.says_all());
         // The columns of a table may say it for each row.
         let may_say = !is_text || about.format == Format::Text(Layout::Csv);
@@ -420,7 +425,11 @@ impl Work {
         let report = self.plan.complete(report);
         let Report { role, usage, confidence, valid_until: until, .. } = report;
         let marking = tlp.or(self.plan.tlp).unwrap_or(Tlp::Red);
-        let goes = self.permits.contains(&marking) && !revoked;
+        let mut goes = self.permits.contains(&marking) && !revoked;
+        if goes && !self.counting {
+            // Its indicators go without it.
+            goes = !self.names_above(&Record::Report(report.clone()), marking).unwrap_or(true);
+        }
         let lent = Lent { source: report.source.clone(), tlp, says_confidence, says_until, role, usage, confidence, until, goes };
         self.lent.insert(number, lent.clone());
         if !self.plan.dry_run && !self.counting && goes && !self.outgoing.knows(number) {
@@ -462,7 +471,9 @@ impl Work {
                 return Err(ApiError::bad("more than 5,000,000 values; publish them as several lists"));
             }
         }
-        if !lent.goes {
+        // A report that is marked above the indicator is not named by it.
+        let goes = lent.goes && lent.tlp.or(self.plan.tlp).unwrap_or(Tlp::Red) <= tlp;
+        if !goes {
             let Lent { role, usage, confidence, until, source, .. } = lent.clone();
             (indicator.role, indicator.usage) = (indicator.role.or(role), indicator.usage.or(usage));
             indicator.confidence = indicator.confidence.or(confidence);
@@ -479,7 +490,7 @@ impl Work {
             return Ok(());
         }
         let mut record = Record::Indicator(indicator);
-        if !self.fits(&mut record) {
+        if self.names_above(&record, tlp)? || !self.fits(&mut record) {
             return Ok(());
         }
         let Record::Indicator(mut indicator) = record else { return Ok(()) };
@@ -524,7 +535,7 @@ impl Work {
             }
             return Ok(());
         }
-        self.say(Record::Indicator(indicator), lent.goes.then_some(group), tlp, Class::Content)
+        self.say(Record::Indicator(indicator), goes.then_some(group), tlp, Class::Content)
     }
 
     /// Hands on a record that its readers will take; one that they would refuse falls alone.
@@ -534,6 +545,14 @@ impl Work {
             return Err(ApiError::bad("more than 5,000,000 records; publish them as several files"));
         }
         self.outgoing.take(record, group, tlp, class)
+    }
+
+    /// Returns true if a record names another one that is marked above it, and adds a complaint. It is not published.
+    fn names_above(&mut self, record: &Record, tlp: Tlp) -> Result<bool, ApiError> {
+        let Some((name, marking)) = self.local.ledger.named_above(record, tlp)? else { return Ok(false) };
+        let why = DoorError::Names { name, marking, tlp }.to_string();
+        self.complain(Complaint { line: 0, path: String::new(), why });
+        Ok(true)
     }
 
     /// Whether a record can be said. Tags that are too long for it are shortened.
@@ -563,7 +582,7 @@ impl Work {
         let lent = self.lent(group, reader);
         let Some(tlp) = self.marking(tlp.max(lent.tlp), Some(&lent)).filter(|_| !self.counting) else { return Ok(()) };
         let mut record = Record::Sighting(sighting.clone());
-        if !self.fits(&mut record) {
+        if self.names_above(&record, tlp)? || !self.fits(&mut record) {
             return Ok(());
         }
         if self.standing.as_mut().is_some_and(|standing| standing.stands(&record)) {
@@ -609,7 +628,7 @@ impl Work {
             }
         };
         let mut record = Record::Document(document);
-        if !self.fits(&mut record) {
+        if self.names_above(&record, tlp)? || !self.fits(&mut record) {
             self.reply.documents = self.reply.documents.saturating_sub(1);
             return Ok(());
         }
@@ -617,7 +636,9 @@ impl Work {
             (self.reply.unchanged, self.reply.documents) = (self.reply.unchanged + 1, self.reply.documents.saturating_sub(1));
             return Ok(());
         }
-        self.say(record, group.filter(|_| lent.is_some_and(|lent| lent.goes)), tlp, Class::Content)
+        let named = |lent: Lent| lent.goes && lent.tlp.or(self.plan.tlp).unwrap_or(Tlp::Red) <= tlp;
+        let group = group.filter(|_| lent.is_some_and(named));
+        self.say(record, group, tlp, Class::Content)
     }
 
     fn finish(mut self, mut reader: Reader) -> Result<PublishReply, ApiError> {

@@ -57,7 +57,9 @@ use crate::{
     envelope::{BATCH_RECORDS_MAX, Class, FederationId, Hash, Head, KeyId, RecordSpan, SignedHead, record_spans},
     intake::{Admitted, Defaults, Known, Outcome, Spans, value_of},
     policy::Verdict,
-    record::{Decoded, FeedId, Indicator, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp, Tlp, WireRef},
+    record::{
+        Decoded, FeedId, Indicator, MemberId, Observable, Record, RecordRef, Sighted, SightingKind, Timestamp, Tlp, WireRef, names_in,
+    },
 };
 use batch_cache::BatchCache;
 use fs4::fs_std::FileExt as _;
@@ -423,6 +425,32 @@ impl Ledger {
         })?;
         let Some((number, position)) = info else { return Ok(None) };
         Ok(Some(self.shared.batches.get_or_read(position, || self.read_batch(number, position))?.head.tlp))
+    }
+
+    /// A record that is known here, is marked above `tlp`, and is named by `record`: in a reference of its own or in free text.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read.
+    pub fn named_above(&self, record: &Record, tlp: Tlp) -> Result<Option<(RecordRef, Tlp)>, LedgerError> {
+        let mut names: Vec<RecordRef> = record.whole_references().cloned().collect();
+        record.any_text(|text| {
+            names.extend(names_in(text));
+            false
+        });
+        self.above(&names, tlp)
+    }
+
+    /// The first of these records that is known here and marked above `tlp`.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read.
+    pub fn above(&self, names: &[RecordRef], tlp: Tlp) -> Result<Option<(RecordRef, Tlp)>, LedgerError> {
+        for name in names {
+            if let Some(marking) = self.marking(name)?.filter(|marking| *marking > tlp) {
+                return Ok(Some((name.clone(), marking)));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether and why a record was taken back, by itself.

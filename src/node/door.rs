@@ -32,7 +32,9 @@ use crate::{
     policy::{Judgement, Verdict, Way, may_send},
     publish::{Draft, Lane, PublishError, Publisher},
     query::As,
-    record::{ChannelName, FeedId, Kind, MemberId, Reason, Record, RecordRef, Report, Timestamp, Tlp, UnknownName, WireRef, Withdrawal},
+    record::{
+        ChannelName, FeedId, Kind, MemberId, Reason, Record, RecordRef, Report, Timestamp, Tlp, UnknownName, WireRef, Withdrawal, names_in,
+    },
     replica::{PeerKey, Served, Wanted},
 };
 use std::{
@@ -96,6 +98,8 @@ pub enum DoorError {
     NoCard(MemberId),
     #[error(transparent)]
     Channel(#[from] UnknownName),
+    #[error("this names {name}, which is {}, and would be published as {}: leave the name out, or mark it {0} or above", marking.label(), tlp.label())]
+    Names { name: RecordRef, marking: Tlp, tlp: Tlp },
     #[error("{} may not travel in channel `{channel}`, whose audience is {audience}", tlp.label())]
     Marking { tlp: Tlp, channel: ChannelName, audience: String },
     #[error("`{0}` is another member's; only its author can withdraw it. `huecry` keeps it from you by policy if you want")]
@@ -790,6 +794,7 @@ impl Door {
         if !audience.permits(tlp) {
             return Err(DoorError::Marking { tlp, channel: channel.clone(), audience: audience.name() });
         }
+        self.names_nothing_above(tlp, &report, &records)?;
         let state = self.writer.position(&feed);
         let federation = intake.roster.federation();
         let lane = Lane { feed, audience, tlp, class, last: state, floor_seq: 1, key: key.as_ref(), federation };
@@ -806,6 +811,25 @@ impl Door {
         })?;
         let Places { report, reports, first, last } = places;
         Ok(Published { report, reports, first, last, ..done })
+    }
+
+    /// Refuses a publication that names a record which is marked above it.
+    fn names_nothing_above(&self, tlp: Tlp, report: &ReportOf, records: &[Record]) -> Result<(), DoorError> {
+        let new_report = if let ReportOf::New(one) = report { Some(Record::Report((**one).clone())) } else { None };
+        let all = || new_report.iter().chain(records);
+        // Most records name the same report.
+        let mut names: BTreeSet<RecordRef> = all().flat_map(Record::whole_references).cloned().collect();
+        names.extend(if let ReportOf::Known(name) = report { Some(name.clone()) } else { None });
+        for record in all() {
+            record.any_text(|text| {
+                names.extend(names_in(text));
+                false
+            });
+        }
+        match self.ledger().above(&names.into_iter().collect::<Vec<_>>(), tlp)? {
+            Some((name, marking)) => Err(DoorError::Names { name, marking, tlp }),
+            None => Ok(()),
+        }
     }
 
     /// One door: our own batch is proved, placed and judged as a stranger's would be.

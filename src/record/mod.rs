@@ -11,6 +11,7 @@
 
 mod kinds;
 mod name;
+mod names;
 mod observable;
 mod reference;
 mod time;
@@ -18,6 +19,7 @@ mod tlp;
 
 pub use kinds::*;
 pub use name::*;
+pub use names::*;
 pub use observable::*;
 pub use reference::*;
 pub use time::*;

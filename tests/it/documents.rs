@@ -1,6 +1,6 @@
 //! Documents: short ones in their record, long ones fetched on demand, chunk by chunk, over any break.
 
-use crate::support::{Three, code, huecry, json_of, run, start, stderr, stdout, until};
+use crate::support::{Three, code, founded, huecry, json_of, run, start, stderr, stdout, until};
 
 const MIB: usize = 1024 * 1024;
 
@@ -90,4 +90,50 @@ fn room_for_contents_is_bounded_and_rubbish_is_told_in_words() {
         let output = huecry(&agency, words);
         assert!(stderr(&output).contains(text), "{words:?}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn x9_what_names_a_record_above_the_marking_of_what_is_published_is_refused() {
+    let data = founded();
+    let data = data.path();
+    run(data, &["card", "channel", "leads=named:xx-agency"]);
+    let file = |name: &str, text: &str| {
+        let path = data.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let leads = file("leads.txt", "198.51.100.66\n");
+    let red = json_of(&run(data, &["--json", "publish", &leads, "--channel", "leads", "--tlp", "red", "--format", "list", "--alone"]));
+    let name = red["first"].as_str().unwrap().to_owned();
+    let list = file("list.txt", "192.0.2.1\n");
+    let table = file("table.csv", &format!("value,tags\n192.0.2.2,plain\n192.0.2.3,\"as in {name}\"\n"));
+    let (short, long) = (file("short.md", &format!("See {name}.")), file("long.md", &format!("{}{name}", "word ".repeat(200_000))));
+    let title = format!("follows {name}");
+    let green = ["--tlp", "green", "--alone"];
+    let refused: [&[&str]; 7] = [
+        &["publish", &list, "--format", "list", "--title", &title],
+        &["ask", "192.0.2.1", "--text", &title],
+        &["sighting", "192.0.2.1", "--channel", "indicators", "--note", &title],
+        &["document", "publish", &short],
+        &["document", "publish", &long],
+        &["document", "publish", &list, "--title", &title],
+        &["document", "publish", &list, "--about", &name],
+    ];
+    for words in refused {
+        let output = huecry(data, &[words, &green].concat());
+        assert_ne!(code(&output), 0, "{words:?}: {}", stdout(&output));
+        let said = stderr(&output);
+        assert!(said.contains(&name) && (said.contains("TLP:RED")), "{words:?}: {said}");
+    }
+    // A row of a table falls alone, and the answer says why.
+    let reply = json_of(&run(data, &[&["--json", "publish", &table, "--format", "csv"][..], &green].concat()));
+    assert_eq!((&reply["records"], &reply["complaints"]), (&1.into(), &1.into()), "{reply}");
+    assert!(reply["first_complaints"][0]["why"].as_str().unwrap().contains("which is TLP:RED"), "{reply}");
+    // What takes back says it only where the record went, and with its marking.
+    run(data, &["withdraw", &name, "--reason", "wrong", "--alone"]);
+    let green_one = reply["first"].as_str().unwrap();
+    let noted = huecry(data, &["withdraw", green_one, "--reason", "wrong", "--note", &title, "--alone"]);
+    assert!(code(&noted) != 0 && stderr(&noted).contains("TLP:RED"), "{}", stderr(&noted));
+    // With its own marking it may be named.
+    run(data, &["document", "publish", &short, "--channel", "leads", "--tlp", "red", "--alone"]);
 }
