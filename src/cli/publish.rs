@@ -447,6 +447,13 @@ pub(super) fn show(context: &Context, name: &str, reply: &PublishReply) {
             indicatif::HumanDuration(std::time::Duration::from_millis(reply.quota_ms))
         ));
     }
+    if !reply.see_gap.is_empty() {
+        screen.note(&format!(
+            "{name}: {} may read this channel and not all of this publication, and can tell from the channel's numbers that there is more; \
+             a channel for each marking avoids that (`huecry card channel`)",
+            reply.see_gap.join(", ")
+        ));
+    }
     if reply.duplicates > 0 {
         screen.note(&format!("{name}: {} values stood there more than once", grouped(reply.duplicates)));
     }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     envelope::{Audience, Class},
     exchange::{Attached, Complaint, DETECT_BYTES, Format, Given, Group, Layout, Reader, Said},
-    node::door::{DoorError, Request, TakeBack, own_audience, reach, shared_channel},
+    node::door::{DoorError, Request, TakeBack, own_audience, reach, see_gap, shared_channel},
     query::Reading,
     record::{
         ChannelName, Content, DOCUMENT_BYTES_MAX, Document, Indicator, RECORD_BYTES_MAX, Reason, Record, RecordRef, Report, Role, Sighting,
@@ -97,6 +97,9 @@ pub struct PublishReply {
     pub latin1_lines: u64,
     pub by_type: BTreeMap<String, u64>,
     pub reach: Vec<ReachLine>,
+    /// Members that read the channel and may not read one of these markings: they see a gap in its numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub see_gap: Vec<String>,
     /// How long it takes others to take them in under this member's quota, in milliseconds; 0 if at once.
     #[serde(default)]
     pub quota_ms: u64,
@@ -249,6 +252,8 @@ struct Work {
     unsaid: Unsaid,
     /// Only counts what is unsaid.
     counting: bool,
+    /// Markings of the records.
+    markings: BTreeSet<Tlp>,
     /// Records of all kinds that were handed on.
     said: usize,
     withdrawn: BTreeSet<String>,
@@ -279,9 +284,26 @@ impl Work {
         let outgoing = Outgoing::new(local.clone(), plan.channel.clone());
         let (hashers, audience) = (Default::default(), audience.name());
         let (seen, lent, withdrawn, hits) = (HashSet::new(), HashMap::new(), BTreeSet::new(), BTreeMap::new());
-        let (unsaid, counting, said) = (Unsaid::default(), false, 0);
+        let (unsaid, counting, said, markings) = (Unsaid::default(), false, 0, BTreeSet::new());
         let standing = if plan.mode == Mode::Add { None } else { Some(Standing::of(&local, &plan, &permits)?) };
-        Ok(Self { local, plan, permits, audience, reply, seen, hashers, lent, unsaid, counting, said, withdrawn, standing, outgoing, hits })
+        Ok(Self {
+            local,
+            plan,
+            permits,
+            audience,
+            reply,
+            seen,
+            hashers,
+            lent,
+            unsaid,
+            counting,
+            markings,
+            said,
+            withdrawn,
+            standing,
+            outgoing,
+            hits,
+        })
     }
 
     fn run(mut self, mut file: SpooledTempFile, length: u64) -> Result<PublishReply, ApiError> {
@@ -444,6 +466,7 @@ impl Work {
         self.unsaid.tlp += u64::from(said.is_none());
         let tlp = said.or(self.plan.tlp).unwrap_or(Tlp::Red);
         if self.permits.contains(&tlp) {
+            self.markings.insert(tlp);
             return Some(tlp);
         }
         if !self.counting {
@@ -668,7 +691,12 @@ impl Work {
             self.outgoing.finish()?;
             self.take_back(mirror)?;
         }
-        let Self { local, plan, mut reply, hits, unsaid, outgoing, .. } = self;
+        let Self { local, plan, mut reply, hits, unsaid, outgoing, markings, .. } = self;
+        let mut unread = BTreeSet::new();
+        for tlp in markings {
+            unread.extend(see_gap(&local.current.get(), &local.identity.member, &plan.channel, tlp, local.clock.now())?);
+        }
+        reply.see_gap = unread.iter().map(ToString::to_string).collect();
         let done = outgoing.done;
         reply.tlp = label(plan.tlp);
         reply.report = done.report.map(|report| report.to_string());

@@ -817,10 +817,13 @@ impl Door {
     fn names_nothing_above(&self, tlp: Tlp, report: &ReportOf, records: &[Record]) -> Result<(), DoorError> {
         let new_report = if let ReportOf::New(one) = report { Some(Record::Report((**one).clone())) } else { None };
         let all = || new_report.iter().chain(records);
-        // Most records name the same report.
-        let mut names: BTreeSet<RecordRef> = all().flat_map(Record::whole_references).cloned().collect();
-        names.extend(if let ReportOf::Known(name) = report { Some(name.clone()) } else { None });
+        let mut names: BTreeSet<RecordRef> = if let ReportOf::Known(name) = report { [name.clone()].into() } else { BTreeSet::new() };
+        let mut last = None;
         for record in all() {
+            // Most records name the same report.
+            for name in record.whole_references().filter(|name| last.replace(*name) != Some(*name)) {
+                names.insert(name.clone());
+            }
             record.any_text(|text| {
                 names.extend(names_in(text));
                 false
@@ -1214,7 +1217,7 @@ fn refuse_old(held: &Roster, document: u64, bytes: &[u8]) -> Result<(), DoorErro
     match document {
         document::CHARTER => {
             let (ours, found) = (held.charter().charter().version, charter_version(bytes));
-            // A second charter of our own version is a proof, and is looked at.
+            // A second charter with our version number proves a fork.
             match found.filter(|found| *found < ours) {
                 Some(found) => Err(CharterError::Old { ours, found }.into()),
                 None => Ok(()),
@@ -1327,6 +1330,16 @@ pub async fn ask<T: Send + 'static>(door: &Sender, request: impl FnOnce(Reply<T>
         }
     }
     answer.await.map_err(|_| DoorError::Stopping)?
+}
+
+/// Members that may read a channel at its lowest marking and not at `tlp`: from the channel's numbers they can tell that something was
+/// published that they may not read.
+pub fn see_gap(intake: &Intake, member: &MemberId, channel: &ChannelName, tlp: Tlp, now: Timestamp) -> Result<Vec<MemberId>, DoorError> {
+    let reached = |tlp| -> Result<BTreeSet<MemberId>, DoorError> {
+        let all = reach(intake, member, channel, tlp, now)?;
+        Ok(all.into_iter().filter(|(_, why_not)| why_not.is_none()).map(|(id, _)| id).collect())
+    };
+    Ok(reached(Tlp::Clear)?.difference(&reached(tlp)?).cloned().collect())
 }
 
 /// Runs the door until it is told to stop or the journal fails.

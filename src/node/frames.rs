@@ -26,9 +26,9 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// What the names of gossip's protocols begin with.
+/// Prefixes of the names of gossip protocols.
 const GOSSIP: [&[u8]; 2] = [b"/meshsub/", b"/floodsub/"];
-/// Bytes of a name that are looked at.
+/// Bytes of a name to compare.
 const NAME_BYTES: usize = 9;
 /// Bits of the longest length: beyond it the stream is not what it claims to be, and gossipsub refuses it.
 const LENGTH_BITS_MAX: u32 = 63;
@@ -143,7 +143,7 @@ impl Frames {
     }
 }
 
-/// What is known of a stream.
+/// The stage of a stream.
 enum Stage {
     /// The two sides agree on a protocol: this side confirms a name, or writes `na`.
     Names {

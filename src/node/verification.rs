@@ -85,7 +85,7 @@ impl Verification {
         }
     }
 
-    /// A peer has disconnected: what it sent does not wait any more. Its minute goes on.
+    /// Drops the waiting documents of a peer that has disconnected. Its budget of the minute stays used.
     pub fn drop_waiting(&mut self, from: &PeerKey) {
         if let Some(budget) = self.peers.get_mut(from) {
             self.bytes -= std::mem::take(&mut budget.bytes);

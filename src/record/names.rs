@@ -82,9 +82,9 @@ impl Record {
             }
             Self::Indicator(one) => {
                 let free = matches!(one.value.kind(), ObservableType::Other | ObservableType::Url);
-                let value = free.then(|| one.value.to_string());
+                let value = one.value.text().filter(|_| free);
                 let tags = one.tags.iter().map(String::as_str);
-                all(&mut tags.chain(value.as_deref()).chain(of_source(one.source.as_ref())))
+                all(&mut tags.chain(value).chain(of_source(one.source.as_ref())))
             }
             Self::Sighting(one) => {
                 let value = if let Sighted::Value(value) = &one.of { Some(value.to_string()) } else { None };

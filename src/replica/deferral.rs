@@ -55,12 +55,12 @@ impl Deferrals {
 }
 
 impl Replica {
-    /// Whether no content is taken now, of anybody: then none is fetched.
+    /// Starts or ends the deferral of all content: the door takes none while the disk is full.
     pub fn set_full(&mut self, full: bool) {
         self.deferrals.all = full;
     }
 
-    /// The door does not take a member's content before `until`. What is under way for it is dropped, as far as it has not come.
+    /// Defers a member's content until the door takes it again, and drops requests for it that are under way.
     pub(super) fn defer(&mut self, feed: &FeedId, until: Timestamp, now: Timestamp) {
         self.deferrals.begin(&feed.member, until, now);
         let of_member = |other: &FeedId| other.member == feed.member;

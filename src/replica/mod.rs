@@ -557,8 +557,8 @@ impl Replica {
         self.ahead.remove(feed);
     }
 
-    /// The door refused a batch: it is asked for elsewhere, or again when cursors are compared; if it is refused until some moment, nobody is
-    /// asked before. A peer that is to blame is not believed until then.
+    /// The door refused a batch: it is asked for elsewhere, or again when cursors are compared; before the moment that the
+    /// refusal names, no peer is asked. A peer that is to blame is not believed until then.
     pub fn refused(&mut self, feed: &FeedId, seq: u64, from: PeerKey, why: Refused, held: &Spans, now: Timestamp) -> Vec<Effect> {
         let Refused { blame, until } = why;
         self.answered(feed, seq);

@@ -498,7 +498,7 @@ pub fn forged(actor: &federation::Actor, federation: &Federation) -> Result<Vec<
         next.circles.push(circle);
     }
     let charter = Cosigned::seal(crate::cbor::to_vec(&next), &[&actor.node], Domain::Charter, &current.federation())?;
-    let other = federation.roster.cards().find(|card| card.card().member != actor.id).ok_or("there is no other member")?;
+    let other = federation.roster.cards().find(|card| card.card().member != actor.id).ok_or("the federation has one member")?;
     let mut card = Card { serial: other.card().serial + 1, ..other.card().clone() };
     card.issued = card.issued.plus_ms(1);
     let root = &federation.actors.iter().find(|one| one.id == card.member).ok_or("there is no such actor")?.root;

@@ -46,7 +46,7 @@ pub enum Malice {
     Forges,
 }
 
-/// Those that a rehearsal deals out in turn, unless it is told one; the others are for load tests.
+/// The kinds that a simulation uses in turn by default; the others are for load tests.
 pub const MALICE: [Malice; 5] = [Malice::Drops, Malice::Delays, Malice::Withholds, Malice::Lies, Malice::Equivocates];
 
 /// Requests that one who hoards sends and never reads the answers of.
@@ -225,7 +225,7 @@ impl Conduct {
         Ok(())
     }
 
-    /// Sends forged documents for ever, and reads what comes so that nobody cuts it off for that.
+    /// Sends forged documents until the connection ends, and discards what arrives.
     async fn forge(self, stream: Stream) -> io::Result<()> {
         let (reading, mut writing) = stream.split();
         tokio::spawn(async move {

@@ -473,3 +473,44 @@ fn an_export_goes_back_to_the_one_before_and_what_was_taken_back_meanwhile_stays
     pair.police(&["outlets", "rollback", "resolver", "--reason", "and this"]);
     assert_eq!(pair.export(), ["bad.example", "old-1.example"]);
 }
+
+#[test]
+fn x13_the_review_queue_shows_nothing_above_a_clearance() {
+    let lists = "[[lists]]\nname = \"ours\"\nfile = \"lists/ours.txt\"\nrole = \"own\"\n";
+    let pair = Pair::new(lists);
+    pair.write("lists/ours.txt", "agency.example\n");
+    run(&pair.vendor(), &["card", "channel", "leads=named:xx-agency,some-vendor"]);
+    pair.start();
+    pair.publish(&["a.agency.example"], &["--confidence", "95"]);
+    pair.publish(&["b.agency.example"], &["--confidence", "95", "--channel", "leads", "--tlp", "amber"]);
+    let held = || json_of(&huecry(&pair.agency(), &["--json", "held", "list"]));
+    until("both to be held", || held()["matching"] == 2);
+    pair.stop();
+    let user = std::process::Command::new("id").arg("-un").output().unwrap();
+    let user = stdout(&user).trim().to_owned();
+    let operator = format!("[[operators]]\nname = \"{user}\"\nroles = [\"reads\", \"decides\"]\nclearance = \"green\"\n");
+    pair.write("node.toml", &format!("{}\n{operator}", pair.read("node.toml")));
+    pair.start();
+    let shown = held();
+    assert_eq!((&shown["matching"], shown["held"].as_array().unwrap().len()), (&1.into(), 1), "{shown}");
+    assert!(!shown.to_string().contains("b.agency.example"), "{shown}");
+    let decided = huecry(&pair.agency(), &["held", "release", "b.agency.example", "--reason", "r"]);
+    assert_ne!(code(&decided), 0, "{}", stdout(&decided));
+}
+
+#[test]
+fn x13_refused_records_are_erased_after_their_days_and_no_others() {
+    let lists = "[[lists]]\nname = \"ours\"\nfile = \"lists/ours.txt\"\nrole = \"own\"\n";
+    let pair = Pair::new(lists);
+    pair.write("lists/ours.txt", "agency.example\n");
+    pair.start();
+    pair.publish(&["a.agency.example", "b.agency.example", "elsewhere.example"], &["--confidence", "95"]);
+    let is_here = |value: &str| code(&huecry(&pair.agency(), &["query", value, "--all"])) == 0;
+    until("two to be held", || json_of(&huecry(&pair.agency(), &["--json", "held", "list"]))["matching"] == 2);
+    pair.police(&["held", "reject", "b.agency.example", "--reason", "no"]);
+    pair.police(&["retention", "apply"]);
+    assert!(is_here("b.agency.example"), "thirty days are not over");
+    pair.write("node.toml", &pair.read("node.toml").replace("refused_days = 30", "refused_days = 0"));
+    pair.police(&["retention", "apply"]);
+    assert_eq!(["a.agency.example", "b.agency.example", "elsewhere.example"].map(is_here), [true, false, true]);
+}

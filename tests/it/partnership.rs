@@ -7,7 +7,7 @@ use huecry::{
     clock::Clock,
     envelope::{Audience, PublicKey},
     intake::{Intake, Limits},
-    ledger::{Ledger, QuarantineStep},
+    ledger::{ErasedBy, ErasedPlaces, ErasureEntry, Ledger, QuarantineStep},
     node::{
         Current, Identity,
         door::{Arrived, Door, Publication, ReportOf, document},
@@ -535,4 +535,47 @@ fn a_key_that_wrote_nothing_is_pinned_at_nothing_and_the_next_one_writes_the_sam
     let forged = branch(33, federation, &[("forged.example", 1_000)]);
     let intake = node.current.get();
     assert_eq!(node.door.place(&intake, forged[0].0.bytes()).unwrap_err().code, "beyond-pin");
+}
+
+#[test]
+fn x12_a_publication_says_who_sees_a_gap_in_the_channels_numbers() {
+    let three = crate::support::Three::new();
+    let agency = three.of("agency");
+    crate::support::run(&agency, &["card", "channel", "leads=named:xx-agency,some-vendor,xa-police"]);
+    let publish = |value: &str, tlp: &str| {
+        let words = ["--json", "publish", "--value", value, "--channel", "leads", "--tlp", tlp, "--alone"];
+        crate::support::json_of(&crate::support::run(&agency, &words))
+    };
+    // The vendor's agreement ends at AMBER.
+    assert_eq!(publish("one.example", "green")["see_gap"], serde_json::Value::Null);
+    assert_eq!(publish("two.example", "red")["see_gap"], serde_json::json!(["some-vendor"]));
+}
+
+#[test]
+fn x13_indicators_that_arrive_after_their_report_was_erased_stay_out() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut police, mut vendor, now) = founded_by_hand(place.path());
+    let feed: FeedId = "vendor-one/c2".parse().unwrap();
+    let values: Vec<String> = (0..300).map(|number| format!("host-{number}.example")).collect();
+    let indicator = |value: &String| Record::Indicator(Indicator::of(Observable::recognise(value).unwrap(), None));
+    let publication = Publication {
+        channel: "c2".parse().unwrap(),
+        class: huecry::envelope::Class::Content,
+        tlp: Tlp::Green,
+        report: ReportOf::New(Box::new(Report::titled("Operation Teapot".to_owned()))),
+        records: values.iter().map(indicator).collect(),
+    };
+    vendor.door.publish(publication, &mut Vec::new()).unwrap();
+    vendor.door.commit().unwrap();
+    police.take(&vendor, &feed, 1);
+    assert!(police.standing("host-0.example", now).is_some());
+    let places = vec![ErasedPlaces::of(&feed, 1, [0])];
+    let (by, text) = (Some("ana".to_owned()), "Test Court 4".to_owned());
+    police.door.erase(&ErasureEntry { at: now, by, because: ErasedBy::Order, text, places, decisions: Vec::new() }).unwrap();
+    police.door.commit().unwrap();
+    police.take(&vendor, &feed, 2);
+    assert_eq!(police.standing("host-299.example", now), None, "it names a report that was erased");
+    let batch = police.ledger.batch_at(&feed, 2).unwrap().unwrap();
+    let body = batch.entry.body.to_vec();
+    assert!(!body.windows(8).any(|bytes| bytes == b"host-299"), "and nothing of it is in the journal");
 }
