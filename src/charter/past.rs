@@ -92,6 +92,15 @@ impl Past {
         Self { keys, generations: generations.into_iter().map(|one| (one.circle, one.generation)).collect() }
     }
 
+    /// This past, with the keys of the cards of another one: what was claimed since, where a charter in force turned out not to be.
+    pub fn with_cards_of(&self, other: &Self) -> Self {
+        let mut past = self.clone();
+        for (key, holding) in other.keys.iter().filter(|(_, (_, purpose))| purpose.is_of_card()) {
+            past.keys.entry(*key).or_insert_with(|| holding.clone());
+        }
+        past
+    }
+
     /// Every key, with its holder and purpose.
     pub fn keys(&self) -> impl Iterator<Item = KeyHolding> {
         let holding = |(bytes, (member, purpose)): (&[u8; 32], &(Option<MemberId>, KeyPurpose))| {

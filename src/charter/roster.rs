@@ -111,6 +111,8 @@ pub struct Roster {
     nodes: HashMap<[u8; 32], NodeIdentity>,
     /// Every key and circle of all charters and cards so far.
     past: Arc<Past>,
+    /// The same without the charter in force, which a rival may replace.
+    past_before: Arc<Past>,
     /// Documents of the journal that the rules of today refuse.
     doubts: Vec<String>,
 }
@@ -121,7 +123,7 @@ impl Roster {
         let chain = vec![charter.bytes().to_vec()];
         let past = Arc::new(Past::of(charter.charter()));
         let (cards, nodes, doubts) = (BTreeMap::new(), HashMap::new(), Vec::new());
-        Self { charter, before: None, rival: None, chain, stamp: None, cards, nodes, past, doubts }
+        Self { charter, before: None, rival: None, chain, stamp: None, cards, nodes, past, past_before: Arc::default(), doubts }
     }
 
     /// Takes a version of the charter as [`Self::take_charter_unless`] does, where no use of a key is known.
@@ -156,6 +158,8 @@ impl Roster {
         let before = chosen.as_ref().unwrap_or(&self.charter).charter();
         let mut past = Arc::clone(&self.past);
         if let Some(chosen) = &chosen {
+            // What only the other one claimed was never in force for the federation.
+            past = Arc::new(self.past_before.with_cards_of(&past));
             past.check_charter(chosen.charter(), self.before.as_ref().map(SignedCharter::charter), &proved)?;
             Arc::make_mut(&mut past).add_charter(chosen.charter());
         }
@@ -182,6 +186,7 @@ impl Roster {
             self.chain.push(chosen.bytes().to_vec());
             self.charter = chosen;
         }
+        self.past_before = Arc::clone(&past);
         Arc::make_mut(&mut past).add_charter(next.charter());
         self.past = past;
         self.chain.push(next.bytes().to_vec());

@@ -51,7 +51,7 @@ use crate::{
 };
 use contents::Given;
 use documents::Documents;
-use door::{Arrived, Event, Request, document};
+use door::{Arrived, Event, NotSent, Request, document};
 use egress::Egress;
 use enforcer::Enforcer;
 use futures::StreamExt as _;
@@ -796,6 +796,7 @@ impl Shell {
 
     fn on_tick(&mut self) {
         let now = self.clock.now();
+        self.verify_documents();
         self.replica.set_full(self.current.room().low().is_some());
         let effects = self.replica.tick(self.held(), now);
         self.carry_out(effects);
@@ -972,8 +973,13 @@ impl Shell {
     /// Hands documents of peers to the door, as far as their budgets go.
     fn verify_documents(&mut self) {
         while let Some((from, (document, bytes))) = self.verification.next() {
-            if !self.ask_door(Request::Document { document, bytes, from: Some(from), reply: None }) {
-                self.verification.done(&from);
+            let request = Request::Document { document, bytes, from: Some(from), reply: None };
+            if let Err(NotSent::Full(request)) = self.door.try_send(request) {
+                // It is tried again with the next tick.
+                if let Request::Document { document, bytes, .. } = *request {
+                    self.verification.put_back(from, (document, bytes));
+                }
+                return;
             }
         }
     }

@@ -23,7 +23,7 @@ const ALL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that one peer may send within a minute, whatever becomes of them: twice such a roster.
 const MINUTE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// A document by its number, see [`crate::replica::document`].
+/// A document by its number, see [`crate::node::door::document`].
 type Waiting = (u64, Vec<u8>);
 
 #[derive(Default)]
@@ -77,6 +77,15 @@ impl Verification {
         Some((*from, (document, bytes)))
     }
 
+    /// The door had no room for a document: it is the next again.
+    pub fn put_back(&mut self, from: PeerKey, waiting: Waiting) {
+        let budget = self.peers.entry(from).or_default();
+        budget.bytes += waiting.1.len();
+        self.bytes += waiting.1.len();
+        budget.waiting.push_front(waiting);
+        self.done(&from);
+    }
+
     /// The door has answered for a document of this peer.
     pub fn done(&mut self, from: &PeerKey) {
         self.with_door = self.with_door.saturating_sub(1);
@@ -118,7 +127,11 @@ mod tests {
         assert!(queue.push(honest, 3, vec![0; 2_000], at(0)));
         assert_eq!(queue.next().unwrap().0, honest, "not behind the flood");
         queue.done(&flooder);
-        assert_eq!(queue.next().unwrap().0, flooder);
+        let (from, waiting) = queue.next().unwrap();
+        assert_eq!(from, flooder);
+        let bytes = queue.bytes;
+        queue.put_back(from, waiting);
+        assert_eq!((queue.next().unwrap().0, queue.bytes), (flooder, bytes), "what the door has no room for is not lost");
         // The minute counts what was dropped, too, and also over a new connection.
         queue.drop_waiting(&flooder);
         assert!(!queue.push(flooder, 1, vec![0; 566_000], at(1_000)));

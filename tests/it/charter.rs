@@ -156,6 +156,25 @@ fn x5_keys_of_the_past_belong_to_their_holders_also_after_a_restart() {
 }
 
 #[test]
+fn x5_a_charter_that_lost_against_its_rival_leaves_no_claims() {
+    let first = charter(|_| ()).unwrap();
+    // The same newcomer, once with a mistake in its name.
+    let wrong = newcomer_with(&first, 72);
+    let joins = |next: &mut Charter| {
+        let mut new = next.members[1].clone();
+        (new.id, new.root) = ("xb-federal-police".parse().unwrap(), key(72).public());
+        next.members.push(new);
+    };
+    let right = signed_by(&first, joins, &[1, 3]).unwrap();
+    let mut roster = Roster::new(first.clone());
+    roster.take_charter(wrong.bytes()).unwrap();
+    assert_eq!(roster.take_charter(right.bytes()).unwrap(), CharterTaken::Rival);
+    let resolving = signed_by(&right, |next| next.resolves = Some(right.hash()), &[1, 2]).unwrap();
+    assert_eq!(roster.take_charter(resolving.bytes()).unwrap(), CharterTaken::Next);
+    assert!(roster.member(&"xb-federal-police".parse().unwrap()).is_some());
+}
+
+#[test]
 fn x6_a_circle_that_is_made_again_counts_on_and_the_diff_says_who_reads_what() {
     let first = charter(|_| ()).unwrap();
     let removed = signed_by(&first, |next| next.circles.clear(), &[1, 2]).unwrap();
