@@ -92,7 +92,7 @@ impl Past {
         Self { keys, generations: generations.into_iter().map(|one| (one.circle, one.generation)).collect() }
     }
 
-    /// This past, with the keys of the cards of another one: what was claimed since, where a charter in force turned out not to be.
+    /// This past, with the claims of cards from a later one: they stay when a charter loses against its rival.
     pub fn with_cards_of(&self, other: &Self) -> Self {
         let mut past = self.clone();
         for (key, holding) in other.keys.iter().filter(|(_, (_, purpose))| purpose.is_of_card()) {

@@ -111,7 +111,7 @@ pub struct Roster {
     nodes: HashMap<[u8; 32], NodeIdentity>,
     /// Every key and circle of all charters and cards so far.
     past: Arc<Past>,
-    /// The same without the charter in force, which a rival may replace.
+    /// `past` without the charter in force, in case a rival replaces it.
     past_before: Arc<Past>,
     /// Documents of the journal that the rules of today refuse.
     doubts: Vec<String>,
@@ -158,7 +158,7 @@ impl Roster {
         let before = chosen.as_ref().unwrap_or(&self.charter).charter();
         let mut past = Arc::clone(&self.past);
         if let Some(chosen) = &chosen {
-            // What only the other one claimed was never in force for the federation.
+            // The claims of the losing charter were never in force for the federation.
             past = Arc::new(self.past_before.with_cards_of(&past));
             past.check_charter(chosen.charter(), self.before.as_ref().map(SignedCharter::charter), &proved)?;
             Arc::make_mut(&mut past).add_charter(chosen.charter());

@@ -494,9 +494,7 @@ impl Work {
                 return Err(ApiError::bad("more than 5,000,000 values; publish them as several lists"));
             }
         }
-        // A report that is marked above the indicator is not named by it.
-        let goes = lent.goes && lent.tlp.or(self.plan.tlp).unwrap_or(Tlp::Red) <= tlp;
-        if !goes {
+        if !lent.goes {
             let Lent { role, usage, confidence, until, source, .. } = lent.clone();
             (indicator.role, indicator.usage) = (indicator.role.or(role), indicator.usage.or(usage));
             indicator.confidence = indicator.confidence.or(confidence);
@@ -558,7 +556,7 @@ impl Work {
             }
             return Ok(());
         }
-        self.say(Record::Indicator(indicator), goes.then_some(group), tlp, Class::Content)
+        self.say(Record::Indicator(indicator), lent.goes.then_some(group), tlp, Class::Content)
     }
 
     /// Hands on a record that its readers will take; one that they would refuse falls alone.
@@ -659,6 +657,7 @@ impl Work {
             (self.reply.unchanged, self.reply.documents) = (self.reply.unchanged + 1, self.reply.documents.saturating_sub(1));
             return Ok(());
         }
+        // A document does not name a report that is marked above it.
         let named = |lent: Lent| lent.goes && lent.tlp.or(self.plan.tlp).unwrap_or(Tlp::Red) <= tlp;
         let group = group.filter(|_| lent.is_some_and(named));
         self.say(record, group, tlp, Class::Content)

@@ -817,13 +817,9 @@ impl Door {
     fn names_nothing_above(&self, tlp: Tlp, report: &ReportOf, records: &[Record]) -> Result<(), DoorError> {
         let new_report = if let ReportOf::New(one) = report { Some(Record::Report((**one).clone())) } else { None };
         let all = || new_report.iter().chain(records);
-        let mut names: BTreeSet<RecordRef> = if let ReportOf::Known(name) = report { [name.clone()].into() } else { BTreeSet::new() };
-        let mut last = None;
+        let mut names = BTreeSet::new();
         for record in all() {
-            // Most records name the same report.
-            for name in record.whole_references().filter(|name| last.replace(*name) != Some(*name)) {
-                names.insert(name.clone());
-            }
+            names.extend(record.whole_references().cloned());
             record.any_text(|text| {
                 names.extend(names_in(text));
                 false

@@ -52,15 +52,19 @@ impl NameScanner {
     }
 }
 
+/// The free text of a quoted source. Its external id is an id of another system, and may look like one of our names.
 fn of_source(source: Option<&Source>) -> impl Iterator<Item = &str> {
-    let fields = source.into_iter().flat_map(|one| [&one.organisation, &one.url, &one.external_id]);
+    let fields = source.into_iter().flat_map(|one| [&one.organisation, &one.url]);
     fields.filter_map(Option::as_deref)
 }
 
 impl Record {
-    /// The references of the record that name their feed. Shorter ones stay within a batch, a feed or a member.
+    /// The records that this one names with their feed, except an indicator's report: a file may mark a report above its indicators, and who may
+    /// not read the report is not shown its name. Shorter references stay within a batch, a feed or a member.
     pub fn whole_references(&self) -> impl Iterator<Item = &RecordRef> {
-        self.references().filter_map(|one| if let WireRef::Whole(name) = one { Some(name) } else { None })
+        let report = if let Self::Indicator(indicator) = self { indicator.report.as_ref() } else { None };
+        let named = self.references().filter(move |one| report.is_none_or(|report| !std::ptr::eq(*one, report)));
+        named.filter_map(|one| if let WireRef::Whole(name) = one { Some(name) } else { None })
     }
 
     /// Returns true if any free text of the record satisfies `test`: titles, notes, tags, quotes of sources, contents, and values without a
