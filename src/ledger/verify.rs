@@ -11,12 +11,17 @@
 use super::{Copied, Entry, Ledger, LedgerError, Position, stored_head};
 use crate::envelope::{Hash, fits};
 use sha2::{Digest as _, Sha256};
-use std::{path::Path, sync::PoisonError, time::Duration};
+use std::{
+    path::Path,
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 
 /// Where the second ledger is built, within the first one's directory: hard links need the same file system.
 pub(super) const SHADOW: &str = "verify.tmp";
-/// Polls until the index has caught up, 600 ms in all: twice the longest lag.
-const INDEX_LOOKS: usize = 30;
+/// How long to wait for the index: twice the longest lag.
+const INDEX_WAIT: Duration = Duration::from_millis(600);
+/// Interval between looks at it.
 const INDEX_POLL: Duration = Duration::from_millis(20);
 
 /// What was looked at, and what is wrong.
@@ -83,8 +88,7 @@ impl Ledger {
     /// Reads all of the journal again, proves every body against its head, and compares state and index with ones built from the
     /// journal. `progress` hears how many bytes of how many are read.
     pub fn verify(&self, mut progress: impl FnMut(u64, u64)) -> Result<Verified, LedgerError> {
-        self.await_index()?;
-        let ours = self.digests()?;
+        let ours = self.settled_digests()?;
         let mut found = Verified::default();
         let begin = self.shared.journal.begin();
         let total = ours.position.saturating_sub(begin);
@@ -124,16 +128,17 @@ impl Ledger {
         Ok(found)
     }
 
-    /// Waits for the index, which is written shortly after the journal.
-    fn await_index(&self) -> Result<(), LedgerError> {
-        for _look in 0..INDEX_LOOKS {
-            let position = self.shared.state.read().unwrap_or_else(PoisonError::into_inner).position()?;
-            if self.shared.index.position()? == Some(position) {
-                break;
+    /// Digests with the index, if it catches up within a moment: it is written shortly after the journal, to which `verify` itself adds a
+    /// note of who asked for it.
+    fn settled_digests(&self) -> Result<Digests, LedgerError> {
+        let begun = Instant::now();
+        loop {
+            let digests = self.digests()?;
+            if digests.index.is_some() || begun.elapsed() > INDEX_WAIT {
+                return Ok(digests);
             }
             std::thread::sleep(INDEX_POLL);
         }
-        Ok(())
     }
 
     /// Builds a ledger from the journal up to `position`, and takes its digests; `None` if the journal was rewritten by what came later.
