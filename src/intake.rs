@@ -23,14 +23,13 @@ use crate::{
     envelope::{BodyError, Class, CoseError, Hash, Head, ProvedBatch, ProvedHead, SignedHead, Slot, record_spans},
     policy::{Judgement, Lists, Policy},
     record::{
-        DAY_MS, Decoded, FeedId, HOUR_MS, Indicator, MINUTE_MS, MemberId, Observable, Record, RecordRef, Report, Role, SightingKind,
-        Source, Timestamp, Use, WireRef,
+        DAY_MS, Decoded, FeedId, HOUR_MS, Indicator, MemberId, Observable, Record, RecordRef, Report, Role, SightingKind, Source,
+        Timestamp, Use, WireRef,
     },
+    timekeeping::{CLOCK_SKEW_MS, Now},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
-/// How far ahead of us a head's time may be: clocks without NTP drift by minutes.
-pub const CLOCK_SKEW_MS: u64 = 5 * MINUTE_MS;
 /// How far ahead a head may be to be asked for again later; beyond it is refused without blame.
 pub const CLOCK_LATER_MS: u64 = 24 * HOUR_MS;
 /// Largest jump of seq beyond what we hold that is worth filling: more is a feed that wants to be believed on its word.
@@ -323,7 +322,8 @@ pub struct Intake {
 impl Intake {
     /// Proves a head and finds its place. What is [`Placed::Next`] or [`Placed::Ahead`] may be passed on: it is proved
     /// and entitled; local policy has no say in that.
-    pub fn place(&self, bytes: &[u8], now: Timestamp, known: &impl Known) -> Result<Placed, Refusal> {
+    pub fn place(&self, bytes: &[u8], now: impl Into<Now>, known: &impl Known) -> Result<Placed, Refusal> {
+        let now = now.into();
         let signed = SignedHead::open(bytes, &self.roster.federation())?;
         let feed = signed.head().feed();
         let seq = signed.head().seq;
@@ -331,7 +331,7 @@ impl Intake {
         if ours == Some(signed.id()) {
             return Ok(Placed::Known);
         }
-        let key = *self.roster.speaker(&signed, now)?;
+        let key = *self.roster.speaker(&signed, now.latest)?;
         check_time(signed.head(), now, self.limits)?;
         let head = signed.prove(&key)?;
         let pin = self.roster.pin(&feed);
@@ -375,9 +375,9 @@ impl Intake {
     }
 
     /// Proves a head by what its author's card says now, wherever its place is.
-    pub fn prove(&self, bytes: &[u8], now: Timestamp) -> Result<ProvedHead, Refusal> {
+    pub fn prove(&self, bytes: &[u8], now: impl Into<Now>) -> Result<ProvedHead, Refusal> {
         let signed = SignedHead::open(bytes, &self.roster.federation())?;
-        let key = *self.roster.speaker(&signed, now)?;
+        let key = *self.roster.speaker(&signed, now.into().latest)?;
         Ok(signed.prove(&key)?)
     }
 
@@ -390,7 +390,7 @@ impl Intake {
     ///
     /// The head must be the next of its feed, or fill a hole. `beyond` lets it come behind a hole that it makes: a removal
     /// overtakes, a feed begins where a newcomer to its circle may read, what nobody can give us is stepped over.
-    pub fn admit(&self, read: ReadBatch, now: Timestamp, known: &impl Known, beyond: bool) -> Result<Admitted, Refusal> {
+    pub fn admit(&self, read: ReadBatch, now: impl Into<Now>, known: &impl Known, beyond: bool) -> Result<Admitted, Refusal> {
         let head = read.batch.head();
         let (feed, seq) = (head.head().feed(), head.head().seq);
         let last = known.position(&feed).map_or(0, |(last, _)| last);
@@ -414,7 +414,7 @@ impl Intake {
             // Nobody may keep a removal from anybody, so an honest server never sends a part of one.
             return Err(Refusal::new(Blame::Reject, "partial-removal", format!("{feed}#{seq} is a removal, and came in part")));
         }
-        Ok(self.judged(read, now, known))
+        Ok(self.judged(read, now.into(), known))
     }
 
     /// Puts together what is here of a batch and what somebody else gave of it; `None` if that is nothing new. The second
@@ -424,7 +424,7 @@ impl Intake {
         head: ProvedHead,
         held: &[u8],
         more: Vec<u8>,
-        now: Timestamp,
+        now: impl Into<Now>,
         known: &impl Known,
     ) -> Result<Option<(Admitted, Vec<u16>)>, Refusal> {
         let given = ProvedBatch::open(head.clone(), more)?;
@@ -435,11 +435,11 @@ impl Intake {
         if new.is_empty() {
             return Ok(None);
         }
-        Ok(Some((self.judged(ReadBatch::of(merged), now, known), new)))
+        Ok(Some((self.judged(ReadBatch::of(merged), now.into(), known), new)))
     }
 
     /// With the verdicts on each record, as of `now`.
-    fn judged(&self, read: ReadBatch, now: Timestamp, known: &impl Known) -> Admitted {
+    fn judged(&self, read: ReadBatch, now: Now, known: &impl Known) -> Admitted {
         let ReadBatch { batch, places } = read;
         let head = batch.head().head();
         let mut bench = Bench { matter: Matter::new(self, head, now), feed: head.feed(), reports: Vec::new() };
@@ -464,8 +464,12 @@ fn continues(head: &ProvedHead, known: &impl Known) -> bool {
         && after.is_none_or(|named| named == head.id())
 }
 
-fn check_time(head: &Head, now: Timestamp, limits: Limits) -> Result<(), Refusal> {
-    let ahead = head.time.ms_since(now);
+fn check_time(head: &Head, now: Now, limits: Limits) -> Result<(), Refusal> {
+    if now.doubted && head.class == Class::Removal {
+        // Removals do not depend on a clock that may be years behind.
+        return Ok(());
+    }
+    let ahead = head.time.ms_since(now.latest);
     if ahead > CLOCK_LATER_MS {
         let text = format!("its time, {}, is more than a day ahead of ours", head.time);
         return Err(Refusal::new(Blame::Ignore, "far-future", text));
@@ -474,7 +478,7 @@ fn check_time(head: &Head, now: Timestamp, limits: Limits) -> Result<(), Refusal
         let text = format!("its time, {}, is ahead of ours", head.time);
         return Err(Refusal::new(Blame::Later, "future", text));
     }
-    if now.ms_since(head.time) > u64::from(limits.retention_days) * DAY_MS && head.class == Class::Content {
+    if now.earliest.ms_since(head.time) > u64::from(limits.retention_days) * DAY_MS && head.class == Class::Content {
         return Err(Refusal::new(Blame::Ignore, "too-old", format!("its time, {}, is before what this node keeps", head.time)));
     }
     Ok(())

@@ -14,6 +14,9 @@ pub mod cbor;
 // What is said.
 pub mod record;
 
+// The current time, as far as a node can tell.
+pub mod timekeeping;
+
 // How it is proved.
 pub mod envelope;
 
@@ -45,7 +48,7 @@ pub mod ledger;
 pub mod matching;
 pub mod query;
 
-// What time it is.
+// The system's clocks.
 pub mod clock;
 
 // How a node is set up.

@@ -13,6 +13,7 @@ use super::entry::{AccessEntry, Shown, batch_of};
 use crate::{
     envelope::Hash,
     record::{DAY_MS, RecordRef, Timestamp},
+    timekeeping::Now,
 };
 use std::{
     collections::BTreeMap,
@@ -124,14 +125,14 @@ fn hash_of(line: &[u8]) -> String {
 
 impl Log {
     /// Opens the log of a directory, which need not be there yet.
-    pub fn open(directory: &Path, keep_days: u32, now: Timestamp) -> Result<Self, AccessError> {
+    pub fn open(directory: &Path, keep_days: u32, now: impl Into<Now>) -> Result<Self, AccessError> {
         let log = Self {
             directory: directory.to_owned(),
             keep_days,
             end: Mutex::new(End { file: None, bytes: 0, reach: Reach { n: 0, hash: NOTHING.to_owned() }, torn: false }),
             synced: Mutex::new(0),
         };
-        log.expire(now)?;
+        log.expire(now.into())?;
         for path in log.days()?.into_iter().rev() {
             let (last, whole) = last_line(&path)?;
             // A day that had begun when the power failed has no line yet; the one before it says how far the log reaches.
@@ -164,8 +165,11 @@ impl Log {
     }
 
     /// Removes the days that are older than is kept; the newest stays, because the next one goes on from it.
-    fn expire(&self, now: Timestamp) -> Result<(), AccessError> {
-        let first = date(now.minus_ms(u64::from(self.keep_days) * DAY_MS));
+    fn expire(&self, now: Now) -> Result<(), AccessError> {
+        if !now.may_destroy {
+            return Ok(());
+        }
+        let first = date(now.earliest.minus_ms(u64::from(self.keep_days) * DAY_MS));
         let mut days = self.days()?;
         days.pop();
         for path in days.into_iter().filter(|path| day_of(path).is_some_and(|day| *day < *first)) {
@@ -175,7 +179,9 @@ impl Log {
     }
 
     /// Writes, and answers when it is on the disk: how far the log reached before, if a day begins with this.
-    pub fn append(&self, now: Timestamp, said: &Said<'_>) -> Result<Option<Reach>, AccessError> {
+    pub fn append(&self, now: impl Into<Now>, said: &Said<'_>) -> Result<Option<Reach>, AccessError> {
+        let moment = now.into();
+        let now = moment.best;
         if said.shown.is_empty() {
             return Ok(None);
         }
@@ -232,7 +238,7 @@ impl Log {
         }
         drop(synced);
         if begins {
-            self.expire(now)?;
+            self.expire(moment)?;
         }
         Ok(before)
     }

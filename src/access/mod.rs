@@ -16,7 +16,8 @@ pub use log::{AccessError, Reach, Verified};
 
 use crate::{
     config::{AccessConfig, AccessMode},
-    record::{HOUR_MS, RecordRef, Timestamp, Tlp},
+    record::{HOUR_MS, RecordRef, Tlp},
+    timekeeping::Now,
 };
 use log::{Log, Said};
 use std::{
@@ -55,7 +56,7 @@ const NOTED_MAX: usize = 256 * 1024;
 
 impl Access {
     /// Opens the log of a data directory; what is over goes.
-    pub fn open(data: &Path, config: &AccessConfig, now: Timestamp) -> Result<Self, AccessError> {
+    pub fn open(data: &Path, config: &AccessConfig, now: impl Into<Now>) -> Result<Self, AccessError> {
         let log = Log::open(&data.join(DIRECTORY), config.keep_days, now)?;
         Ok(Self {
             shared: Arc::new(Shared { log, mode: config.log, from: config.from(), day_ended: Mutex::default(), noted: Mutex::default() }),
@@ -74,11 +75,12 @@ impl Access {
 
     /// Notes what is about to be shown. When this has returned it is on the disk, of this hour: the same person who sees the same in the same way
     /// and for the same reason is noted once an hour.
-    pub fn note(&self, now: Timestamp, who: &str, how: &str, why: Option<&str>, shown: &Shown) -> Result<(), AccessError> {
+    pub fn note(&self, now: impl Into<Now>, who: &str, how: &str, why: Option<&str>, shown: &Shown) -> Result<(), AccessError> {
+        let now = now.into();
         let noted = || self.shared.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let look =
             |record: &RecordRef| xxhash_rust::xxh3::xxh3_64(format!("{who}\0{how}\0{}\0{record}", why.unwrap_or_default()).as_bytes());
-        let (mut new, mut looks, hour) = (Shown::default(), Vec::new(), now.ms() / HOUR_MS);
+        let (mut new, mut looks, hour) = (Shown::default(), Vec::new(), now.best.ms() / HOUR_MS);
         {
             let noted = noted();
             for record in shown.records() {

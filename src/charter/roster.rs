@@ -9,6 +9,7 @@ use crate::{
     cbor,
     envelope::{Audience, Class, FederationId, Hash, Head, KeyId, PublicKey, Readers, SignedHead},
     record::{ChannelName, CircleName, DAY_MS, FeedId, Kind, MemberId, Timestamp},
+    timekeeping::is_ahead,
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -251,10 +252,16 @@ impl Roster {
             || charter.freshness.iter().any(|one| one.key == *key)
     }
 
-    /// Takes a stamp over our charter; an older one than ours changes nothing and answers `false`.
+    /// Takes a stamp as [`Self::take_stamp_by`] does, whatever its date.
     pub fn take_stamp(&mut self, bytes: &[u8]) -> Result<bool, CharterError> {
+        self.take_stamp_by(bytes, Timestamp::START.plus_ms(u64::MAX))
+    }
+
+    /// Takes a stamp over our charter. An older one than ours changes nothing and answers `false`, unless ours is dated after `latest`.
+    pub fn take_stamp_by(&mut self, bytes: &[u8], latest: Timestamp) -> Result<bool, CharterError> {
         let stamp = SignedStamp::open(bytes, &self.charter)?;
-        let newer = self.stamp.as_ref().is_none_or(|ours| stamp.stamp().time > ours.stamp().time);
+        let older = |ours: &SignedStamp| ours.stamp().time >= stamp.stamp().time && !is_ahead(ours.stamp().time, latest);
+        let newer = !self.stamp.as_ref().is_some_and(older);
         if newer {
             self.stamp = Some(stamp);
         }
@@ -343,10 +350,12 @@ impl Roster {
         self.charter.charter().members.iter().find(|member| member.id == *id)
     }
 
-    /// The newest moment that a document of the stewards or a coordinator names: no honest clock is behind it.
+    /// The newest moment that a document names: no right clock is behind it. A stamp, which a single key signs, moves it by seven days
+    /// at most beyond what the stewards have signed.
     pub fn time_floor(&self) -> Timestamp {
         let issued = self.charter.charter().issued;
-        self.stamp.as_ref().map_or(issued, |stamp| stamp.stamp().time.max(issued))
+        let most = issued.plus_ms(STAMP_DAYS_MAX * DAY_MS);
+        self.stamp.as_ref().map_or(issued, |stamp| stamp.stamp().time.clamp(issued, most))
     }
 
     /// Whether the charter is known to be current.
@@ -354,7 +363,8 @@ impl Roster {
         let charter = self.charter.charter();
         // A charter that its stewards signed this week needs no stamp yet: several people vouch for it.
         let young = charter.issued.plus_ms(STAMP_DAYS_MAX * DAY_MS);
-        let stamped = self.stamp.as_ref().map_or(young, |stamp| stamp.stamp().until.max(young));
+        let stamp = self.stamp.as_ref().filter(|stamp| !is_ahead(stamp.stamp().time, now));
+        let stamped = stamp.map_or(young, |stamp| stamp.stamp().until.max(young));
         let until = stamped.min(charter.expires);
         if now <= until { Freshness::Current } else { Freshness::Stale { since: until } }
     }

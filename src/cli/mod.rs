@@ -12,6 +12,7 @@ mod bundle;
 mod card;
 mod charter;
 mod client;
+mod clock;
 mod dashboard;
 mod decisions;
 mod demo;
@@ -123,6 +124,7 @@ enum Verb {
     Document(document::Arguments),
     Bundle(bundle::Arguments),
     Quarantine(quarantine::Arguments),
+    Clock(clock::Arguments),
     Ledger(ledger::Arguments),
     Verify(verify::Arguments),
     Agreements(agreements::Arguments),
@@ -215,6 +217,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Document(arguments) => document::run(context, arguments),
         Verb::Bundle(arguments) => bundle::run(context, arguments),
         Verb::Quarantine(arguments) => quarantine::run(context, arguments),
+        Verb::Clock(arguments) => clock::run(context, arguments),
         Verb::Ledger(arguments) => ledger::run(context, arguments),
         Verb::Subject(arguments) => subject::run(context, arguments),
         Verb::Erase(arguments) => erase::run(context, arguments),

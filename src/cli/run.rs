@@ -120,7 +120,7 @@ fn open(data: &std::path::Path) -> Result<setup::Opened, Failure> {
 async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiver<bool>) -> Result<Life, Failure> {
     let (requests, queue) = door::queue(true);
     let (events, door_events) = tokio::sync::mpsc::channel(door::QUEUE_MAX);
-    let upkeep = opened.upkeep(&requests, &context.data);
+    let (upkeep, clock) = (opened.upkeep(&requests, &context.data), opened.clock.clone());
     let keeper = opened.door;
     std::thread::spawn(move || door::run(keeper, queue, events));
     opened.current.room().keep_reserve();
@@ -132,11 +132,11 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         current: opened.current.clone(),
         ledger: opened.ledger.clone(),
         door: requests.clone(),
-        clock: Clock::System,
+        clock: opened.clock.clone(),
         watch: watch.clone(),
         recovery: opened.recovery,
         running: true,
-        started: Clock::System.now(),
+        started: opened.clock.now(),
         data: context.data.clone(),
         own: opened.own.clone(),
         operators: http::Operators::of(&opened.config.operators),
@@ -171,7 +171,7 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
         current: opened.current,
         ledger: opened.ledger,
         door: requests.clone(),
-        clock: Clock::System,
+        clock: opened.clock,
         listen: if opened.config.node.inbound { opened.config.node.listen } else { Vec::new() },
         announce: opened.config.node.announce,
         dial: opened.config.node.dial,
@@ -204,6 +204,9 @@ async fn serve(context: &Context, opened: setup::Opened, mut stop: watch::Receiv
     let asked = tokio::task::spawn_blocking(move || requests.send(Request::Stop(reply)).is_ok()).await.unwrap_or(false);
     if asked && let Ok(Err(error)) = done.await {
         return Err(Failure::environment(error));
+    }
+    if let Err(error) = clock.keep(&context.data) {
+        tracing::error!(%error, "the clock's checkpoint could not be written");
     }
     opened.enforcer.stop();
     let _ended_early = enforcing.map(|thread| tokio::task::block_in_place(|| thread.join()));

@@ -75,6 +75,9 @@ pub(super) fn run(context: &Context, _: Arguments) -> Result<(), Failure> {
     for line in at("/ending").as_array().into_iter().flatten() {
         screen.line(&format!("ending      {}", line.as_str().unwrap_or_default()));
     }
+    if let Some(why) = at("/erasure_waits").as_str() {
+        screen.line(&format!("erasure     {why}"));
+    }
     if let Some(heard) = at("/lane_waits/heard").as_array() {
         screen.line(&format!(
             "waits       {} of {} other members have told this node its own last head; {} publications are queued until then",

@@ -177,7 +177,6 @@ impl Watched {
         let texts =
             |path: &str| self.at(path).as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
         needs.extend(texts("/alarms").into_iter().map(|text| (act, text)));
-        needs.extend(self.at("/network/clock_alarm").as_str().map(|text| (act, text.to_owned())));
         if self.at("/charter").as_str().is_some_and(|charter| charter != "current") {
             needs.push((act, format!("the charter is {}", self.text_at("/charter"))));
         }

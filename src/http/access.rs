@@ -150,7 +150,7 @@ impl Witness {
         if self.lacks_reason() {
             return Err(unsaid());
         }
-        let written = self.access.note(self.clock.now(), &self.who, &self.how, self.why.as_deref(), &shown);
+        let written = self.access.note(self.clock.moment(), &self.who, &self.how, self.why.as_deref(), &shown);
         written.map_err(|error| ApiError::internal(format!("it cannot be noted who sees this, so nothing is shown: {error}")))
     }
 

@@ -210,7 +210,7 @@ impl Import {
             }
             Message::RangeHead(part) => {
                 // Documents and batches before it must be in force and durable, or it could not be placed.
-                let placed = self.local.current.get().place(&part.head, self.local.clock.now(), &self.local.ledger);
+                let placed = self.local.current.get().place(&part.head, self.local.clock.moment(), &self.local.ledger);
                 self.head = match placed {
                     Ok(Placed::Next(head) | Placed::Ahead { head, .. } | Placed::Gap(head)) => Some(head),
                     Ok(Placed::Known) => self.known(&part.head),
@@ -252,7 +252,7 @@ impl Import {
         if self.local.ledger.withheld_of(&head.feed(), head.seq).ok()? == 0 {
             return None;
         }
-        self.local.current.get().prove(bytes, self.local.clock.now()).ok()
+        self.local.current.get().prove(bytes, self.local.clock.moment()).ok()
     }
 
     fn document(&mut self, document: u64, bytes: Vec<u8>) -> Result<(), ApiError> {

@@ -254,7 +254,7 @@ pub struct RetentionReply {
 pub(super) async fn retention(State(local): State<Local>) -> Result<Json<RetentionReply>, ApiError> {
     blocking(move || {
         let retention = local.upkeep.retention().map_err(ApiError::bad)?;
-        let due = local.ledger.survey(&retention, local.clock.now(), |_, _| ())?;
+        let due = local.ledger.survey(&retention, local.clock.moment().earliest, |_, _| ())?;
         let count = |places: &[crate::ledger::ErasedPlaces]| places.iter().map(|places| places.records().count() as u64).sum();
         let rule = |rule: &crate::ledger::RetentionRule| {
             let then = if rule.review { "then a person decides" } else { "then erased" };
@@ -287,10 +287,14 @@ pub struct RetentionApplied {
     pub no_room: u64,
 }
 
-/// Erases now what has come to its end, which a running node does every day.
+/// Erases now what has come to its end, which a running node does every day. A person orders it, so the clock need not have been right for a
+/// day, but nothing may contradict it.
 pub(super) async fn apply(State(local): State<Local>) -> Result<Acted<RetentionApplied>, ApiError> {
     local.upkeep.retention().map_err(ApiError::bad)?;
-    let (erased, evicted) = (local.upkeep.survey().await?, local.upkeep.make_room().await?);
+    if let Some(doubt) = local.clock.doubt() {
+        return Err(ApiError::bad(doubt));
+    }
+    let (erased, evicted) = (local.upkeep.survey(true).await?, local.upkeep.make_room().await?);
     let deed = format!("erases {} records whose time is over, {} for which there is no room", erased.records, evicted.records);
     Ok(Acted::deed(deed, RetentionApplied { over: erased.records, no_room: evicted.records }))
 }
@@ -324,7 +328,7 @@ pub(super) async fn decide(
     let (here, name) = (local.clone(), rule.clone());
     let (line, places) = blocking(move || {
         let retention = here.upkeep.retention().map_err(ApiError::bad)?;
-        let mut due = here.ledger.survey(&retention, here.clock.now(), |_, _| ())?;
+        let mut due = here.ledger.survey(&retention, here.clock.moment().earliest, |_, _| ())?;
         due.review.remove(&name).ok_or_else(|| ApiError::nothing(format!("nothing is due for review by a rule `{name}`")))
     })
     .await?;

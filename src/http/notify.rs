@@ -176,7 +176,7 @@ impl One {
         let mut shown = Shown::default();
         notices.iter().filter_map(|notice| notice.shows.as_ref()).for_each(|record| shown.add(record));
         let (access, who) = (&self.local.access, format!("notify {}", self.target.name));
-        access.note(self.local.clock.now(), &who, "notify", None, &shown).map_err(ApiError::internal)
+        access.note(self.local.clock.moment(), &who, "notify", None, &shown).map_err(ApiError::internal)
     }
 
     /// How far they were told; one who is new hears of what happens from now on.

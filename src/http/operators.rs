@@ -198,11 +198,23 @@ pub(super) fn signed(
     signature: Option<&str>,
     unsigned: &str,
 ) -> Result<Vec<String>, ApiError> {
+    signed_at(local, text, name, signature, unsigned, local.clock.now())
+}
+
+/// [`signed`] by another clock than the node's.
+pub(super) fn signed_at(
+    local: &Local,
+    text: &str,
+    name: Option<&str>,
+    signature: Option<&str>,
+    unsigned: &str,
+    now: Timestamp,
+) -> Result<Vec<String>, ApiError> {
     let (Some(name), Some(signature)) = (name, signature) else { return Err(ApiError::forbidden(unsigned)) };
     let mut bytes = [0; 64];
     hex::decode_to_slice(signature, &mut bytes).map_err(ApiError::bad)?;
     let federation = local.current.get().roster.federation();
-    local.operators.sign(&federation, text, name, &bytes, local.clock.now())
+    local.operators.sign(&federation, text, name, &bytes, now)
 }
 
 /// What an operator signs: the decision and the day, for this federation and purpose. A signature of yesterday decides

@@ -1,9 +1,9 @@
 //! The table of what may be asked: by which way, by whom, and what is said of it to programs.
 
 use super::{
-    ApiError, Local, access, admission::Class, agreements, bundle, care, contract::Raw, documents, enforce, erase, export, held, journal,
-    matching, metrics, news, notify, operators, policy, proofs, publish, pull, renew, roster, search, share, standby, status, talk, tokens,
-    travel, withdraw,
+    ApiError, Local, access, admission::Class, agreements, bundle, care, clock, contract::Raw, documents, enforce, erase, export, held,
+    journal, matching, metrics, news, notify, operators, policy, proofs, publish, pull, renew, roster, search, share, standby, status,
+    talk, tokens, travel, withdraw,
 };
 use crate::config::Role;
 use aide::{
@@ -137,6 +137,7 @@ fn overview() -> ApiRouter<Local> {
     ApiRouter::new()
         .api_route("/v1/status", get_with(status::status, says("Node status: records, peers, alarms")))
         .api_route("/v1/me", get_with(news::me, says("The caller, its roles and its clearance")))
+        .api_route("/v1/clock", get_with(clock::clock, says("The time here, how sure it is, and what contradicts it")))
         .api_route("/v1/explain", get_with(search::explain, says("The full history of a value or record: sources, decisions, reasons")))
         .api_route(
             "/v1/members",
@@ -225,6 +226,7 @@ fn orders() -> ApiRouter<Local> {
 fn decisions() -> ApiRouter<Local> {
     ApiRouter::new()
         .api_route("/v1/quarantine", post_with(roster::decide, says("Release or drop a quarantined feed")))
+        .api_route("/v1/clock", post_with(clock::confirm, says("Confirm that the clock of this machine is right")))
         .api_route("/v1/held", post_with(held::decide, says("Accept or reject held records")))
         .api_route("/v1/follow", post_with(travel::follow, says("Follow or unfollow a channel")))
         .api_route("/v1/share", post_with(share::share, says("Start or stop sharing records onward")))

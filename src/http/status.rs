@@ -44,6 +44,8 @@ pub struct Status {
     pub lane_waits: Option<Waiting>,
     /// Publications and withdrawals that wait for it.
     pub queued: usize,
+    /// The reason to erase nothing by age yet, if anything has expired.
+    pub erasure_waits: Option<String>,
 }
 
 /// One feed in `status`.
@@ -101,6 +103,7 @@ pub(super) async fn status(State(local): State<Local>) -> Json<Status> {
         ending: intake.roster.agreement_lines(now).iter().filter_map(ending).collect(),
         lane_waits: local.own.waiting(),
         queued: queued(&local.data),
+        erasure_waits: local.upkeep.waits(),
     })
 }
 
@@ -109,6 +112,8 @@ pub(super) fn alarms(local: &Local) -> Vec<String> {
     let review = |line: &DueLine| format!("{} records are due for review by retention `{}`: huecry retention", line.records, line.rule);
     let mut alarms = local.current.alarms();
     alarms.extend(local.current.get().roster.doubts().iter().cloned());
+    alarms.extend(local.current.set_aside(local.clock.moment().latest));
+    alarms.extend(local.clock.doubt().map(|doubt| doubt.to_string()));
     alarms.extend(local.watch.get().egress_alarm);
     alarms.extend(local.upkeep.due().iter().map(review));
     alarms.extend(local.ledger.damage().into_iter().map(|what| format!("{what}: stop the node and run `huecry ledger repair`")));

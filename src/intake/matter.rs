@@ -6,6 +6,7 @@ use crate::{
     envelope::Head,
     policy::{CONFIDENCE_UNSAID, Case, Judgement, Listed, Party, Verdict},
     record::{DAY_MS, HOUR_MS, Kind, MemberId, Observable, Record, Role, Sighted, Timestamp, Use},
+    timekeeping::Now,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -16,6 +17,7 @@ pub struct Matter<'a> {
     audience: String,
     standing: Standing,
     stale: bool,
+    doubted: bool,
     pub(super) now: Timestamp,
 }
 
@@ -63,10 +65,11 @@ fn said<'a>(record: &'a Record, defaults: &Defaults) -> Said<'a> {
 
 impl<'a> Matter<'a> {
     /// The records under `head`, as `intake` sees them at `now`.
-    pub fn new(intake: &'a Intake, head: &'a Head, now: Timestamp) -> Self {
-        let standing = intake.roster.standing(&head.member, now);
-        let stale = matches!(intake.roster.freshness(now), Freshness::Stale { .. });
-        Self { intake, head, audience: head.audience.name(), standing, stale, now }
+    pub fn new(intake: &'a Intake, head: &'a Head, now: impl Into<Now>) -> Self {
+        let Now { best: now, latest, doubted, .. } = now.into();
+        let standing = intake.roster.standing(&head.member, latest);
+        let stale = matches!(intake.roster.freshness(latest), Freshness::Stale { .. });
+        Self { intake, head, audience: head.audience.name(), standing, stale, doubted, now }
     }
 
     /// When a record ends here: at its own end, its report's, or our limit, whichever is first.
@@ -123,6 +126,11 @@ impl<'a> Matter<'a> {
         judged.min_by_key(|(judgement, _)| kindness(judgement)).unwrap_or_else(|| self.judge(record, &Defaults::default(), disputed_by))
     }
 
+    /// The verdict on what would be accepted while the clock is doubted.
+    pub fn unsure_time() -> Judgement {
+        Judgement::by_rule(Verdict::Hold, "unsure-time", "the clock of this node is not believed, so what is new waits")
+    }
+
     /// The verdict on a record, and when it ends here.
     pub fn judge(&self, record: &Record, defaults: &Defaults, disputed_by: &BTreeSet<MemberId>) -> (Arc<Judgement>, Timestamp) {
         if record.kind() == Kind::Withdrawal {
@@ -138,6 +146,9 @@ impl<'a> Matter<'a> {
         if self.stale && judgement.verdict == Verdict::Accept {
             let text = "our charter is not known to be current, so what is new waits";
             return (Arc::new(Judgement::by_rule(Verdict::Hold, "stale-charter", text)), ends);
+        }
+        if self.doubted && judgement.verdict == Verdict::Accept {
+            return (Arc::new(Self::unsure_time()), ends);
         }
         let said_at = defaults.renewed.map_or(self.now, |renewed| renewed.max(self.now));
         let clipped = judgement.expires_in_days.map(|days| said_at.plus_ms(u64::from(days) * DAY_MS));

@@ -20,7 +20,7 @@ use super::{
     rules::Rules,
 };
 use crate::{
-    charter::{Card, CardError, CharterError, CharterTaken, KeyHolding, Meter, Quota, Roster, card_of, charter_version},
+    charter::{Card, CardError, CharterError, CharterTaken, Freshness, KeyHolding, Meter, Quota, Roster, card_of, charter_version},
     clock::Clock,
     enforce::{Order, OrderEntry},
     envelope::{Audience, Class, CoseError, Hash, Head, KeyId, ProvedBatch, ProvedHead, PublicKey, SecretKey, SignedHead, Signer, Slot},
@@ -36,6 +36,7 @@ use crate::{
         ChannelName, FeedId, Kind, MemberId, Reason, Record, RecordRef, Report, Timestamp, Tlp, UnknownName, WireRef, Withdrawal, names_in,
     },
     replica::{PeerKey, Served, Wanted},
+    timekeeping::{Doubt, is_ahead},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -120,8 +121,10 @@ pub enum DoorError {
     Ledger(#[from] LedgerError),
     #[error("{0}; `--alone` publishes without them, if you are sure that nothing was published from elsewhere")]
     Waiting(Waiting),
-    #[error("the local clock says {now}, but a signed document is of {floor}; set the clock, or what is signed now would be dated wrongly")]
-    Clock { now: Timestamp, floor: Timestamp },
+    #[error("{0}")]
+    Clock(Doubt),
+    #[error("{what} is dated {date}, in the future, and refused. Check the clock of this machine, and the signer's")]
+    Ahead { what: String, date: Timestamp },
     #[error("what was erased is dead, but its bytes could not be rewritten yet: {0}")]
     Compaction(String),
     #[error("that is no decision that can be taken over; what two people force they force at each node")]
@@ -386,6 +389,8 @@ pub struct Door {
     caught_up: bool,
     /// Where judging again what is held goes on, while it does.
     rejudging: Option<Place>,
+    /// At the last look the clock was doubted, or the charter not known to be current. Records that are held for that are judged again later.
+    uncertain: bool,
     /// Reports that were renewed, or are so no more, and from which batch on their indicators have yet to get their end.
     renewing: verdicts::Renewing,
     /// Reports that came after some of their indicators.
@@ -443,6 +448,7 @@ impl Door {
             untold: true,
             caught_up: false,
             rejudging: None,
+            uncertain: true,
             renewing,
             late_reports: Vec::new(),
             wanted: Wanted::default(),
@@ -500,7 +506,7 @@ impl Door {
 
     /// Proves and places a head by what this door holds, uncommitted batches included.
     pub fn place(&self, intake: &Intake, bytes: &[u8]) -> Result<Placed, Refusal> {
-        intake.place(bytes, self.clock.now(), &self.writer)
+        intake.place(bytes, self.clock.moment(), &self.writer)
     }
 
     /// Takes in a batch that a peer served. Durable after [`Self::commit`].
@@ -522,7 +528,7 @@ impl Door {
         let length = read.batch().body().len() as u64;
         let gone = self.erased_in(&read)?;
         let read = if gone.is_empty() { read } else { read.without(&gone)? };
-        let admitted = intake.admit(read, now, &self.writer, beyond)?;
+        let admitted = intake.admit(read, self.clock.moment(), &self.writer, beyond)?;
         // Counted when the body is proved: nobody uses up another's quota with rubbish.
         let Counted { member, records, dated } = counted;
         if records > 0 && metered && member != self.identity.member {
@@ -600,7 +606,7 @@ impl Door {
         self.writer.commit()?;
         let (now, intake) = (self.clock.now(), self.current.get());
         let Some(held) = self.ledger().batch_at(feed, seq)?.filter(|held| !held.entry.body.is_empty()) else { return Ok(false) };
-        let head = intake.prove(&held.entry.head, now)?;
+        let head = intake.prove(&held.entry.head, self.clock.moment())?;
         let gone = (0..).zip(held.entry.outcomes()).filter(|(_, line)| **line == OutcomeLine::Gone).map(|(at, _)| at);
         let mut erased: BTreeSet<u16> = gone.collect();
         if self.ledger().any_erased()? {
@@ -613,7 +619,7 @@ impl Door {
                 ProvedBatch::open(head.clone(), body).and_then(|more| more.part(|index| !erased.contains(&index))).map_err(Refusal::from)?
             }
         };
-        let Some((admitted, new)) = intake.fill(head, &held.entry.body, body, now, &self.writer)? else {
+        let Some((admitted, new)) = intake.fill(head, &held.entry.body, body, self.clock.moment(), &self.writer)? else {
             let lacking = self.lacking(feed, held.entry.absent(), withheld);
             self.writer.note_withheld(feed, seq, Some(lacking))?;
             return Ok(false);
@@ -709,7 +715,15 @@ impl Door {
     /// out when its days are over; one that was extended in time lets it count again. Asked every few seconds, and after a
     /// restore by itself, because everything follows from charter and time.
     pub fn execute_agreements(&mut self) -> Result<(), DoorError> {
-        let (now, roster) = (self.clock.now(), Arc::clone(&self.current.get().roster));
+        let (moment, roster) = (self.clock.moment(), Arc::clone(&self.current.get().roster));
+        let now = moment.best;
+        let uncertain = moment.doubted || roster.freshness(moment.latest) != Freshness::Current;
+        if std::mem::replace(&mut self.uncertain, uncertain) && !uncertain {
+            self.rejudging.get_or_insert(Place { batch: 0, index: 0 });
+            if let Some(enforcer) = &self.enforcer {
+                enforcer.look_at_everything();
+            }
+        }
         for (feed, state) in self.ledger().feeds() {
             match (roster.to_purge(&feed.member, &self.identity.member, now), state.aside) {
                 (None, Some(Aside::Purged)) => {
@@ -720,7 +734,11 @@ impl Door {
                     tracing::warn!(%feed, agreement = agreement.id, "an agreement has ended and says that its records are purged");
                     self.writer.quarantine(&feed, QuarantineStep::Purge, now, None)?;
                 }
-                (Some(agreement), Some(aside)) if aside != Aside::Erased && agreement.erase_from().is_some_and(|from| from <= now) => {
+                (Some(agreement), Some(aside))
+                    if aside != Aside::Erased
+                        && moment.may_destroy
+                        && agreement.erase_from().is_some_and(|from| from <= moment.earliest) =>
+                {
                     tracing::warn!(%feed, agreement = agreement.id, "purged records are erased");
                     self.writer.erase_feed(&feed, &format!("agreement `{}` has ended", agreement.id), now)?;
                     self.writer.begin_compaction()?;
@@ -728,7 +746,9 @@ impl Door {
                 _ => (),
             }
         }
-        self.expire_held()?;
+        if !moment.doubted {
+            self.expire_held()?;
+        }
         Ok(self.writer.commit()?)
     }
 
@@ -779,10 +799,12 @@ impl Door {
         let identity = Arc::clone(&self.identity);
         let key = Arc::clone(self.publishing.as_ref().ok_or(DoorError::NoKey)?);
         let from = own_key(&intake, &identity.member, &key.public(), self.clock.now())?;
-        let (now, floor) = (self.clock.now(), intake.roster.time_floor());
-        if now.plus_ms(crate::intake::CLOCK_SKEW_MS) < floor {
-            return Err(DoorError::Clock { now, floor });
+        let doubt = self.clock.doubt();
+        if let Some(doubt) = doubt.as_ref().filter(|_| class == Class::Content) {
+            return Err(DoorError::Clock(doubt.clone()));
         }
+        // Others take a removal of yesterday, and none of tomorrow.
+        let now = if doubt.is_some() { self.clock.moment().earliest } else { self.clock.now() };
         if shared_channel(&intake, &identity.member, channel)? {
             if let Some(waiting) = self.own.waiting() {
                 return Err(DoorError::Waiting(waiting));
@@ -798,7 +820,7 @@ impl Door {
         let state = self.writer.position(&feed);
         let federation = intake.roster.federation();
         let lane = Lane { feed, audience, tlp, class, last: state, floor_seq: 1, key: key.as_ref(), federation };
-        let publisher = Publisher::new(lane, self.clock.now().max(from), random);
+        let publisher = Publisher::new(lane, now.max(from), random);
         let mut done = Published::default();
         // The next batch is sealed while the one before it passes the door.
         let places = std::thread::scope(|scope| {
@@ -841,14 +863,14 @@ impl Door {
         events: &mut Vec<Event>,
     ) -> Result<(), DoorError> {
         let now = self.clock.now();
-        let head = match intake.place(head, now, &self.writer)? {
+        let head = match intake.place(head, self.clock.moment(), &self.writer)? {
             Placed::Next(head) => head,
             _ => {
                 return Err(Refusal::new(Blame::Ignore, "own-order", "our own lane is not where we thought").into());
             }
         };
         let (feed, seq, bytes) = (head.head().feed(), head.head().seq, head.bytes().to_vec());
-        let admitted = intake.admit(read, now, &self.writer, false)?;
+        let admitted = intake.admit(read, self.clock.moment(), &self.writer, false)?;
         self.writer.keep(&admitted, now, &Brought::default())?;
         for outcome in admitted.outcomes() {
             match outcome {
@@ -916,12 +938,18 @@ impl Door {
         }
         refuse_old(&held, document, bytes)?;
         let mut roster = (*held).clone();
+        let latest = self.clock.moment().latest;
         match document {
             document::CHARTER => self.charter(&mut roster, bytes)?,
-            document::STAMP if !roster.take_stamp(bytes)? => return Ok(false),
-            document::STAMP => self.writer.keep_stamp(bytes)?,
+            document::STAMP if !roster.take_stamp_by(bytes, latest)? => return Ok(false),
+            document::STAMP => {
+                let date = roster.stamp().map(|stamp| stamp.stamp().time);
+                self.not_ahead(date, || "a stamp over the charter".to_owned())?;
+                self.writer.keep_stamp(bytes)?;
+            }
             document::CARD => {
                 let card = roster.take_card(bytes)?.clone();
+                self.not_ahead(Some(card.issued), || format!("card {} of {}", card.serial, card.member))?;
                 self.check_own_pins(&card)?;
                 self.writer.keep_card(&card, bytes)?;
                 self.writer.commit()?;
@@ -941,6 +969,14 @@ impl Door {
             _ => self.put_in_force(roster),
         }
         Ok(true)
+    }
+
+    /// Refuses a document whose date is in the future, and says so in `status`.
+    fn not_ahead(&self, date: Option<Timestamp>, what: impl FnOnce() -> String) -> Result<(), DoorError> {
+        let Some(date) = date.filter(|date| is_ahead(*date, self.clock.moment().latest)) else { return Ok(()) };
+        let what = what();
+        self.current.note_ahead(what.clone(), date);
+        Err(DoorError::Ahead { what, date })
     }
 
     /// A card of ours that retires our own key in good order must pin what that key wrote last; between its making and now
@@ -963,7 +999,11 @@ impl Door {
 
     fn charter(&mut self, roster: &mut Roster, bytes: &[u8]) -> Result<(), DoorError> {
         let rival = roster.rival().cloned();
-        if roster.take_charter_unless(bytes, |holding| self.has_used(holding))? == CharterTaken::Rival {
+        let taken = roster.take_charter_unless(bytes, |holding| self.has_used(holding))?;
+        let newest = if taken == CharterTaken::Rival { roster.rival() } else { Some(roster.charter()) };
+        let issued = newest.map(|newest| newest.charter().issued);
+        self.not_ahead(issued, || format!("version {} of the charter", newest.map_or(0, |newest| newest.charter().version)))?;
+        if taken == CharterTaken::Rival {
             tracing::error!("{}", RIVAL_ALARM);
             return Ok(self.writer.keep_rival(bytes)?);
         }
@@ -1437,6 +1477,7 @@ fn fault_of(error: &DoorError) -> (&'static str, bool) {
         DoorError::Charter(CharterError::Threshold { .. }) => ("unsigned-charter", true),
         DoorError::Charter(CharterError::Old { .. }) | DoorError::Card(CardError::Old { .. }) => ("old-document", false),
         DoorError::Charter(CharterError::Key(_)) | DoorError::Card(CardError::Claim { .. }) => ("key-conflict", false),
+        DoorError::Ahead { .. } => ("future-document", false),
         DoorError::Charter(_) => ("charter", false),
         DoorError::Card(_) => ("card", false),
         DoorError::Refused(refusal) => (refusal.code, refusal.blame == Blame::Reject),

@@ -86,7 +86,7 @@ impl Egress {
 
     fn may(&self, reader: &MemberId, head: &Head) -> bool {
         let roster = Arc::clone(&self.shared.current.get().roster);
-        releases(roster.charter().charter(), head, reader, self.shared.clock.now(), true)
+        releases(roster.charter().charter(), head, reader, self.shared.clock.moment().latest, true)
     }
 
     fn head_may(&self, reader: &MemberId, bytes: &[u8]) -> bool {

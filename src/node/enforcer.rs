@@ -434,10 +434,15 @@ impl Enforcer {
         })
     }
 
+    /// Returns true if anything may be newly enforced: not while protective lists cannot be read, nor while the clock is doubted.
+    fn may_add(&self, intake: &Intake) -> bool {
+        intake.lists.can_clear() && !self.shared.clock.moment().doubted
+    }
+
     fn consider(&self, reading: &mut Reading<'_>, value: &Observable, places: &[Place]) -> Result<(), LedgerError> {
         let (intake, now) = (self.shared.current.get(), self.shared.clock.now());
         let assessed = reading.assess_at(&intake, value, places, Tlp::Red)?;
-        let may_add = intake.lists.can_clear();
+        let may_add = self.may_add(&intake);
         let mut desk = held(&self.shared.desk);
         let Desk { orders, outlets } = &mut *desk;
         for kept in outlets {
@@ -628,13 +633,14 @@ impl Enforcer {
     fn tick(&self) {
         self.alarm();
         let (now, intake) = (self.shared.clock.now(), self.shared.current.get());
+        let may_add = self.may_add(&intake);
         let mut desk = held(&self.shared.desk);
         let Desk { orders, outlets } = &mut *desk;
         let expired = orders.expire(now);
         let mut over: Vec<Observable> = expired.iter().filter_map(|value| Observable::recognise(value).ok()).collect();
         for kept in outlets {
             let protects = |value: &Observable, below: bool| protects(&intake, orders, value, below, now);
-            let ticked = kept.set.tick(orders, intake.lists.can_clear(), &protects, now);
+            let ticked = kept.set.tick(orders, may_add, &protects, now);
             kept.dirty |= ticked || !expired.is_empty() || kept.again.is_some_and(|at| at <= now);
             over.extend(kept.set.over(now));
             // The export leaves out what is over by itself.
@@ -869,7 +875,7 @@ impl Given {
     }
 
     /// Notes which records an outlet is given that it did not have. What protects goes on if that cannot be noted, and it is tried again.
-    fn note(&mut self, shared: &Shared, outlet: &Outlet, records: impl Iterator<Item = RecordRef>, now: Timestamp) {
+    fn note(&mut self, shared: &Shared, outlet: &Outlet, records: impl Iterator<Item = RecordRef>) {
         if !shared.access.notes(outlet.tlp_max) {
             return;
         }
@@ -883,7 +889,7 @@ impl Given {
                 shown.add(&record);
             }
         }
-        match shared.access.note(now, &format!("outlet {}", outlet.name), "outlet", None, &shown) {
+        match shared.access.note(shared.clock.moment(), &format!("outlet {}", outlet.name), "outlet", None, &shown) {
             Ok(()) => self.noted = noted,
             Err(error) => tracing::error!(%error, outlet = outlet.name, "it could not be noted what an outlet is given"),
         }
@@ -916,7 +922,7 @@ impl Kept {
             let exported = self.set.export(orders, now);
             let watched = if self.shelf.can_watch() { self.set.watched(orders, now) } else { Vec::new() };
             let record = |(_, line): &(&Observable, &Line)| line.proposal.record.clone();
-            self.given.note(shared, &self.set.outlet, exported.iter().chain(&watched).map(record), now);
+            self.given.note(shared, &self.set.outlet, exported.iter().chain(&watched).map(record));
             self.given.take(exported.iter().map(record), now);
             let mut entries: Vec<Entry> = exported.into_iter().map(|one| entry(one, false)).collect();
             let lines = entries.len();

@@ -48,6 +48,7 @@ use crate::{
         Announce, Ask, CURSORS_PER_MESSAGE_MAX, CardSerial, Contents, Cursor, Cursors, Digest, Effect, End, Filter, Hello, Message, Order,
         PROTOCOL_VERSION, PeerKey, Range, Receipt, Receipts, Refused, Replica, Wanted, digest_of, document_messages, number,
     },
+    timekeeping::is_ahead,
 };
 use contents::Given;
 use documents::Documents;
@@ -81,8 +82,6 @@ const TICK: Duration = Duration::from_millis(100);
 const IDLE_TICK: Duration = Duration::from_millis(500);
 /// How often lost connections are dialled again.
 const DIAL_INTERVAL_MS: u64 = 2_000;
-/// How far the wall clock may differ from the steady one, or be behind signed documents: the skew that is harmless.
-const CLOCK_STEP_MS: u64 = crate::intake::CLOCK_SKEW_MS;
 /// How often expired keys leave the gate, and what is stated is stated anew where it has changed.
 const HOUSEKEEPING_INTERVAL_MS: u64 = HOUR_MS / 60;
 /// How often ended agreements are looked for.
@@ -107,6 +106,8 @@ const DOCUMENT_BYTES_MAX: usize = crate::charter::CHARTER_BYTES_MAX;
 const RECEIPTS_PER_MESSAGE_MAX: usize = 16;
 /// Wishes of one peer that are served at a time: what it asks for by range, and some bodies.
 const TURNS_MAX: usize = 8;
+/// Documents dated in the future that are named in `status`: enough to see who makes them.
+const AHEAD_MAX: usize = 32;
 /// Node keys that are remembered as used: four of each of 1,024 members, renewed a few times.
 const CONNECTED_KEYS_MAX: usize = 16_384;
 /// Wishes of one peer that wait; what it asks for beyond is answered as if it were not there, and asked for again.
@@ -140,12 +141,15 @@ pub struct Current {
     room: Room,
     /// Node keys whose holders have connected or signed their addresses.
     connected: Arc<Mutex<HashSet<PeerKey>>>,
+    /// Documents that are dated in the future, by description.
+    ahead: Arc<Mutex<BTreeMap<String, Timestamp>>>,
 }
 
 impl Current {
     /// Begins with this intake, where there is room enough.
     pub fn new(intake: Intake) -> Self {
-        Self { intake: Arc::new(RwLock::new(Arc::new(intake))), alarms: Arc::default(), room: Room::default(), connected: Arc::default() }
+        let intake = Arc::new(RwLock::new(Arc::new(intake)));
+        Self { intake, alarms: Arc::default(), room: Room::default(), connected: Arc::default(), ahead: Arc::default() }
     }
 
     /// The same on a disk that may become full.
@@ -164,6 +168,21 @@ impl Current {
     /// Returns true if the holder of a node key has used it.
     pub fn has_connected(&self, key: &PeerKey) -> bool {
         self.connected.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    /// Notes a document that was refused because of its date.
+    pub fn note_ahead(&self, what: String, date: Timestamp) {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        if ahead.len() < AHEAD_MAX || ahead.contains_key(&what) {
+            ahead.insert(what, date);
+        }
+    }
+
+    /// Sentences about documents that are refused because of their dates.
+    pub fn set_aside(&self, now: Timestamp) -> Vec<String> {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        ahead.retain(|_, date| is_ahead(*date, now));
+        ahead.iter().map(|(what, date)| format!("{what} is dated {date}, in the future, and refused until then")).collect()
     }
 
     /// What the disk has left.
@@ -350,9 +369,6 @@ pub struct Shell {
     dialled_at: Timestamp,
     housekept_at: Timestamp,
     agreements_at: Timestamp,
-    /// Wall clock and steady clock at the last look, to see the former step.
-    clocks: (Timestamp, Instant),
-    clock_alarm: Option<String>,
     /// The last warning logged for each agreement.
     warned: BTreeMap<String, u64>,
     refusals: BTreeMap<String, u64>,
@@ -462,14 +478,6 @@ pub fn wanted_of(entry: FollowEntry) -> Wanted {
     Wanted { everything: entry.everything, channels: entry.channels.into_iter().map(line).collect() }
 }
 
-/// The alarm of a wall clock that shows `now` where the steady one expects `expected`.
-fn clock_step(expected: Timestamp, now: Timestamp) -> Option<String> {
-    let (ahead, behind) = (now.ms_since(expected), expected.ms_since(now));
-    let word = if ahead > behind { "forward" } else { "back" };
-    let minutes = ahead.max(behind) / crate::record::MINUTE_MS;
-    (ahead.max(behind) > CLOCK_STEP_MS).then(|| format!("the local clock was set {word} by {minutes} minutes while the node ran"))
-}
-
 fn multiaddress(text: &str) -> Result<Multiaddr, NodeError> {
     text.parse().map_err(|_| NodeError::Address(text.to_owned()))
 }
@@ -544,8 +552,6 @@ pub async fn run(
         dialled_at: Timestamp::default(),
         housekept_at: Timestamp::default(),
         agreements_at: Timestamp::default(),
-        clocks: (started, Instant::now()),
-        clock_alarm: None,
         warned: BTreeMap::new(),
         refusals: BTreeMap::new(),
         rejected: BTreeMap::new(),
@@ -816,7 +822,7 @@ impl Shell {
         self.fetch_contents(now);
         self.let_exports_go_on(now);
         self.learn_own_heads();
-        self.watch_clock(now);
+        self.watch_clock();
         if now.ms_since(self.dialled_at) >= DIAL_INTERVAL_MS {
             self.dialled_at = now;
             self.dial_more(now);
@@ -854,28 +860,14 @@ impl Shell {
         }
     }
 
-    /// The wall clock must run as the steady one does, and not be behind what stewards and coordinators have signed. A clock
-    /// that is wrong blames nobody: heads that seem to come from the future are asked for again later.
-    fn watch_clock(&mut self, now: Timestamp) {
-        let (wall, steady) = self.clocks;
-        self.clocks = (now, Instant::now());
-        let passed = u64::try_from(steady.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if let Some(alarm) = clock_step(wall.plus_ms(passed), now) {
-            self.raise(alarm);
+    /// Compares the clocks. The door judges again what it held when it is next asked for agreements.
+    fn watch_clock(&self) {
+        if self.clock.look(self.current.get().roster.time_floor()) {
+            match self.clock.doubt() {
+                Some(doubt) => tracing::error!("{doubt}"),
+                None => tracing::info!("nothing contradicts the clock of this machine any more"),
+            }
         }
-        let floor = self.current.get().roster.time_floor();
-        if now.plus_ms(CLOCK_STEP_MS) < floor {
-            self.raise(format!("the local clock says {now}, and a signed document is of {floor}; nothing is published until it is set"));
-        } else if self.clock_alarm.as_ref().is_some_and(|alarm| alarm.contains("signed document")) {
-            self.clock_alarm = None;
-        }
-    }
-
-    fn raise(&mut self, alarm: String) {
-        if self.clock_alarm.is_none() {
-            tracing::error!("{alarm}");
-        }
-        self.clock_alarm = Some(alarm);
     }
 
     /// While our lane waits: who has told us what it has of it, and has nothing that we lack, is heard.
@@ -943,8 +935,9 @@ impl Shell {
     fn renew_stamp(&mut self) {
         let (now, intake) = (self.clock.now(), self.current.get());
         let Some(key) = self.identity.freshness.as_ref().filter(|_| intake.roster.rival().is_none()) else { return };
-        let young = |stamp: &SignedStamp| now.ms_since(stamp.stamp().time) < STAMP_RENEW_MS;
-        if !intake.roster.stamp().is_some_and(young)
+        let young = |stamp: &SignedStamp| !is_ahead(stamp.stamp().time, now) && now.ms_since(stamp.stamp().time) < STAMP_RENEW_MS;
+        if !self.clock.moment().doubted
+            && !intake.roster.stamp().is_some_and(young)
             && let Ok(stamp) = SignedStamp::sign(intake.roster.charter(), key, now)
         {
             self.offer(None, document::STAMP, stamp.bytes().to_vec());
@@ -1043,7 +1036,7 @@ impl Shell {
     /// A head from gossip or by stream. Proved and entitled it may be forwarded; its body is asked for.
     fn on_head(&mut self, from: PeerKey, bytes: &[u8], gossiped: bool) -> MessageAcceptance {
         let now = self.clock.now();
-        let placed = self.current.get().place(bytes, now, &self.ledger);
+        let placed = self.current.get().place(bytes, self.clock.moment(), &self.ledger);
         match placed {
             Ok(Placed::Next(head) | Placed::Ahead { head, .. } | Placed::Gap(head)) => {
                 if gossiped && !may_gossip(head.head()) {
@@ -1297,6 +1290,11 @@ impl Shell {
             Message::Digest(theirs) => {
                 let ours = self.cursors_for(&from);
                 self.replica.digest(from, theirs.revision.unwrap_or(0));
+                if let (Some(time), Some(peer)) =
+                    (theirs.time, self.connected.get(&from).filter(|peer| peer.member != self.identity.member))
+                {
+                    self.clock.hear(&peer.member, time);
+                }
                 let same = digest_of(&ours) == theirs.hash;
                 if same {
                     self.told.insert(from);
@@ -1331,7 +1329,7 @@ impl Shell {
             }
             Message::Range(range) => self.replica.ranged(from, range),
             Message::RangeHead(part) => {
-                match self.current.get().place(&part.head, now, &self.ledger) {
+                match self.current.get().place(&part.head, self.clock.moment(), &self.ledger) {
                     Ok(Placed::Next(head) | Placed::Ahead { head, .. } | Placed::Gap(head)) => {
                         self.replica.range_head(from, part.request, head);
                     }
@@ -1507,7 +1505,9 @@ impl Shell {
 
     fn compare_cursors(&mut self, with: &PeerKey) {
         let hash = digest_of(&self.cursors_for(with));
-        self.send(with, &Message::Digest(Digest { kind: number::DIGEST, hash, revision: Some(self.revision) }));
+        let moment = self.clock.moment();
+        let time = (!moment.doubted).then_some(moment.best);
+        self.send(with, &Message::Digest(Digest { kind: number::DIGEST, hash, revision: Some(self.revision), time }));
     }
 
     /// Asks for the rest of batches that are here in part.
@@ -1650,7 +1650,7 @@ impl Shell {
             peers: self.connected.values().map(peer).collect(),
             feeds_under_way: self.replica.feeds_under_way(),
             refusals: self.refusals.clone(),
-            clock_alarm: self.clock_alarm.clone(),
+            clock_alarm: self.clock.doubt().map(|doubt| doubt.to_string()),
             unreachable: self.unreachable(),
             relayed: self.swarm.listeners().filter(|address| links::is_relayed(address)).map(ToString::to_string).collect(),
             egress_alarm: self.egress.alarm(),
@@ -1682,14 +1682,5 @@ mod tests {
         let (then, next) = (now.plus_ms(100_000), vec![cursor("a", 3), cursor("b", 1)]);
         shown.news(after, None, then);
         assert_eq!(shown.news(next, Some(Hash([5; 32])), then.plus_ms(10_000)), [cursor("a", 3)]);
-    }
-
-    #[test]
-    fn t_05_a_clock_that_steps_by_a_day_is_noticed_and_five_minutes_are_harmless() {
-        let expected = Timestamp::from_ms(1_760_000_000_000).unwrap();
-        assert_eq!(clock_step(expected, expected.plus_ms(CLOCK_STEP_MS)), None);
-        assert_eq!(clock_step(expected, expected.minus_ms(CLOCK_STEP_MS)), None);
-        assert!(clock_step(expected, expected.minus_ms(DAY_MS)).unwrap().contains("set back by 1440 minutes"));
-        assert!(clock_step(expected, expected.plus_ms(DAY_MS)).unwrap().contains("set forward by 1440 minutes"));
     }
 }

@@ -80,7 +80,7 @@ impl Serving {
         if state.aside.is_some() {
             return Spans::default();
         }
-        let (roster, now) = (Arc::clone(&self.current.get().roster), self.clock.now());
+        let (roster, now) = (Arc::clone(&self.current.get().roster), self.clock.moment().latest);
         let as_if = |class| may_send(&roster, &Head { class, ..(*head).clone() }, reader, now, Way::Published).is_ok();
         if as_if(Class::Content) {
             return state.spans.clone();
@@ -120,7 +120,7 @@ impl Serving {
         if self.ledger.with_shares(Shares::is_empty) {
             return Vec::new();
         }
-        let (roster, now) = (Arc::clone(&self.current.get().roster), self.clock.now());
+        let (roster, now) = (Arc::clone(&self.current.get().roster), self.clock.moment().latest);
         let removal = batch.head.class == Class::Removal;
         let through = |name: &str| {
             let narrowed = batch.head.onward_only(name).filter(|_| roster.names(name, reader, removal));
@@ -151,7 +151,7 @@ impl Serving {
 
     /// Whether a member may have anything of a batch, as published or because it is passed on.
     pub fn may_have(&self, batch: &StoredBatch, reader: &MemberId) -> bool {
-        let (roster, now) = (Arc::clone(&self.current.get().roster), self.clock.now());
+        let (roster, now) = (Arc::clone(&self.current.get().roster), self.clock.moment().latest);
         may_send(&roster, &batch.head, reader, now, Way::Published).is_ok() || !self.passed_on(batch, reader).is_empty()
     }
 
@@ -171,7 +171,7 @@ impl Serving {
 
     /// Which places of a batch a member may have, and how many our policies keep from it. `None` of what is not for it.
     fn places(&self, batch: &StoredBatch, reader: &MemberId, filter: &Filter) -> Option<Places> {
-        let (intake, now) = (self.current.get(), self.clock.now());
+        let (intake, now) = (self.current.get(), self.clock.moment().latest);
         let head = &batch.head;
         if batch.aside.is_some() || batch.entry.body.is_empty() {
             return None;

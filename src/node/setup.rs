@@ -186,6 +186,8 @@ pub struct Opened {
     pub current: Current,
     pub ledger: Ledger,
     pub door: Door,
+    /// The system's clock, compared with what is signed.
+    pub clock: Clock,
     pub recovery: Recovery,
     pub keys: KeyStore,
     /// Whether our lane may publish yet.
@@ -202,12 +204,12 @@ pub struct Opened {
 impl Opened {
     /// The care of its ledger, through the door that `requests` lead to.
     pub fn upkeep(&self, requests: &door::Sender, data: &Path) -> Upkeep {
-        let Self { ledger, current, documents, identity, .. } = self;
+        let Self { ledger, current, documents, identity, clock, .. } = self;
         Upkeep::new(
             ledger.clone(),
             requests.clone(),
             current.clone(),
-            Clock::System,
+            clock.clone(),
             documents.clone(),
             identity.member.clone(),
             data.to_owned(),
@@ -215,7 +217,8 @@ impl Opened {
     }
 }
 
-/// Opens a data directory alone: configuration, keys, ledger, roster, policy, lists.
+/// Opens a data directory alone: configuration, keys, ledger, roster, policy, lists. The system's clock is compared with the checkpoint
+/// there and with the dates of charter and stamp.
 pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
     let config = Config::read(&data.join("node.toml")).map_err(|error| no_node(data, error))?;
     let keys = KeyStore::in_data(data)?;
@@ -234,6 +237,11 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
     let (ledger, mut writer, recovery) = Ledger::open_with(&data.join("ledger"), cache)?;
     let more = room.clone();
     writer.when_full(move || more.release());
+    let roster = ledger.roster()?.ok_or_else(|| SetupError::NoCharter(data.to_owned()))?;
+    let clock = match clock {
+        Clock::System => Clock::of_node(data, roster.time_floor()),
+        clock => clock,
+    };
     let in_force = ledger.policy_in_force()?;
     let Rules { policy, lists, alarms, notes } = rules::load(data, &config, in_force.as_ref())?;
     let changed = in_force.is_none_or(|entry| entry.hash != policy.hash());
@@ -241,7 +249,6 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
         writer.keep_policy(PolicyEntry { at: clock.now(), hash: policy.hash(), pieces: policy.pieces().to_vec() })?;
         writer.commit()?;
     }
-    let roster = ledger.roster()?.ok_or_else(|| SetupError::NoCharter(data.to_owned()))?;
     check_card(&roster, &identity.member, &identity.node.public())?;
     if let Some(card) = roster.card(&identity.member) {
         // A rotation that was cut short by a stop is finished now.
@@ -258,16 +265,16 @@ pub fn open(data: &Path, clock: Clock) -> Result<Opened, SetupError> {
     let current = current.with_room(room);
     let identity = Arc::new(identity);
     let own = own_heads(&ledger, &current.get(), &identity, &keys, clock.now());
-    let access = Access::open(data, &config.access, clock.now())?;
+    let access = Access::open(data, &config.access, clock.moment())?;
     let enforcer = Enforcer::open(data, config.deliveries(), ledger.clone(), current.clone(), access.clone(), clock.clone())?;
     let documents = Documents::open(&data.join("documents"), config.limits.documents_bytes_max)?;
-    let mut door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), clock);
+    let mut door = Door::new(writer, current.clone(), Arc::clone(&identity), keys.clone(), publishing, own.clone(), clock.clone());
     door.attend(enforcer.clone());
     door.follow(ledger.followed()?.map(super::wanted_of).unwrap_or_default());
     if changed {
         door.judge_held_again();
     }
-    Ok(Opened { keys, own, enforcer, documents, access, config, identity, current, ledger, door, recovery, notes })
+    Ok(Opened { keys, own, clock, enforcer, documents, access, config, identity, current, ledger, door, recovery, notes })
 }
 
 /// A lane that has published to others before waits until they have told it its own head.

@@ -23,8 +23,11 @@ use crate::{
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 /// How often it looks whether anything is to be done.
@@ -35,6 +38,8 @@ const COMPACTION_INTERVAL_MS: u64 = 10 * crate::record::MINUTE_MS;
 const FIRST_SURVEY_MS: u64 = 5 * crate::record::MINUTE_MS;
 /// Time without a question after which the memory of cached batches is freed.
 const IDLE_MS: u64 = 10 * crate::record::MINUTE_MS;
+/// Time between two checkpoints of the clock: after a restart of the machine the time is known to a minute.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 /// Directories of backups that are remembered: more than anybody keeps up to date.
 const BACKUPS_MAX: usize = 16;
 /// Documents looked at for contents that nobody names any more.
@@ -70,6 +75,8 @@ pub struct Upkeep {
     pub member: MemberId,
     pub data: PathBuf,
     due: Arc<Mutex<Vec<DueLine>>>,
+    /// Records that are to be erased when the clock has been right for long enough.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Upkeep {
@@ -83,12 +90,19 @@ impl Upkeep {
         member: MemberId,
         data: PathBuf,
     ) -> Self {
-        Self { ledger, door, current, clock, documents, member, data, due: Arc::default() }
+        Self { ledger, door, current, clock, documents, member, data, due: Arc::default(), waiting: Arc::default() }
     }
 
     /// What the last survey found that a person has to decide about.
     pub fn due(&self) -> Vec<DueLine> {
         self.due.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The reason to erase nothing by age yet, if anything has expired.
+    pub fn waits(&self) -> Option<String> {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let why = self.clock.unsettled().filter(|_| waiting > 0)?;
+        Some(format!("{waiting} records have expired; {why}"))
     }
 
     /// Takes note of what a survey found.
@@ -230,8 +244,9 @@ impl Upkeep {
         Config::read(&self.data.join("node.toml")).ok()?.limits.ledger_bytes_max
     }
 
-    /// Looks through everything for what has come to its end, and erases it. Answers how much that was.
-    pub async fn survey(&self) -> Result<Erased, DoorError> {
+    /// Finds all expired content, and erases it: if a person has `ordered` that and nothing contradicts the clock, or if
+    /// the clock has been right for a day. Answers how much that was.
+    pub async fn survey(&self, ordered: bool) -> Result<Erased, DoorError> {
         let retention = match self.retention() {
             Ok(retention) => retention,
             Err(error) => {
@@ -239,10 +254,16 @@ impl Upkeep {
                 return Ok(Erased::default());
             }
         };
-        let now = self.clock.now();
-        let due = self.read(move |here| here.ledger.survey(&retention, now, |_, _| ())).await?;
+        let moment = self.clock.moment();
+        let due = self.read(move |here| here.ledger.survey(&retention, moment.earliest, |_, _| ())).await?;
         self.set_due(due.review.into_values().map(|(line, _)| line).collect());
         let mut all = Erased::default();
+        let may = moment.may_destroy || (ordered && !moment.doubted);
+        let waiting = if may { 0 } else { due.erase.values().flatten().flat_map(ErasedPlaces::records).count() };
+        self.waiting.store(waiting, Ordering::Relaxed);
+        if !may {
+            return Ok(all);
+        }
         for (rule, places) in due.erase {
             let erased = self.erase(ErasedBy::Retention, None, &rule, places).await?.erased;
             tracing::info!(rule, records = erased.records, "erased, as its time is over");
@@ -254,7 +275,7 @@ impl Upkeep {
     /// Makes room, if there is less than the configuration allows for.
     pub async fn make_room(&self) -> Result<Erased, DoorError> {
         let Some(bytes_max) = self.bytes_max() else { return Ok(Erased::default()) };
-        let now = self.clock.now();
+        let now = self.clock.moment().earliest;
         let places = self.read(move |here| here.ledger.to_evict(bytes_max, &here.member, now)).await?;
         if places.is_empty() {
             return Ok(Erased::default());
@@ -285,7 +306,7 @@ impl Upkeep {
     pub async fn run(self) {
         let started = self.clock.now();
         let (mut surveyed, mut measured, mut compacted): (Option<Timestamp>, Option<Timestamp>, Option<Timestamp>) = (None, None, None);
-        let mut idle_checked = started;
+        let (mut idle_checked, mut clock_kept, mut could_destroy) = (started, None::<Instant>, false);
         loop {
             tokio::time::sleep(TICK).await;
             let now = self.clock.now();
@@ -293,10 +314,20 @@ impl Upkeep {
                 self.ledger.drop_idle_batches();
                 idle_checked = now;
             }
-            let survey_due = match surveyed {
-                Some(at) => now.ms_since(at) >= DAY_MS,
-                None => now.ms_since(started) >= FIRST_SURVEY_MS,
-            };
+            if clock_kept.is_none_or(|at| at.elapsed() >= CLOCK_INTERVAL) {
+                clock_kept = Some(Instant::now());
+                if let Err(error) = self.clock.keep(&self.data) {
+                    tracing::error!(%error, "the clock's checkpoint could not be written");
+                }
+            }
+            let may_destroy = self.clock.moment().may_destroy;
+            let settled = may_destroy && !could_destroy && surveyed.is_some();
+            could_destroy = may_destroy;
+            let survey_due = settled
+                || match surveyed {
+                    Some(at) => now.ms_since(at) >= DAY_MS,
+                    None => now.ms_since(started) >= FIRST_SURVEY_MS,
+                };
             let room_due = measured.is_none_or(|at| now.ms_since(at) >= HOUR_MS);
             // One for every member's withdrawal would be a way to keep a node busy with nothing else.
             let compaction_due = compacted.is_none_or(|at| now.ms_since(at) >= COMPACTION_INTERVAL_MS) && self.any_due().await;
@@ -328,7 +359,7 @@ impl Upkeep {
             note(self.finish().await);
         }
         if survey_due {
-            note(self.survey().await.map(drop));
+            note(self.survey(false).await.map(drop));
             note(self.read(|here| here.ledger.settle_index()).await);
         }
         outcome

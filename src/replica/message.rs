@@ -107,6 +107,8 @@ int_map! {
         req 1 hash: Hash,
         /// Rises when the sender can give something that it could not before.
         opt 2 revision: u64,
+        /// The sender's time, unless it doubts its own clock.
+        opt 3 time: Timestamp,
     }
 }
 

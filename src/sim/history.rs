@@ -558,7 +558,7 @@ impl World {
                     let Some(reader) = self.nodes.iter().position(|one| one.key == to) else { continue };
                     let hash = digest_of(&self.cursors_for(node, reader));
                     let revision = self.nodes.get(node).map(|node| node.revision);
-                    self.send(node, &to, Message::Digest(Digest { kind: number::DIGEST, hash, revision }));
+                    self.send(node, &to, Message::Digest(Digest { kind: number::DIGEST, hash, revision, time: None }));
                 }
             }
         }

@@ -149,7 +149,7 @@ async fn answer(gate: &Gate, mut request: Request<Body>, next: Next) -> Response
     if is_open(&request) {
         return next.run(request).await;
     }
-    let found = token(request.headers()).and_then(|text| gate.local.tokens.find(&text, gate.local.clock.now()));
+    let found = token(request.headers()).and_then(|text| gate.local.tokens.find(&text, gate.local.clock.moment().latest));
     let Some(entry) = found else {
         let mut refused = refuse(StatusCode::UNAUTHORIZED, "show a token that counts: `huecry token new` makes one");
         // A browser that is offered Basic asks its user for a password.

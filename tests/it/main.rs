@@ -15,6 +15,7 @@ mod audience;
 mod browser;
 mod care;
 mod charter;
+mod clocks;
 mod command_line;
 mod decisions;
 mod described;

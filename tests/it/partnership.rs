@@ -4,7 +4,7 @@
 use crate::wire::key;
 use huecry::{
     charter::*,
-    clock::Clock,
+    clock::{Clock, Source},
     envelope::{Audience, PublicKey},
     intake::{Intake, Limits},
     ledger::{ErasedBy, ErasedPlaces, ErasureEntry, Ledger, QuarantineStep},
@@ -56,7 +56,7 @@ fn terms(id: &str, member: &str, from: u64, until: u64, after_end: AfterEnd) -> 
 }
 
 /// The first charter: a hub, a country, and two vendors for three years; the second vendor's records are purged at the end.
-fn first() -> Charter {
+pub fn first() -> Charter {
     Charter {
         format: 1,
         name: "Partnership".to_owned(),
@@ -199,7 +199,7 @@ impl Node {
         answer(&self.ledger, &question, now).unwrap().values.first().map(|value| value.assertions[0].standing)
     }
 
-    fn charter(&mut self, bytes: &[u8]) {
+    pub fn charter(&mut self, bytes: &[u8]) {
         self.door.take_document(document::CHARTER, bytes, &mut Vec::new()).unwrap();
     }
 }
@@ -223,12 +223,12 @@ pub fn reopened_at(place: &Path, hand: &Arc<AtomicU64>) -> (Node, Timestamp) {
     (Node::new(&place.join("police"), "xa-police", (32, 42), &roster_by_hand(), &clock), clock.now())
 }
 
-/// The charter of the first day with the cards of the police unit and the first vendor.
-fn roster_by_hand() -> Roster {
+/// The charter of the first day with the cards of the police unit and both vendors.
+pub fn roster_by_hand() -> Roster {
     let charter = Charter { quota: Quota::of_day(1 << 40), ..first() };
     let charter = SignedCharter::found(charter, &[&key(1)]).unwrap();
     let mut roster = Roster::new(charter.clone());
-    for (id, publishing, node, root) in [("xa-police", 32, 42, 12), ("vendor-one", 33, 43, 13)] {
+    for (id, publishing, node, root) in [("xa-police", 32, 42, 12), ("vendor-one", 33, 43, 13), ("vendor-two", 34, 44, 14)] {
         roster.take_card(card(id, key(publishing).public(), key(node).public(), root, &charter).bytes()).unwrap();
     }
     roster
@@ -506,11 +506,15 @@ fn t_05_a_node_whose_clock_is_behind_what_was_signed_publishes_nothing() {
     let mut roster = Roster::new(charter.clone());
     roster.take_card(card("vendor-one", key(33).public(), key(43).public(), 13, &charter).bytes()).unwrap();
     roster.take_stamp(SignedStamp::sign(&charter, &key(21), day(1)).unwrap().bytes()).unwrap();
-    let mut node = Node::new(place.path(), "vendor-one", (33, 43), &roster, &Clock::Driven(Arc::clone(&hand)));
+    let source = Source::Hands { wall: Arc::clone(&hand), steady: Arc::default() };
+    let clock = Clock::kept(source, "this boot", None, roster.time_floor());
+    let mut node = Node::new(place.path(), "vendor-one", (33, 43), &roster, &clock);
     node.publish("a.example").unwrap();
     hand.store(day(0).ms(), Ordering::SeqCst);
-    assert!(node.publish("b.example").unwrap_err().contains("set the clock"));
+    clock.look(roster.time_floor());
+    assert!(node.publish("b.example").unwrap_err().contains("until it is set right"));
     hand.store(day(1).ms(), Ordering::SeqCst);
+    clock.look(roster.time_floor());
     node.publish("b.example").unwrap();
 }
 

@@ -660,7 +660,7 @@ fn cases() -> Vec<(String, Vec<u8>, Judge)> {
     add("message/range", Message::Range(range).encode(), judge_message);
     add(
         "message/digest",
-        Message::Digest(replica::Digest { kind: number::DIGEST, hash: Hash([5; 32]), revision: Some(7) }).encode(),
+        Message::Digest(replica::Digest { kind: number::DIGEST, hash: Hash([5; 32]), revision: Some(7), time: Some(at(9)) }).encode(),
         judge_message,
     );
     let followed = replica::Followed {

@@ -5,6 +5,7 @@
 use super::{Door, DoorError};
 use crate::{
     envelope::Hash,
+    intake::Matter,
     ledger::{JudgedEntry, JudgedPlace, JudgedRuns, OutcomeLine, Place, PolicyEntry, RenewedReport, StoredBatch},
     node::rules::Rules,
     policy::{Judgement, Verdict},
@@ -39,6 +40,11 @@ impl Door {
 
     /// Judges some more of what is held again, if the policies changed.
     pub fn rejudge_held(&mut self) -> Result<(), DoorError> {
+        if self.clock.moment().doubted {
+            // It begins again when the doubt has ended.
+            self.rejudging = None;
+            self.uncertain = true;
+        }
         let Some(from) = self.rejudging else { return Ok(()) };
         let places = self.ledger().held(from, HELD_CHUNK)?;
         let records = self.names(&places)?;
@@ -95,9 +101,15 @@ impl Door {
     pub(super) fn rejudge(&mut self, records: &[RecordRef], at: As, by: Option<String>) -> Result<usize, DoorError> {
         let (intake, ledger, now) = (self.current.get(), self.ledger(), self.clock.now());
         let mut later = Later::new(now, by, intake.policy.hash());
-        let mut reading = Reading::new(&ledger, now);
+        let (mut reading, doubted) = (Reading::new(&ledger, now), self.clock.moment().doubted);
         for record in records {
-            if let Some(line) = reading.judged_again(&intake, record, at)? {
+            let line = match reading.judged_again(&intake, record, at)? {
+                Some(OutcomeLine::Judged { judgement, ends }) if doubted && judgement.verdict == Verdict::Accept => {
+                    Some(OutcomeLine::Judged { judgement: Matter::unsure_time(), ends })
+                }
+                line => line,
+            };
+            if let Some(line) = line {
                 later.put(record, line);
             }
         }
@@ -128,7 +140,7 @@ impl Door {
 
     /// Refuses what was held too long.
     pub(super) fn expire_held(&mut self) -> Result<(), DoorError> {
-        let (ledger, now, days) = (self.ledger(), self.clock.now(), self.current.get().limits.hold_days);
+        let (ledger, now, days) = (self.ledger(), self.clock.moment().earliest, self.current.get().limits.hold_days);
         let (mut over, mut from) = (Vec::new(), Place { batch: 0, index: 0 });
         // What was set aside stays in the queue and decides nothing: past it.
         for _page in 0..HELD_PAGES_MAX {

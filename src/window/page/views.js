@@ -19,7 +19,6 @@ export async function needs() {
   const failing = status.outlets.filter((outlet) => outlet.failure);
   const all = [
     ...status.alarms.map((text) => ({ tone: "act", count: "!", what: text, place: "#/now" })),
-    status.network.clock_alarm && { tone: "act", count: "!", what: status.network.clock_alarm, place: "#/federation" },
     status.charter !== "current" && { tone: "act", count: "!", what: `the charter is ${status.charter}`, place: "#/agreements" },
     ...failing.map((outlet) => ({ tone: "act", count: "!", what: `${outlet.name}: ${outlet.failure}`, place: "#/protecting" })),
     own.matching > 0 && { tone: "act", count: own.matching, what: "records name our own or our clients' assets", place: "#/held" },
