@@ -114,5 +114,8 @@ fn tell_value(context: &Context, value: &Value, lines: &[Value]) {
             None => format!("{}, not in the export of {}", text(hit, "stage"), text(hit, "outlet")),
         };
         line(context, "enforced", &format!("{place}: {}, by {}, since {}", text(hit, "value"), text(hit, "record"), text(hit, "since")));
+        if text(hit, "stage") == "kept" {
+            line(context, "", &text(hit, "because"));
+        }
     }
 }

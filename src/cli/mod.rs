@@ -110,6 +110,7 @@ enum Verb {
     Disputes(disputes::Arguments),
     Held(held::Arguments),
     Policy(policy::Arguments),
+    #[command(alias = "outlet")]
     Outlets(outlets::Arguments),
     Unblock(unblock::Arguments),
     StopEnforcing(stop_enforcing::Arguments),

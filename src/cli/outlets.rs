@@ -41,6 +41,21 @@ enum Verb {
         #[arg(long)]
         undo: bool,
     },
+    /// Keep in force the lines that a member has withdrawn within the last hour, until an end or --undo. Later withdrawals take effect.
+    Keep {
+        /// The outlet; all of them, if none is named.
+        outlet: Option<String>,
+        #[arg(long, value_name = "MEMBER")]
+        origin: String,
+        /// Duration, such as 24h or 2d.
+        #[arg(long = "for", value_name = "TIME", default_value = "24h")]
+        period: String,
+        #[arg(long, default_value = "a mass withdrawal, until a person has looked")]
+        reason: String,
+        /// Let the withdrawals take effect.
+        #[arg(long)]
+        undo: bool,
+    },
     /// Enforce at once what is staged of an origin, beyond the hour's room.
     Admit {
         outlet: String,
@@ -66,6 +81,17 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         Some(Verb::Rollback { outlet, to, reason, undo: false }) => {
             let done = format!("outlet {outlet}: went back; go on with --undo");
             let order = Order::Rollback { outlet, serial: to, written: Timestamp::default(), reason: reason.unwrap_or_default() };
+            orders::give(context, &orders::plain(order), &done).map(|_| ())
+        }
+        Some(Verb::Keep { outlet, origin, undo: true, .. }) => {
+            let done = format!("withdrawals by {origin} take effect");
+            let order = Order::Unkeep { origin: origin.parse().map_err(Failure::usage)?, outlet };
+            orders::give(context, &orders::plain(order), &done).map(|_| ())
+        }
+        Some(Verb::Keep { outlet, origin, period, reason, undo: false }) => {
+            let until = orders::moment(&period)?;
+            let done = format!("lines withdrawn by {origin} stay in force until {until}");
+            let order = Order::Keep { origin: origin.parse().map_err(Failure::usage)?, outlet, reason, until };
             orders::give(context, &orders::plain(order), &done).map(|_| ())
         }
         Some(Verb::Admit { outlet, origin }) => {
@@ -110,6 +136,10 @@ fn list(context: &Context) -> Result<(), Failure> {
             let throttled = one.throttled.map(|limit| format!(", throttled to {limit} an hour")).unwrap_or_default();
             let stopped = if one.stopped { ", STOPPED" } else { "" };
             let cap = if one.at_cap { "; ALARM: the hour's additions are used up" } else { "" };
+            if one.counts.withdrawn + one.counts.kept > 0 {
+                let (withdrawn, kept) = (count(one.counts.withdrawn), count(one.counts.kept));
+                context.screen.line(&format!("  {:<16}withdrew {withdrawn} within an hour; {kept} kept in force by order", one.origin));
+            }
             context.screen.line(&format!(
                 "  {:<16}{} mode: {} enforced, {} staged, {} would have been enforced{throttled}{stopped}{cap}",
                 one.origin,

@@ -103,6 +103,17 @@ pub enum Order {
     Unforce {
         value: String,
     },
+    /// Lines whose withdrawal came before this order stay in force at an outlet, or at all of them.
+    Keep {
+        origin: MemberId,
+        outlet: Option<String>,
+        reason: String,
+        until: Timestamp,
+    },
+    Unkeep {
+        origin: MemberId,
+        outlet: Option<String>,
+    },
     /// We looked at a dispute about a record of ours, and stand by the record.
     Dismiss {
         sighting: String,
@@ -142,6 +153,9 @@ pub struct Orders {
     #[serde(skip)]
     pub rolled_back: BTreeMap<String, (u64, Timestamp)>,
     pub dismissed: BTreeSet<String>,
+    /// Withdrawn lines that stay in force, by origin and outlet (all outlets, if none is named).
+    #[serde(skip)]
+    kept: BTreeMap<(MemberId, Option<String>), Exception>,
 }
 
 impl Orders {
@@ -161,6 +175,10 @@ impl Orders {
             Order::Mode { outlet, origin, mode } => drop(self.modes.insert((outlet.clone(), origin.clone()), *mode)),
             Order::Rollback { outlet, serial, written, .. } => drop(self.rolled_back.insert(outlet.clone(), (*serial, *written))),
             Order::Forward { outlet } => drop(self.rolled_back.remove(outlet)),
+            Order::Keep { origin, outlet, reason, until } => {
+                drop(self.kept.insert((origin.clone(), outlet.clone()), exception(reason, until)));
+            }
+            Order::Unkeep { origin, outlet } => self.kept.retain(|(kept, at), _| kept != origin || (outlet.is_some() && at != outlet)),
             Order::Dismiss { sighting, .. } => drop(self.dismissed.insert(sighting.clone())),
             // Carried out once, by whoever holds the lines; nothing of it stays.
             Order::Admit { .. } => (),
@@ -184,6 +202,12 @@ impl Orders {
             Scope::Outlet(name) => name == outlet,
             Scope::Origin(_) => false,
         })
+    }
+
+    /// The order that keeps lines of `origin` in force at `outlet`, although a withdrawal that came at `withdrawn` took them out.
+    pub fn keeps(&self, outlet: &str, origin: &MemberId, withdrawn: Timestamp, now: Timestamp) -> Option<&Exception> {
+        let at = |outlet: Option<&str>| self.kept.get(&(origin.clone(), outlet.map(str::to_owned)));
+        [at(Some(outlet)), at(None)].into_iter().flatten().find(|one| withdrawn <= one.at && one.until > now)
     }
 
     /// Whether what an origin says is stopped everywhere.
@@ -216,6 +240,7 @@ impl Orders {
     /// Drops what is over, so that nothing grows for ever. Answers the values that it was about.
     pub fn expire(&mut self, now: Timestamp) -> Vec<String> {
         let mut over = Vec::new();
+        self.kept.retain(|_, one| one.until > now);
         for exceptions in [&mut self.unblocked, &mut self.forced] {
             over.extend(exceptions.iter().filter(|(_, one)| one.until <= now).map(|(value, _)| value.clone()));
             exceptions.retain(|_, one| one.until > now);

@@ -4,6 +4,7 @@
 //! new -> monitored (outlet or origin in monitor mode)
 //!     -> enforced  (there is room in the hour)
 //!     -> staged    (there is none, or a list that protects is missing); enforced later, as room comes, or by an operator
+//! enforced -> withdrawn (its author withdrew it; remembered for an hour) -> kept (in force by an operator's order)
 //! ```
 
 use super::{HOUR_ADDITIONS_MIN, HOUR_ADDITIONS_PERCENT, Mode, Order, Orders, Outlet, hits, orders::host_address};
@@ -18,6 +19,11 @@ use std::{
     sync::Arc,
 };
 
+/// More than a fifth of an outlet's lines, withdrawn within an hour, is a mass withdrawal.
+const MASS_SHARE: usize = 5;
+/// An outlet with fewer lines than this has no masses.
+const MASS_LINES_MIN: usize = 5;
+
 /// Where a line stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -28,6 +34,10 @@ pub enum Stage {
     Staged,
     /// In the export.
     Enforced,
+    /// Was in the export until its author withdrew it, within the last hour.
+    Withdrawn,
+    /// In the export by order of an operator, although its author withdrew it.
+    Kept,
 }
 
 /// A record behind a line, and its report: whatever happens to either, the line is looked at again.
@@ -72,6 +82,12 @@ pub struct StageCounts {
     pub monitored: usize,
     pub staged: usize,
     pub enforced: usize,
+    /// Enforced until their author withdrew them within the last hour.
+    #[serde(default)]
+    pub withdrawn: usize,
+    /// In force by order, although their author withdrew them.
+    #[serde(default)]
+    pub kept: usize,
 }
 
 impl StageCounts {
@@ -80,8 +96,29 @@ impl StageCounts {
             Stage::Monitored => &mut self.monitored,
             Stage::Staged => &mut self.staged,
             Stage::Enforced => &mut self.enforced,
+            Stage::Withdrawn => &mut self.withdrawn,
+            Stage::Kept => &mut self.kept,
         }
     }
+}
+
+/// All that is known of a value when its line is considered.
+pub struct Evidence<'a> {
+    /// By each record that policies permit.
+    pub proposals: Vec<Proposal>,
+    /// Every record about the value.
+    pub behind: Vec<Behind>,
+    /// When the withdrawal of a line's record came, if it may be overruled.
+    pub withdrawn: &'a dyn Fn(&Line) -> Option<Timestamp>,
+}
+
+/// Withdrawals by one origin within an hour that are a large part of an outlet's lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MassWithdrawal {
+    pub origin: MemberId,
+    pub withdrawn: usize,
+    /// Lines that the outlet would have in force without them.
+    pub of: usize,
 }
 
 /// The lines of one outlet.
@@ -120,7 +157,7 @@ impl OutletSet {
 
     fn insert(&mut self, value: Observable, line: Line) {
         *self.counts.entry(line.proposal.origin.clone()).or_default().of(line.stage) += 1;
-        if line.stage != Stage::Enforced {
+        if !matches!(line.stage, Stage::Enforced | Stage::Kept) {
             self.spare.insert((line.proposal.rank, value.clone()));
         }
         if line.stage == Stage::Staged {
@@ -144,22 +181,26 @@ impl OutletSet {
 
     /// Looks at a value: what is permitted now, and every record behind it. With nothing permitted its line goes. With
     /// `may_add` false nothing new is enforced. Answers whether the export changes.
-    pub fn consider(
-        &mut self,
-        value: &Observable,
-        proposals: Vec<Proposal>,
-        behind: Vec<Behind>,
-        orders: &Orders,
-        may_add: bool,
-        now: Timestamp,
-    ) -> bool {
+    pub fn consider(&mut self, value: &Observable, evidence: Evidence<'_>, orders: &Orders, may_add: bool, now: Timestamp) -> bool {
+        let Evidence { proposals, behind, withdrawn } = evidence;
         let before = self.remove(value);
         let acts = |origin: &MemberId| self.acts(origin, orders);
         // The line stays with its author as long as that one stands by it; a new one goes to an author that may act.
         let kept = before.as_ref().map(|line| &line.proposal.origin);
         let best = proposals.into_iter().max_by_key(|one| (Some(&one.origin) == kept, acts(&one.origin)));
-        let Some(proposal) = best else { return before.is_some_and(|line| self.is_shown(line.stage)) };
-        let (was, since) = (before.as_ref().map(|line| line.stage), before.as_ref().map_or(now, |line| line.since));
+        let Some(proposal) = best else {
+            return before.is_some_and(|line| {
+                let withdrawn = withdrawn(&line);
+                self.let_go(value, line, withdrawn, orders, now)
+            });
+        };
+        // A withdrawn line that its author publishes again is new, unless an order has kept it in force.
+        let stage_of = |line: &Line| match line.stage {
+            Stage::Withdrawn => None,
+            Stage::Kept => Some(Stage::Enforced),
+            stage => Some(stage),
+        };
+        let (was, since) = (before.as_ref().and_then(stage_of), before.as_ref().map_or(now, |line| line.since));
         if was.is_none() && self.lines.len() >= self.outlet.lines_max {
             self.beyond += 1;
             if !self.make_room(proposal.rank) {
@@ -169,8 +210,8 @@ impl OutletSet {
         let stage = match was {
             _ if !self.acts(&proposal.origin, orders) => Stage::Monitored,
             Some(stage @ (Stage::Enforced | Stage::Staged)) => stage,
-            Some(Stage::Monitored) | None if may_add && self.take_room(&proposal.origin, orders, now) => Stage::Enforced,
-            Some(Stage::Monitored) | None => Stage::Staged,
+            _ if may_add && self.take_room(&proposal.origin, orders, now) => Stage::Enforced,
+            _ => Stage::Staged,
         };
         let enters = (stage == Stage::Enforced) != (was == Some(Stage::Enforced));
         let reads = |one: &Proposal| (one.below, Some(one.until).filter(|_| self.shows_ends));
@@ -179,6 +220,34 @@ impl OutletSet {
         let since = if enters { now } else { since };
         self.insert(value.clone(), Line { stage, since, proposal, behind, sweep: self.sweep });
         changed
+    }
+
+    /// Takes a line out for which nothing is permitted any more; one that was enforced and was withdrawn is remembered for an hour, or kept if
+    /// an order says so. Returns true if the export changes.
+    fn let_go(&mut self, value: &Observable, line: Line, withdrawn: Option<Timestamp>, orders: &Orders, now: Timestamp) -> bool {
+        let was_shown = self.is_shown(line.stage);
+        let (name, origin) = (&self.outlet.name, &line.proposal.origin);
+        let stage = match (line.stage, withdrawn) {
+            _ if line.proposal.until <= now => None,
+            (Stage::Enforced | Stage::Withdrawn | Stage::Kept, Some(at)) if orders.keeps(name, origin, at, now).is_some() => {
+                Some(Stage::Kept)
+            }
+            (Stage::Enforced, Some(_)) => Some(Stage::Withdrawn),
+            (Stage::Withdrawn, Some(_)) if now.ms_since(line.since) < HOUR_MS => Some(Stage::Withdrawn),
+            _ => None,
+        };
+        let Some(stage) = stage else { return was_shown };
+        let since = if stage == line.stage { line.since } else { now };
+        self.insert(value.clone(), Line { stage, since, sweep: self.sweep, ..line });
+        was_shown != self.is_shown(stage)
+    }
+
+    /// Origins that have withdrawn more than a fifth of the lines within the last hour.
+    pub fn mass_withdrawals(&self) -> Vec<MassWithdrawal> {
+        let of: usize = self.counts.values().map(|counts| counts.enforced + counts.withdrawn).sum();
+        let is_mass = |counts: &StageCounts| counts.withdrawn * MASS_SHARE > of && of >= MASS_LINES_MIN;
+        let found = self.counts.iter().filter(|(_, counts)| is_mass(counts));
+        found.map(|(origin, counts)| MassWithdrawal { origin: origin.clone(), withdrawn: counts.withdrawn, of }).collect()
     }
 
     /// Lets go the line that is worth least, if it is worth less than `rank`. What is enforced never goes for something new: whoever
@@ -190,7 +259,7 @@ impl OutletSet {
 
     /// Whether a line of this stage stands in the export in some way.
     fn is_shown(&self, stage: Stage) -> bool {
-        stage == Stage::Enforced || (self.shows_watched && stage == Stage::Monitored)
+        matches!(stage, Stage::Enforced | Stage::Kept) || (self.shows_watched && stage == Stage::Monitored)
     }
 
     fn acts(&self, origin: &MemberId, orders: &Orders) -> bool {
@@ -226,8 +295,8 @@ impl OutletSet {
 
     /// Enforces what is staged as far as there is room again and nothing protects it. Answers whether the export changes.
     pub fn tick(&mut self, orders: &Orders, may_add: bool, protects: &dyn Fn(&Observable, bool) -> bool, now: Timestamp) -> bool {
+        let mut changed = self.forget_withdrawn(orders, now);
         let origins: Vec<MemberId> = self.staged.iter().filter(|(_, lines)| !lines.is_empty()).map(|(origin, _)| origin.clone()).collect();
-        let mut changed = false;
         for origin in origins.iter().filter(|origin| may_add && self.acts(origin, orders)).cloned().collect::<Vec<_>>() {
             while let Some((_, value)) = self.staged.get(&origin).and_then(|lines| lines.first()).cloned() {
                 if self.lines.get(&value).is_none_or(|line| protects(&value, line.proposal.below)) {
@@ -242,6 +311,22 @@ impl OutletSet {
             }
         }
         changed
+    }
+
+    /// Forgets lines that were withdrawn an hour ago, and takes out those that no order keeps any more. Returns true if the export changes.
+    fn forget_withdrawn(&mut self, orders: &Orders, now: Timestamp) -> bool {
+        if self.counts.values().all(|counts| counts.withdrawn + counts.kept == 0) {
+            return false;
+        }
+        let name = &self.outlet.name;
+        let is_over = |line: &Line| match line.stage {
+            Stage::Withdrawn => now.ms_since(line.since) >= HOUR_MS,
+            Stage::Kept => orders.keeps(name, &line.proposal.origin, Timestamp::START, now).is_none(),
+            _ => false,
+        };
+        let over: Vec<Observable> = self.lines.iter().filter(|(_, line)| is_over(line)).map(|(value, _)| value.clone()).collect();
+        let gone: Vec<Line> = over.iter().filter_map(|value| self.remove(value)).collect();
+        gone.iter().any(|line| self.is_shown(line.stage))
     }
 
     fn restage(&mut self, value: &Observable, stage: Stage, now: Timestamp) {
@@ -259,6 +344,13 @@ impl OutletSet {
                 (origin.as_ref(), &[Stage::Monitored, Stage::Staged, Stage::Enforced])
             }
             Order::Admit { outlet, origin } if *outlet == self.outlet.name => (Some(origin), &[Stage::Staged]),
+            Order::Keep { origin, outlet, .. } if outlet.as_ref().is_none_or(|outlet| *outlet == self.outlet.name) => {
+                (Some(origin), &[Stage::Withdrawn])
+            }
+            Order::Unkeep { .. } => {
+                self.forget_withdrawn(orders, now);
+                return;
+            }
             _ => return,
         };
         let concerned = |line: &Line| from.contains(&line.stage) && of.is_none_or(|origin| *origin == line.proposal.origin);
@@ -271,7 +363,9 @@ impl OutletSet {
                 continue;
             }
             let stage = match (acts, line.stage, order) {
+                (false, Stage::Withdrawn, _) => Stage::Withdrawn,
                 (false, _, _) => Stage::Monitored,
+                (true, Stage::Withdrawn, Order::Keep { .. }) => Stage::Kept,
                 (true, Stage::Enforced, _) => Stage::Enforced,
                 (true, Stage::Staged, Order::Mode { .. }) => Stage::Staged,
                 (true, _, _) if !may_add => Stage::Staged,
@@ -350,7 +444,7 @@ impl OutletSet {
         asked.sort();
         asked.dedup();
         let found = asked.iter().filter_map(|one| self.lines.get_key_value(one));
-        found.filter(|(line, it)| hits(line, it.proposal.below, value)).collect()
+        found.filter(|(line, it)| it.stage != Stage::Withdrawn && hits(line, it.proposal.below, value)).collect()
     }
 
     /// What stands in the export: the enforced lines, less what is stopped and unblocked.
@@ -358,15 +452,19 @@ impl OutletSet {
         if orders.outlet_mode(&self.outlet.name) == Mode::Monitor {
             return Vec::new();
         }
-        self.standing(Stage::Enforced, orders, now)
+        self.standing(
+            |set, line| line.stage == Stage::Enforced || (line.stage == Stage::Kept && set.acts(&line.proposal.origin, orders)),
+            orders,
+            now,
+        )
     }
 
     /// What would be enforced and is only watched, less what is stopped and unblocked.
     pub fn watched(&self, orders: &Orders, now: Timestamp) -> Vec<(&Observable, &Line)> {
-        self.standing(Stage::Monitored, orders, now)
+        self.standing(|_, line| line.stage == Stage::Monitored, orders, now)
     }
 
-    fn standing(&self, stage: Stage, orders: &Orders, now: Timestamp) -> Vec<(&Observable, &Line)> {
+    fn standing(&self, counts: impl Fn(&Self, &Line) -> bool, orders: &Orders, now: Timestamp) -> Vec<(&Observable, &Line)> {
         if orders.outlet_stopped(&self.outlet.name).is_some() {
             return Vec::new();
         }
@@ -379,7 +477,7 @@ impl OutletSet {
             .collect();
         let edge = orders.rolled_back.get(&self.outlet.name).copied();
         let stands = |value: &Observable, line: &Line| {
-            line.stage == stage
+            counts(self, line)
                 && edge.is_none_or(|(_, written)| line.since <= written)
                 && line.proposal.until > now
                 && !orders.origin_stopped(&line.proposal.origin)

@@ -160,6 +160,8 @@ fn checked(local: &Local, order: Order) -> Result<Order, ApiError> {
         | Order::Admit { outlet: name, .. }
         | Order::Rollback { outlet: name, .. }
         | Order::Forward { outlet: name }
+        | Order::Keep { outlet: Some(name), .. }
+        | Order::Unkeep { outlet: Some(name), .. }
         | Order::Stop { scope: Scope::Outlet(name), .. } => outlet(name)?,
         _ => (),
     }
@@ -193,6 +195,7 @@ fn checked(local: &Local, order: Order) -> Result<Order, ApiError> {
             Order::Rollback { outlet: name, serial, written, reason: reasoned(reason)? }
         }
         Order::Dismiss { sighting, reason } => Order::Dismiss { sighting, reason: reasoned(reason)? },
+        Order::Keep { origin, outlet, reason, until } => Order::Keep { origin, outlet, reason: reasoned(reason)?, until: ends(until)? },
         other => other,
     })
 }
@@ -240,6 +243,14 @@ fn sentence(order: &Order) -> String {
         Order::Unforce { value } => format!("no longer force {value}"),
         Order::Rollback { outlet, serial, reason, .. } => format!("outlet {outlet} goes back to serial {serial}: {reason}"),
         Order::Forward { outlet } => format!("outlet {outlet} goes on"),
+        Order::Keep { origin, outlet, reason, until } => {
+            let at = outlet.as_ref().map(|outlet| format!(" at outlet {outlet}")).unwrap_or_default();
+            format!("keep withdrawn lines of {origin} in force{at} until {until}: {reason}")
+        }
+        Order::Unkeep { origin, outlet } => {
+            let at = outlet.as_ref().map(|outlet| format!(" at outlet {outlet}")).unwrap_or_default();
+            format!("no longer keep withdrawn lines of {origin}{at}")
+        }
         Order::Dismiss { sighting, reason } => format!("dismiss dispute {sighting}: {reason}"),
     }
 }

@@ -114,6 +114,7 @@ pub(super) fn alarms(local: &Local) -> Vec<String> {
     alarms.extend(local.current.get().roster.doubts().iter().cloned());
     alarms.extend(local.current.set_aside(local.clock.moment().latest));
     alarms.extend(local.clock.doubt().map(|doubt| doubt.to_string()));
+    alarms.extend(local.enforcer.mass_withdrawals());
     alarms.extend(local.watch.get().egress_alarm);
     alarms.extend(local.upkeep.due().iter().map(review));
     alarms.extend(local.ledger.damage().into_iter().map(|what| format!("{what}: stop the node and run `huecry ledger repair`")));

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     access::{Access, Shown},
     clock::Clock,
-    enforce::{Line, Order, OrderEntry, Orders, Outlet, OutletSet, Proposal, Stage, StageCounts},
+    enforce::{Evidence, Exception, Line, MassWithdrawal, Order, OrderEntry, Orders, Outlet, OutletSet, Proposal, Stage, StageCounts},
     exchange::{Entry, Tool},
     intake::Intake,
     ledger::{Ledger, LedgerError, Place, Touched},
@@ -368,7 +368,7 @@ impl Enforcer {
             let protects = |value: &Observable, below: bool| protects(&intake, orders, value, below, entry.at);
             kept.set.obey(&entry.order, orders, intake.lists.can_clear(), &protects, entry.at);
             kept.dirty = true;
-            if matches!(entry.order, Order::Mode { .. } | Order::Admit { .. }) {
+            if matches!(entry.order, Order::Mode { .. } | Order::Admit { .. } | Order::Keep { .. } | Order::Unkeep { .. }) {
                 kept.reasons = Reasons::Urgent;
             }
         }
@@ -450,10 +450,39 @@ impl Enforcer {
                 Prospect::Permitted(proposals) => proposals,
                 _ => Vec::new(),
             };
-            kept.dirty |= kept.set.consider(value, proposals, assessed.behind.clone(), orders, may_add, now);
+            let withdrawn = |line: &Line| self.withdrawal_came(line);
+            let evidence = Evidence { proposals, behind: assessed.behind.clone(), withdrawn: &withdrawn };
+            kept.dirty |= kept.set.consider(value, evidence, orders, may_add, now);
             kept.reasons = kept.reasons.max(Reasons::Due);
         }
         Ok(())
+    }
+
+    /// When the withdrawal of a line's record, or of its report, came; `None` if there is none, or one that erases.
+    fn withdrawal_came(&self, line: &Line) -> Option<Timestamp> {
+        let (ledger, record) = (&self.shared.ledger, &line.proposal.record);
+        let report = line.behind.iter().find(|one| one.record == *record).and_then(|one| one.report.clone());
+        let found = [Some(record), report.as_ref()].into_iter().flatten().find_map(|one| ledger.withdrawn(one).ok().flatten())?;
+        let by: RecordRef = found.by.parse().ok()?;
+        let came = ledger.batch_at(&by.feed, by.seq).ok().flatten().map(|batch| batch.entry.received);
+        came.filter(|_| !found.reason().erases())
+    }
+
+    /// Sentences about withdrawals that are a large part of an outlet's lines.
+    pub fn mass_withdrawals(&self) -> Vec<String> {
+        let desk = held(&self.shared.desk);
+        let said = |kept: &Kept| {
+            let name = kept.set.outlet.name.clone();
+            let line = move |one: MassWithdrawal| {
+                let MassWithdrawal { origin, withdrawn, of } = one;
+                format!(
+                    "{origin} withdrew {withdrawn} of {of} lines of outlet `{name}` within an hour. If that looks wrong, keep them in force \
+                     while you ask: huecry outlets keep --origin {origin} --for 24h"
+                )
+            };
+            kept.set.mass_withdrawals().into_iter().map(line).collect::<Vec<_>>()
+        };
+        desk.outlets.iter().flat_map(said).collect()
     }
 
     /// Works until [`Self::stop`]. A ledger that cannot be read is logged and looked at again with the next change.
@@ -728,7 +757,13 @@ impl Enforcer {
                 let plain = kept.shelf.delivery.tool == Tool::List;
                 let number = export.iter().position(|(value, _)| *value == line).map(|at| at + 1).filter(|_| plain);
                 let file = kept.shelf.file().display().to_string();
-                hits.push(hit_line(&kept.set.outlet.name, file, number, line, it));
+                let order = desk.orders.keeps(&kept.set.outlet.name, &it.proposal.origin, Timestamp::START, now);
+                let mut hit = hit_line(&kept.set.outlet.name, file, number, line, it);
+                if let (Stage::Kept, Some(order)) = (it.stage, order) {
+                    let Exception { by, reason, until, .. } = order;
+                    hit.because = format!("kept in force by {by} until {until} although its author withdrew it: {reason}");
+                }
+                hits.push(hit);
             }
         }
         hits
@@ -870,7 +905,7 @@ struct Given {
 impl Given {
     fn of(set: &OutletSet) -> Self {
         let number = |(_, line): (&Observable, &Line)| number_of(&line.proposal.record);
-        let held = set.lines().filter(|(_, line)| line.stage == Stage::Enforced).map(number).collect();
+        let held = set.lines().filter(|(_, line)| matches!(line.stage, Stage::Enforced | Stage::Kept)).map(number).collect();
         Self { held, taken: HashMap::new(), noted: set.lines().map(number).collect() }
     }
 

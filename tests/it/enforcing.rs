@@ -514,3 +514,38 @@ fn x13_refused_records_are_erased_after_their_days_and_no_others() {
     pair.police(&["retention", "apply"]);
     assert_eq!(["a.agency.example", "b.agency.example", "elsewhere.example"].map(is_here), [true, false, true]);
 }
+
+#[test]
+fn a_mass_withdrawal_is_seen_and_one_command_keeps_its_lines_in_force_until_a_person_has_looked() {
+    let pair = Pair::new(RESOLVER);
+    pair.start();
+    let values: Vec<String> = (0..40).map(|number| format!("evil-{number:02}.example")).collect();
+    let all: Vec<&str> = values.iter().map(String::as_str).collect();
+    pair.publish(&all, &["--confidence", "90", "--source", "own"]);
+    pair.until_monitored(40);
+    pair.promote();
+    assert_eq!(pair.export(), all);
+    // A thief, or a slip, at the vendor's.
+    run(&pair.vendor(), &[&["withdraw"], &all[..39], &["--reason", "wrong"]].concat());
+    pair.until_export(&all[39..]);
+    let said = stdout(&pair.police(&["status"]));
+    assert!(said.contains("some-vendor withdrew 39 of 40 lines of outlet `resolver` within an hour"), "{said}");
+    pair.police(&["outlet", "keep", "--origin", "some-vendor", "--for", "24h"]);
+    assert_eq!(pair.export(), all, "written before the command returned");
+    assert!(!stdout(&pair.police(&["status"])).contains("withdrew"));
+    assert_eq!(pair.outlet()["origins"][0]["kept"], 39);
+    // Over a restart, and under the other orders.
+    pair.stop();
+    pair.start();
+    until("the outlet to be there", || pair.outlet()["origins"][0]["kept"] == 39);
+    assert_eq!(pair.export(), all);
+    pair.police(&["unblock", "evil-00.example", "--reason", "the clinic needs it"]);
+    assert_eq!(pair.export(), all[1..]);
+    let story = stdout(&pair.police(&["explain", "evil-01.example"]));
+    assert!(story.contains("kept in force"), "{story}");
+    // What is withdrawn later goes, and when the person has looked all of it goes.
+    run(&pair.vendor(), &["withdraw", all[39], "--reason", "wrong"]);
+    pair.until_export(&all[1..39]);
+    pair.police(&["outlet", "keep", "--origin", "some-vendor", "--undo"]);
+    assert!(pair.export().is_empty());
+}

@@ -54,7 +54,7 @@ impl Desk {
         let permission = Arc::new(Permission { permitted: true, policies: vec!["p".to_owned()], reasons: vec![String::new()] });
         let behind = vec![Behind { record: record.clone(), report: None }];
         let proposal = Proposal { origin: talos(), record, below: true, until, rank: rank(1, 50), permission };
-        self.set.consider(value, vec![proposal], behind, &self.orders, true, now)
+        self.set.consider(value, Evidence { proposals: vec![proposal], behind, withdrawn: &|_| None }, &self.orders, true, now)
     }
 
     fn flood(&mut self, values: std::ops::Range<usize>, now: Timestamp) {
@@ -156,7 +156,13 @@ fn a_line_ends_when_nothing_is_permitted_any_more_and_when_it_is_over() {
     desk.propose(&value(1), at(100), at(0));
     assert_eq!((desk.exported(at(99)), desk.exported(at(100))), (1, 0));
     assert_eq!(desk.set.over(at(100)), [value(1)]);
-    assert!(desk.set.consider(&value(1), Vec::new(), Vec::new(), &desk.orders.clone(), true, at(100)));
+    assert!(desk.set.consider(
+        &value(1),
+        Evidence { proposals: Vec::new(), behind: Vec::new(), withdrawn: &|_| None },
+        &desk.orders.clone(),
+        true,
+        at(100)
+    ));
     assert_eq!(desk.counts(), StageCounts::default());
 }
 
@@ -166,7 +172,13 @@ fn with_a_protecting_list_missing_nothing_new_is_enforced() {
     desk.flood(0..2, at(0));
     let orders = desk.orders.clone();
     let proposal = desk.set.lines().next().unwrap().1.proposal.clone();
-    assert!(!desk.set.consider(&value(7), vec![proposal], Vec::new(), &orders, false, at(1)));
+    assert!(!desk.set.consider(
+        &value(7),
+        Evidence { proposals: vec![proposal], behind: Vec::new(), withdrawn: &|_| None },
+        &orders,
+        false,
+        at(1)
+    ));
     assert_eq!((desk.counts().enforced, desk.counts().staged), (2, 1));
     assert!(!desk.set.tick(&orders, false, &|_, _| false, at(2)));
     assert!(desk.set.tick(&orders, true, &|_, _| false, at(3)));
@@ -211,7 +223,13 @@ fn where_there_is_not_room_for_all_what_is_worth_more_comes_in_and_nothing_enfor
         let permission = Arc::new(Permission { permitted: true, policies: Vec::new(), reasons: Vec::new() });
         let until = at(HOUR);
         let proposal = Proposal { origin: origin.parse().unwrap(), record, below: false, until, rank: worth, permission };
-        desk.set.consider(&value(number), vec![proposal], Vec::new(), &desk.orders, true, at(2));
+        desk.set.consider(
+            &value(number),
+            Evidence { proposals: vec![proposal], behind: Vec::new(), withdrawn: &|_| None },
+            &desk.orders,
+            true,
+            at(2),
+        );
     };
     // An origin that is only watched takes the last place; another that is surer takes it over, and no further.
     propose(&mut desk, 10, "other", rank(1, 40));
@@ -221,4 +239,73 @@ fn where_there_is_not_room_for_all_what_is_worth_more_comes_in_and_nothing_enfor
     let held = |desk: &Desk, number: usize| desk.set.lines().any(|(one, _)| *one == value(number));
     assert_eq!([0, 1, 10, 11, 12, 13].map(|number| held(&desk, number)), [true, true, false, false, false, true]);
     assert_eq!((desk.set.export(&desk.orders, at(3)).len(), desk.set.beyond), (2, 3));
+}
+
+fn withdraw(desk: &mut Desk, values: std::ops::Range<usize>, now: Timestamp) {
+    for number in values {
+        let evidence = Evidence { proposals: Vec::new(), behind: Vec::new(), withdrawn: &|_| Some(now) };
+        desk.set.consider(&value(number), evidence, &desk.orders, true, now);
+    }
+}
+
+fn keep(until: Timestamp) -> Order {
+    Order::Keep { origin: talos(), outlet: None, reason: "we ask them first".to_owned(), until }
+}
+
+#[test]
+fn a_mass_withdrawal_takes_effect_at_once_is_seen_and_one_order_puts_the_lines_back() {
+    let mut desk = Desk::new();
+    desk.flood(0..1_000, at(0));
+    desk.say(Order::Mode { outlet: "resolver".to_owned(), origin: Some(talos()), mode: Mode::Enforce }, at(0));
+    desk.say(Order::Mode { outlet: "resolver".to_owned(), origin: None, mode: Mode::Enforce }, at(0));
+    assert_eq!(desk.exported(at(1)), 1_000);
+    withdraw(&mut desk, 0..200, at(10));
+    assert_eq!((desk.exported(at(10)), desk.set.mass_withdrawals().len()), (800, 0), "a fifth is not more than a fifth");
+    withdraw(&mut desk, 200..900, at(20));
+    assert_eq!(desk.exported(at(20)), 100);
+    assert_eq!(desk.set.mass_withdrawals(), [MassWithdrawal { origin: talos(), withdrawn: 900, of: 1_000 }]);
+    desk.say(keep(at(24 * HOUR)), at(30));
+    assert_eq!(desk.exported(at(30)), 1_000);
+    assert!(desk.set.mass_withdrawals().is_empty());
+    // Looked at again, as every line is, they stay; one that is withdrawn later goes.
+    let again = |desk: &mut Desk, number: usize, came: u64| {
+        let evidence = Evidence { proposals: Vec::new(), behind: Vec::new(), withdrawn: &|_| Some(at(came)) };
+        desk.set.consider(&value(number), evidence, &desk.orders, true, at(50))
+    };
+    assert!(!again(&mut desk, 5, 10));
+    assert!(again(&mut desk, 950, 40));
+    assert_eq!(desk.exported(at(50)), 999);
+    // The order ends by its own end, or by another.
+    desk.orders.expire(at(24 * HOUR));
+    assert!(desk.set.tick(&desk.orders, true, &|_, _| false, at(24 * HOUR)));
+    assert_eq!(desk.exported(at(24 * HOUR)), 99);
+}
+
+#[test]
+fn withdrawn_lines_are_forgotten_after_an_hour_and_what_erases_is_never_kept() {
+    let mut desk = Desk::new();
+    desk.flood(0..100, at(0));
+    desk.say(Order::Mode { outlet: "resolver".to_owned(), origin: Some(talos()), mode: Mode::Enforce }, at(0));
+    desk.say(Order::Mode { outlet: "resolver".to_owned(), origin: None, mode: Mode::Enforce }, at(0));
+    withdraw(&mut desk, 0..50, at(10));
+    // A withdrawal that erases answers no time.
+    let evidence = Evidence { proposals: Vec::new(), behind: Vec::new(), withdrawn: &|_| None };
+    desk.set.consider(&value(60), evidence, &desk.orders, true, at(20));
+    desk.set.tick(&desk.orders, true, &|_, _| false, at(10 + HOUR));
+    desk.say(keep(at(48 * HOUR)), at(HOUR + 20));
+    assert_eq!((desk.exported(at(HOUR + 20)), desk.counts().withdrawn), (49, 0));
+    desk.say(Order::Unkeep { origin: talos(), outlet: None }, at(HOUR + 30));
+    assert_eq!(desk.exported(at(HOUR + 30)), 49);
+}
+
+#[test]
+fn a_million_withdrawals_are_put_back_by_one_order() {
+    let mut desk = Desk::new();
+    desk.flood(0..1_000_000, at(0));
+    desk.say(Order::Mode { outlet: "resolver".to_owned(), origin: Some(talos()), mode: Mode::Enforce }, at(0));
+    desk.say(Order::Mode { outlet: "resolver".to_owned(), origin: None, mode: Mode::Enforce }, at(0));
+    withdraw(&mut desk, 0..1_000_000, at(10));
+    assert_eq!((desk.exported(at(10)), desk.set.mass_withdrawals().len()), (0, 1));
+    desk.say(keep(at(24 * HOUR)), at(30));
+    assert_eq!(desk.exported(at(30)), 1_000_000);
 }
