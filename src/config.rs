@@ -542,6 +542,8 @@ uint_enum! {
         Administers = 4 "administers",
         /// See who decided what.
         Audits = 5 "audits",
+        /// See how the machine is: disk, memory, queues, clock, peers. Whoever administers may too.
+        Operates = 6 "operates",
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     policy::{Judgement, Lists, Policy},
     record::{
         DAY_MS, Decoded, FeedId, HOUR_MS, Indicator, MemberId, Observable, Record, RecordRef, Report, Role, SightingKind, Source,
-        Timestamp, Use, WireRef,
+        Timestamp, Tlp, Use, WireRef,
     },
     timekeeping::{CLOCK_SKEW_MS, Now},
 };
@@ -180,7 +180,9 @@ pub trait Known {
     /// What a report that we hold lends to its indicators.
     fn defaults(&self, report: &RecordRef) -> Option<Arc<Defaults>>;
     /// Who calls a value, or this very record about it, a false positive, now.
-    fn disputed_by(&self, value: Option<&Observable>, record: &RecordRef, now: Timestamp) -> BTreeSet<MemberId>;
+    ///
+    /// Only sightings marked up to `tlp` count: every reader of the record may know of these.
+    fn disputed_by(&self, value: Option<&Observable>, record: &RecordRef, tlp: Tlp, now: Timestamp) -> BTreeSet<MemberId>;
 }
 
 /// Where a proved head stands in its feed.
@@ -531,7 +533,7 @@ impl Bench<'_> {
             _ => None,
         };
         let this = RecordRef { feed: self.feed.clone(), seq: self.matter.head.seq, index };
-        let disputed_by = known.disputed_by(value_of(&record), &this, self.matter.now);
+        let disputed_by = known.disputed_by(value_of(&record), &this, self.matter.head.tlp, self.matter.now);
         let (judgement, ends) = match &renewed {
             // What renews reports is judged as they are.
             Some(lent) => self.matter.judge_renewal(&record, lent, &disputed_by),

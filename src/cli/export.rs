@@ -100,7 +100,8 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
 
 /// Whether a text is the cursor of an export, and no time.
 fn is_cursor(text: &str) -> bool {
-    text.strip_prefix('c').and_then(|rest| rest.split_once('-')).is_some_and(|(at, _)| at.parse::<u64>().is_ok())
+    let counts = |rest: &str| rest.split_once('-').is_some_and(|(counts, _)| counts.split('.').all(|count| count.parse::<u64>().is_ok()));
+    text.strip_prefix(['c', 'v']).is_some_and(counts)
 }
 
 /// Gathers the lines of what comes in pieces.

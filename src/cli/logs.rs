@@ -13,7 +13,7 @@ use super::{
     runtime,
 };
 use crate::{
-    http::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, Said, SeenValue, SightingParameters},
+    http::{Cursor, KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, Said, SeenValue, SightingParameters},
     matching::{KEYS_HEAD_BYTES, KeysHead, Matcher, Sieve},
     query::Hit,
     record::Observable,
@@ -46,7 +46,7 @@ pub struct Arguments {
     files: Vec<PathBuf>,
     /// Only what has become known since an earlier run, which named this cursor at its end: old logs against new knowledge.
     #[arg(long, value_name = "CURSOR")]
-    new_since: Option<u64>,
+    new_since: Option<String>,
     /// Publish that the indicators were seen, after asking.
     #[arg(long)]
     sighting: bool,
@@ -95,8 +95,8 @@ fn look(
     files: &[PathBuf],
     arguments: &Arguments,
 ) -> Result<(), Failure> {
-    let (sieve, cursor) = runtime.block_on(fetch(client, arguments.new_since))?;
-    let mut asking = Asking { client, runtime, since: arguments.new_since.unwrap_or(0), known: HashMap::new() };
+    let (sieve, cursor) = runtime.block_on(fetch(client, arguments.new_since.clone()))?;
+    let mut asking = Asking { client, runtime, since: arguments.new_since.clone(), known: HashMap::new() };
     let mut seen: BTreeMap<String, (Hit, u64)> = BTreeMap::new();
     let mut all = Summary::default();
     for path in files {
@@ -126,25 +126,26 @@ fn look(
 }
 
 /// Fetches what is to be looked for.
-pub(super) async fn fetch(client: &Client, since: Option<u64>) -> Result<(Sieve, u64), Failure> {
+pub(super) async fn fetch(client: &Client, since: Option<String>) -> Result<(Sieve, String), Failure> {
     let mut bytes = Vec::new();
     let take = |piece: &[u8]| {
         bytes.extend_from_slice(piece);
         Ok(())
     };
-    client.pieces("/v1/match/keys", &KeysParameters { since }, take).await?;
+    client.pieces("/v1/match/keys", &KeysParameters { since: since.map(Cursor::Text) }, take).await?;
     let cut = || Failure::environment("the node ended in the middle of what is to be looked for; see its log");
     let (keys, head) = bytes.len().checked_sub(KEYS_HEAD_BYTES).and_then(|at| bytes.split_at_checked(at)).ok_or_else(cut)?;
     let head = KeysHead::read(head).ok_or_else(cut)?;
     let keys = keys.chunks_exact(8).filter_map(|key| key.try_into().ok().map(u64::from_le_bytes)).collect();
-    Ok((Sieve::new(keys, head.lengths), head.cursor))
+    let cursor: Vec<String> = head.cursor.iter().map(u64::to_string).collect();
+    Ok((Sieve::new(keys, head.lengths), cursor.join(".")))
 }
 
 /// Asks the node about values, each once.
 pub(super) struct Asking<'a> {
     pub client: &'a Client,
     pub runtime: &'a tokio::runtime::Runtime,
-    pub since: u64,
+    pub since: Option<String>,
     pub known: HashMap<Observable, Option<Hit>>,
 }
 
@@ -159,7 +160,7 @@ impl Asking<'_> {
         new.retain(|value| !self.known.contains_key(value));
         for values in new.chunks(MATCH_VALUES_MAX) {
             let seen = |value: &Observable| SeenValue { kind: value.kind().to_string(), value: value.to_string() };
-            let parameters = MatchParameters { values: values.iter().map(seen).collect(), since: self.since };
+            let parameters = MatchParameters { values: values.iter().map(seen).collect(), since: self.since.clone().map(Cursor::Text) };
             let reply: MatchReply = self.runtime.block_on(self.client.post("/v1/match", &parameters))?;
             self.known.extend(values.iter().cloned().zip(reply.hits));
         }

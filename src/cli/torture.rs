@@ -361,7 +361,7 @@ impl Torture {
         let lists = if all { 0..self.taken } else { self.taken.saturating_sub(1)..self.taken };
         for list in lists {
             let seen = |number| SeenValue { kind: "domain".to_owned(), value: listed(list, number) };
-            let parameters = MatchParameters { values: (0..LIST_VALUES).map(seen).collect(), since: 0 };
+            let parameters = MatchParameters { values: (0..LIST_VALUES).map(seen).collect(), since: None };
             let reply: MatchReply = client.post("/v1/match", &parameters).await?;
             if let Some(number) = reply.hits.iter().position(Option::is_none) {
                 self.tally.lost += 1;
@@ -371,7 +371,7 @@ impl Torture {
         let numbers: Vec<usize> = (first..self.values.len()).collect();
         for chunk in numbers.chunks(MATCH_VALUES_MAX) {
             let seen = |number: &usize| SeenValue { kind: "domain".to_owned(), value: value(*number) };
-            let parameters = MatchParameters { values: chunk.iter().map(seen).collect(), since: 0 };
+            let parameters = MatchParameters { values: chunk.iter().map(seen).collect(), since: None };
             let reply: MatchReply = client.post("/v1/match", &parameters).await?;
             for (number, hit) in chunk.iter().zip(&reply.hits) {
                 let Some(said) = self.values.get_mut(*number) else { continue };

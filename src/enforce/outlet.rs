@@ -46,6 +46,11 @@ pub enum Unfit {
 }
 
 impl Outlet {
+    /// The strictest marking that the outlet takes: its own limit, or that of its kind.
+    pub fn marking(&self) -> Tlp {
+        self.tlp_max.min(self.kind.tlp_max())
+    }
+
     /// Whether a record about `value` may stand in this outlet's export at all.
     pub fn takes(&self, value: &Observable, tlp: Tlp, usage: Use) -> Result<(), Unfit> {
         if !self.types.contains(&value.kind()) {
@@ -55,7 +60,7 @@ impl Outlet {
         if usage < self.usage {
             return Err(Unfit::Use);
         }
-        if tlp > self.tlp_max.min(self.kind.tlp_max()) {
+        if tlp > self.marking() {
             return Err(Unfit::Marking);
         }
         shape(value)

@@ -294,7 +294,7 @@ fn beside(local: &Local, operator: &Operator, record: &RecordRef, reply: &mut Ac
             holding.map(|line| format!("{}, {} since {} until {}", line.outlet, stage(&line), line.since, line.until)).collect();
     }
     if record.feed.member == local.identity.member {
-        reply.receipts = super::travel::reach_of(local, &record.to_string())?.lines;
+        reply.receipts = super::travel::reach_of(local, &record.to_string(), Tlp::Red)?.lines;
     }
     Ok(())
 }

@@ -80,9 +80,15 @@ pub(super) struct Ready {
 /// `POST /v1/documents`: the body is the content.
 pub(super) async fn publish(
     State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
     Query(about): Query<NewDocument>,
     mut upload: Upload,
 ) -> Result<Acted<DocumentPublished>, ApiError> {
+    for target in words(about.targets.as_deref()).iter().filter_map(|text| text.parse::<RecordRef>().ok()) {
+        if local.ledger.marking(&target)?.is_some_and(|tlp| tlp > operator.clearance) {
+            return Err(not_here(&target));
+        }
+    }
     let documents = local.documents.clone();
     let receiving = blocking(move || Ok(documents.receive()?)).await?;
     let (ledger, tlp) = (local.ledger.clone(), Tlp::parse(&about.tlp).map_err(ApiError::bad)?);
@@ -110,13 +116,20 @@ pub(super) async fn publish(
     Ok(Acted::deed(deed, reply))
 }
 
+/// Words between commas.
+fn words(text: Option<&str>) -> Vec<String> {
+    let words = text.into_iter().flat_map(|text| text.split(',')).map(|word| word.trim().to_owned());
+    words.filter(|word| !word.is_empty()).collect()
+}
+
+fn not_here(target: &RecordRef) -> ApiError {
+    ApiError::nothing(format!("record `{target}` is not here"))
+}
+
 fn record_of(local: &Local, ready: &Ready) -> Result<(Document, Vec<RecordRef>), ApiError> {
     let about = &ready.about;
-    let words = |text: &Option<String>| -> Vec<String> {
-        let words = text.iter().flat_map(|text| text.split(',')).map(|word| word.trim().to_owned());
-        words.filter(|word| !word.is_empty()).collect()
-    };
-    let targets = words(&about.targets).iter().map(|text| text.parse()).collect::<Result<Vec<RecordRef>, _>>().map_err(ApiError::bad)?;
+    let targets =
+        words(about.targets.as_deref()).iter().map(|text| text.parse()).collect::<Result<Vec<RecordRef>, _>>().map_err(ApiError::bad)?;
     let content = match (&ready.inline, &ready.root) {
         (Some(text), _) => Content::Inline(text.clone()),
         (None, Some(root)) => Content::Hash { hash: root.parse::<ContentHash>().map_err(ApiError::internal)?, length: ready.length },
@@ -124,7 +137,7 @@ fn record_of(local: &Local, ready: &Ready) -> Result<(Document, Vec<RecordRef>),
     };
     for target in &targets {
         if local.ledger.batch_number(&target.feed, target.seq)?.is_none() {
-            return Err(ApiError::nothing(format!("there is no record `{target}` here")));
+            return Err(not_here(target));
         }
     }
     let document = Document {
@@ -133,7 +146,7 @@ fn record_of(local: &Local, ready: &Ready) -> Result<(Document, Vec<RecordRef>),
         content,
         description: about.description.clone(),
         language: about.language.clone(),
-        tags: words(&about.tags),
+        tags: words(about.tags.as_deref()),
         // Where it will stand is not known yet; the longest form is checked, the door writes the shortest.
         targets: targets.iter().cloned().map(WireRef::Whole).collect(),
         replaces: None,

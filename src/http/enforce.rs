@@ -15,7 +15,7 @@ use crate::{
         door::{Publication, ReportOf, Request},
         enforcer::{HitLine, OutletLine},
     },
-    record::{Observable, Record, RecordRef, Sighted, Sighting, SightingKind, Timestamp, Tlp, UnknownName},
+    record::{Observable, Record, RecordRef, Sighted, Sighting, SightingKind, Timestamp, UnknownName},
 };
 use axum::{Extension, extract::State};
 use schemars::JsonSchema;
@@ -24,8 +24,11 @@ use serde::{Deserialize, Serialize};
 /// Longest time that an exception may last: beyond it it is a matter for a list or a policy.
 const EXCEPTION_DAYS_MAX: u64 = 366;
 
-pub(super) async fn outlets(State(local): State<Local>) -> Result<Json<Vec<OutletLine>>, ApiError> {
-    blocking(move || Ok(Json(local.enforcer.outlets()))).await
+pub(super) async fn outlets(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+) -> Result<Json<Vec<OutletLine>>, ApiError> {
+    blocking(move || Ok(Json(super::status::outlets_for(&local, &operator)))).await
 }
 
 /// The value in question.
@@ -42,14 +45,15 @@ pub(super) async fn hits(
     Query(parameters): Query<HitsParameters>,
 ) -> Result<Json<Vec<HitLine>>, ApiError> {
     let value = Observable::recognise(&parameters.value).map_err(ApiError::bad)?;
-    blocking(move || Ok(Json(hitting(&local, &value, operator.clearance, &witness)))).await
+    blocking(move || Ok(Json(hitting(&local, &value, &operator, &witness)))).await
 }
 
-/// The lines that hit a value, as far as an operator may know of the records behind them.
-pub(super) fn hitting(local: &Local, value: &Observable, clearance: Tlp, witness: &Witness) -> Vec<HitLine> {
-    let tlp = |record: &str| local.ledger.marking(&record.parse::<RecordRef>().ok()?).ok()?;
+/// The lines that hit a value at outlets of which the operator may see every line: whether a line is in force depends on all the others.
+pub(super) fn hitting(local: &Local, value: &Observable, operator: &Operator, witness: &Witness) -> Vec<HitLine> {
+    let seen: Vec<String> =
+        local.enforcer.specs().into_iter().filter(|outlet| operator.sees_outlet(outlet)).map(|outlet| outlet.name).collect();
     let mut hits = local.enforcer.hitting(value);
-    hits.retain(|hit| tlp(&hit.record).is_some_and(|tlp| tlp <= clearance));
+    hits.retain(|hit| seen.contains(&hit.outlet));
     hits.iter().for_each(|hit| witness.named(&hit.record));
     hits
 }
@@ -110,9 +114,9 @@ pub(super) async fn order(
     if let Order::Unblock { value, reason, .. } = &order {
         let (here, value) = (local.clone(), Observable::recognise(value).map_err(ApiError::bad)?);
         // The order's own reason is the one for which they are shown; and nothing is ordered that cannot be told afterwards.
-        let witness = witness.for_reason(reason);
+        let (witness, asker) = (witness.for_reason(reason), operator.clone());
         let hits = move || {
-            let hits = hitting(&here, &value, operator.clearance, &witness);
+            let hits = hitting(&here, &value, &asker, &witness);
             witness.write()?;
             Ok(hits)
         };
@@ -121,6 +125,8 @@ pub(super) async fn order(
     at_door(&local, |reply| Request::Order { order: order.clone(), by, reply }).await?;
     let here = local.clone();
     reply.outlets = blocking(move || Ok(here.enforcer.write())).await?;
+    let seen: Vec<String> = super::status::outlets_for(&local, &operator).into_iter().map(|outlet| outlet.name).collect();
+    reply.outlets.retain(|(outlet, _)| seen.contains(outlet));
     let here = local.clone();
     reply.failures = blocking(move || Ok(here.enforcer.outlets().into_iter().filter_map(|outlet| outlet.failure).collect())).await?;
     reply.took_ms = begun.elapsed().as_millis() as u64;

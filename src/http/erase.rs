@@ -9,7 +9,7 @@ use crate::{
     ledger::{DueLine, ErasedBy, Position, ReviewEntry, grouped},
     node::{door::Request, upkeep::Outcome},
     query::{Reading, title_of},
-    record::{DAY_MS, Observable, Record, RecordRef},
+    record::{DAY_MS, Observable, Record, RecordRef, Tlp},
 };
 use axum::{Extension, extract::State};
 use schemars::JsonSchema;
@@ -206,7 +206,7 @@ pub struct SubjectReply {
     pub lists: Vec<String>,
     /// What operators ordered about it.
     pub orders: Vec<String>,
-    /// Records above the asker's clearance: that there are some is no secret to who has to answer a person.
+    /// Records above the clearance of a caller who operates the node; 0 for others.
     pub above_clearance: u64,
 }
 
@@ -223,7 +223,7 @@ pub(super) async fn subject(
         for record in reading.everything_about(&value)? {
             let above = reading.named(&record)?.is_some_and(|found| found.batch.head.tlp > operator.clearance);
             if above {
-                reply.above_clearance += 1;
+                reply.above_clearance += u64::from(operator.operates());
             } else {
                 reply.records.extend(kept_line(&mut reading, &record)?);
             }
@@ -231,7 +231,7 @@ pub(super) async fn subject(
         reply.records.iter().for_each(|line| witness.line(&line.reference, &line.tlp));
         reply.records.sort_by(|one, other| one.received.cmp(&other.received));
         reply.since = reply.records.first().map(|line| line.received.clone());
-        let lines = enforce::hitting(&local, &value, operator.clearance, &witness);
+        let lines = enforce::hitting(&local, &value, &operator, &witness);
         reply.exports = lines.iter().map(|line| format!("{} ({:?}): {}", line.outlet, line.stage, line.value)).collect();
         reply.lists = local.current.get().lists.of(&value).lists().map(|list| format!("{} ({})", list.name, list.role)).collect();
         reply.orders = local.enforcer.orders().about(&value);
@@ -251,10 +251,13 @@ pub struct RetentionReply {
     pub disk_bytes: u64,
 }
 
-pub(super) async fn retention(State(local): State<Local>) -> Result<Json<RetentionReply>, ApiError> {
+pub(super) async fn retention(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+) -> Result<Json<RetentionReply>, ApiError> {
     blocking(move || {
         let retention = local.upkeep.retention().map_err(ApiError::bad)?;
-        let due = local.ledger.survey(&retention, local.clock.moment().earliest, |_, _| ())?;
+        let due = local.ledger.survey_up_to(&retention, local.clock.moment().earliest, operator.clearance, |_, _| ())?;
         let count = |places: &[crate::ledger::ErasedPlaces]| places.iter().map(|places| places.records().count() as u64).sum();
         let rule = |rule: &crate::ledger::RetentionRule| {
             let then = if rule.review { "then a person decides" } else { "then erased" };
@@ -270,9 +273,11 @@ pub(super) async fn retention(State(local): State<Local>) -> Result<Json<Retenti
             rules: retention.rules.iter().map(rule).collect(),
             going: due.erase.iter().map(|(rule, places)| (rule.clone(), count(places))).collect(),
             due: due.review.into_values().map(|(line, _)| line).collect(),
-            disk_bytes: local.ledger.disk_bytes(),
+            disk_bytes: if operator.operates() { local.ledger.disk_bytes() } else { 0 },
         };
-        local.upkeep.set_due(reply.due.clone());
+        if operator.clearance == Tlp::Red {
+            local.upkeep.set_due(reply.due.clone());
+        }
         Ok(Json(reply))
     })
     .await

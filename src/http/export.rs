@@ -17,7 +17,7 @@ use super::{
 use crate::{
     envelope::part_of,
     exchange::{Row, Stated, StixBundle, csv_header, misp_line},
-    ledger::{Change, Position},
+    ledger::{Change, Seen, View},
     node::enforcer::OutletEntry,
     policy::Verdict,
     query::{self, Assertion, Found, Meant, Question, Reading, Standing, VALUES_MAX},
@@ -95,7 +95,7 @@ pub struct EntryLine {
 enum From {
     Question,
     Outlet(String),
-    Cursor(Position),
+    Cursor(Seen),
 }
 
 /// `GET /v1/export`.
@@ -112,6 +112,7 @@ pub(super) async fn export(
     question.tlp_max = Some(question.tlp_max.map_or(operator.clearance, |tlp| tlp.min(operator.clearance)));
     question.record = Some(Kind::Indicator);
     question.limit = VALUES_MAX;
+    let view = local.ledger.view(operator.clearance);
     let from = match (&parameters.outlet, &parameters.after) {
         (Some(_), Some(_)) => {
             let why = "an outlet's lines change by orders and policies too, which no cursor counts; take them whole";
@@ -137,10 +138,10 @@ pub(super) async fn export(
         (None, Some(_)) if form == Form::Misp => {
             return Err(ApiError::bad("a MISP feed is whole; whoever reads it takes what is new of it"));
         }
-        (None, Some(cursor)) => From::Cursor(local.ledger.read_cursor(cursor).map_err(ApiError::bad)?),
+        (None, Some(cursor)) => From::Cursor(view.read_cursor(cursor).map_err(ApiError::bad)?),
         // What was taken back since, or judged anew, may have been received long before.
         (None, None) if form != Form::Misp && question.since.is_some() => {
-            From::Cursor(local.ledger.position_at(question.since.take().unwrap_or_default())?)
+            From::Cursor(view.at_time(question.since.take().unwrap_or_default())?)
         }
         (None, None) => From::Question,
     };
@@ -148,17 +149,18 @@ pub(super) async fn export(
     let now = local.clock.now();
     // What is wrong with the question is said before anything is sent, and where one goes on before anything is read.
     let (first, here) = (Question { limit: 1, ..question.clone() }, local.clone());
-    let since = if let From::Cursor(position) = from { Some(position) } else { None };
+    let since = if let From::Cursor(seen) = from { Some(seen) } else { None };
+    let all = view.clone();
     let (cursor, erased) = blocking(move || {
         query::answer(&here.ledger, &first, now)?;
         let mut erased = false;
         if let Some(since) = since {
-            here.ledger.each_change(since, |change| {
+            all.each_change(since, |change| {
                 erased |= matches!(change, Change::Erased);
                 Ok(())
             })?;
         }
-        Ok((here.ledger.cursor()?, erased))
+        Ok((all.cursor(all.here())?, erased))
     })
     .await?;
     let (pieces, waiting) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(PIECES_MAX);
@@ -167,7 +169,7 @@ pub(super) async fn export(
         let tlp_max = question.tlp_max.unwrap_or(Tlp::Red);
         let (bundle, text, proofs) = (StixBundle::default(), String::new(), parameters.proofs);
         let mut sheet = Sheet { form, bundle, text, pieces: pieces.clone(), witness, tlp_max, proofs, told: BTreeSet::new() };
-        sheet.write(&local, question, &from, now)
+        sheet.write(&local, question, (&from, &view), now)
     });
     let mut headers = HeaderMap::new();
     for (header, text) in [(CURSOR_HEADER, cursor), (ERASED_HEADER, erased.to_string())] {
@@ -197,7 +199,7 @@ struct Gone;
 type Told = Result<Result<(), Gone>, ApiError>;
 
 impl Sheet {
-    fn write(&mut self, local: &Local, question: Question, from: &From, now: Timestamp) -> Result<(), ApiError> {
+    fn write(&mut self, local: &Local, question: Question, (from, view): (&From, &View), now: Timestamp) -> Result<(), ApiError> {
         if self.form == Form::Csv {
             self.text.push_str(&csv_header());
         }
@@ -205,7 +207,7 @@ impl Sheet {
         let done = match from {
             From::Question => self.answers(&mut reading, local, question, now),
             From::Outlet(outlet) => self.lines(&mut reading, local, &question, outlet),
-            From::Cursor(position) => self.changes(&mut reading, local, &question, *position),
+            From::Cursor(seen) => self.changes(&mut reading, local, &question, (view, *seen)),
         };
         if done?.is_err() {
             return Ok(());
@@ -296,10 +298,10 @@ impl Sheet {
         Ok(())
     }
 
-    /// What is other than it was at a position, as far as the question means it.
-    fn changes(&mut self, reading: &mut Reading<'_>, local: &Local, question: &Question, from: Position) -> Told {
+    /// Reports the changes since `seen`, as far as the question means them.
+    fn changes(&mut self, reading: &mut Reading<'_>, local: &Local, question: &Question, (view, seen): (&View, Seen)) -> Told {
         let (meant, mut changes) = (Meant::whatever_stands(question)?, Vec::new());
-        local.ledger.each_change(from, |change| {
+        view.each_change(seen, |change| {
             if changes.last() != Some(&change) && changes.len() <= CHANGED_MAX {
                 changes.push(change);
             }

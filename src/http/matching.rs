@@ -6,10 +6,10 @@ use super::{
     contract::{Json, Query, Raw, pieces, streamed},
 };
 use crate::{
-    ledger::{LedgerError, Lengths, key_hash},
+    ledger::{LedgerError, Lengths, View, key_hash},
     matching::{KeysHead, counts},
     query::{self, Hit, Reading},
-    record::{Observable, Tlp, TypeName},
+    record::{Observable, TypeName},
 };
 use axum::{
     Extension,
@@ -30,9 +30,37 @@ pub const MATCH_VALUES_MAX: usize = 1_000;
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeysParameters {
-    /// Only what came with this batch or later, as an earlier `match` has named it.
+    /// Only records that came after this cursor, as an earlier `match` has named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<u64>,
+    pub since: Option<Cursor>,
+}
+
+/// The end of an earlier `match`: a cursor, or the number of a batch, as older versions named it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Cursor {
+    Number(u64),
+    Text(String),
+}
+
+impl Cursor {
+    /// The number of the first batch that counts.
+    fn batch(&self, view: &View) -> Result<u64, ApiError> {
+        let wrong = |text: &str| {
+            ApiError::bad(format!(
+                "`{}` does not come from a match; use the cursor that `huecry match` printed last",
+                crate::record::excerpt(text)
+            ))
+        };
+        match self {
+            Self::Number(number) => Ok(*number),
+            // As JSON spells it, too.
+            Self::Text(text) => match text.trim_matches('"').parse() {
+                Ok(number) => Ok(number),
+                Err(_) => Ok(view.batch_after(view.unspell(text.trim_matches('"')).ok_or_else(|| wrong(text))?)?),
+            },
+        }
+    }
 }
 
 /// A value as it was seen.
@@ -49,8 +77,8 @@ pub struct SeenValue {
 #[serde(deny_unknown_fields)]
 pub struct MatchParameters {
     pub values: Vec<SeenValue>,
-    #[serde(default)]
-    pub since: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Cursor>,
 }
 
 /// One line for each value, in order.
@@ -69,22 +97,24 @@ pub(super) async fn keys(
     // A hash of each value: whoever has them can try all addresses, and is noted as one who has seen everything.
     witness.demand()?;
     witness.saw_everything();
+    let view = local.ledger.view(operator.clearance);
+    let since = parameters.since.map_or(Ok(0), |since| since.batch(&view))?;
     let (filled, waiting) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(PIECES_MAX);
     streamed(filled, move |filled| {
         let put = |bytes: Vec<u8>| filled.blocking_send(Ok(bytes.into())).is_ok();
         // Cut off where it is: a stream of keys without its lengths of networks is seen to be none.
-        Ok(write(&local, operator.clearance, parameters.since.unwrap_or(0), put)?)
+        Ok(write(&local, &view, since, put)?)
     });
     Ok(Raw(pieces(waiting)))
 }
 
 /// Keys come first and the head last, because only then all lengths of networks are known.
-fn write(local: &Local, clearance: Tlp, since: u64, mut put: impl FnMut(Vec<u8>) -> bool) -> Result<(), LedgerError> {
-    let (cursor, today) = (local.ledger.batches(), local.clock.now().day());
+fn write(local: &Local, view: &View, since: u64, mut put: impl FnMut(Vec<u8>) -> bool) -> Result<(), LedgerError> {
+    let (cursor, today) = (View::counts(view.here()), local.clock.now().day());
     let mut lengths = Lengths::default();
     let (mut piece, mut last) = (Vec::with_capacity(PIECE_BYTES), 0);
     let all_read = local.ledger.each_row(|key, row| {
-        if !counts(&row, clearance, today, since) {
+        if !counts(&row, view.clearance(), today, since) {
             return true;
         }
         let hash = key_hash(key);
@@ -115,11 +145,13 @@ pub(super) async fn ask(
         return Err(ApiError::bad(format!("more than {MATCH_VALUES_MAX} values at once")));
     }
     blocking(move || {
+        let view = local.ledger.view(operator.clearance);
+        let since = parameters.since.as_ref().map_or(Ok(0), |since| since.batch(&view))?;
         let mut reading = Reading::new(&local.ledger, local.clock.now());
         let mut known = |seen: &SeenValue| -> Result<Option<Hit>, ApiError> {
             let kind: TypeName = seen.kind.parse().map_err(ApiError::bad)?;
             let value: Observable = kind.read(&seen.value).map_err(ApiError::bad)?;
-            let hit = query::hit(&mut reading, &value, operator.clearance, parameters.since)?;
+            let hit = query::hit(&mut reading, &value, operator.clearance, since)?;
             hit.iter().for_each(|hit| witness.line(&hit.reference, &hit.tlp));
             Ok(hit)
         };

@@ -89,7 +89,7 @@ pub use export::{CURSOR_HEADER, ERASED_HEADER, EntryLine};
 pub(crate) use export::{has_stood, stated};
 pub use held::{DisputeLine, DisputesFilter, HeldDecided, HeldDecision, HeldFilter, HeldLine, HeldReply};
 pub use journal::{DecisionLine, LogParameters};
-pub use matching::{KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, SeenValue};
+pub use matching::{Cursor, KeysParameters, MATCH_VALUES_MAX, MatchParameters, MatchReply, SeenValue};
 pub use news::{EventLine, MemberLine, Myself, NewsLine, NewsParameters, NewsReply, Upcoming};
 pub use notify::{NotifyTest, Undelivered, notify};
 pub(crate) use operators::identify;

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{AccessMode, Role},
-    ledger::{Change, Ledger, LedgerError, Place, Position},
+    ledger::{Change, Ledger, LedgerError, Place, Seen, View},
     query::{End, Ends, Found, LIVE_MS, Reading, Standing},
     record::{MemberId, Record, RecordRef, SECOND_MS, Timestamp, Tlp},
 };
@@ -77,10 +77,12 @@ pub struct EventLine {
 struct Reader {
     local: Local,
     witness: Witness,
-    tlp_max: Tlp,
-    position: Position,
-    /// Up to which end these were told.
+    view: View,
+    seen: Seen,
+    /// The last end that was examined.
     told: End,
+    /// The last end that the reader may know of.
+    shown: End,
     /// Up to when the last cursor went.
     named: Timestamp,
     waiting: VecDeque<Result<Event, Infallible>>,
@@ -115,7 +117,7 @@ impl Reader {
     /// Takes up what happened since, if anything did.
     fn more(&mut self) -> Result<(), ApiError> {
         let now = self.local.clock.now();
-        let moved = self.local.ledger.here()? != self.position && self.changes(now)?;
+        let moved = self.view.here() != self.seen && self.changes(now)?;
         let ran_out = self.ran_out(now)?;
         if ran_out || moved || self.told.0.ms_since(self.named) > NAMED_MS {
             self.named = self.told.0;
@@ -126,13 +128,13 @@ impl Reader {
         self.witness.write()
     }
 
-    /// What stands in the journal behind the position; answers whether anything does.
+    /// Reports the changes since the last look. Returns true if there were any.
     fn changes(&mut self, now: Timestamp) -> Result<bool, ApiError> {
-        let (entries, (at, _)) = self.local.ledger.changes_from(self.position)?;
+        let (entries, at, _) = self.view.changes_after(self.seen)?;
         let mut reading = Reading::new(&self.local.ledger, now);
         for entry in entries {
             for change in &entry.changes {
-                let (waiting, witness, tlp_max) = (&mut self.waiting, &self.witness, self.tlp_max);
+                let (waiting, witness, tlp_max) = (&mut self.waiting, &self.witness, self.view.clearance());
                 let mut tell = |reading: &mut Reading<'_>, record: RecordRef, _| {
                     if let Some(found) = reading.named(&record)?
                         && let Some(line) = line(reading, &found, tlp_max)?
@@ -149,8 +151,8 @@ impl Reader {
                 }
             }
         }
-        let moved = at != self.position;
-        self.position = at;
+        let moved = at != self.seen;
+        self.seen = at;
         Ok(moved)
     }
 
@@ -162,33 +164,46 @@ impl Reader {
         let Some(found) = self.local.ends.between(ledger, told, now) else { return Ok(false) };
         let (ends, up_to) = found?;
         self.told = up_to;
-        let mut reading = Reading::new(ledger, now);
-        for (_, place) in &ends {
-            let Some(found) = reading.found(*place)? else { continue };
+        let (mut reading, mut any) = (Reading::new(ledger, now), false);
+        for (at, place) in &ends {
+            let Some(found) = reading.found(*place)?.filter(|found| found.batch.head.tlp <= self.view.clearance()) else { continue };
+            (self.shown, any) = ((*at, *place), true);
             // It may have been renewed or withdrawn in the meantime.
             if reading.standing(&found).0 == Standing::Over
-                && let Some(line) = line(&mut reading, &found, self.tlp_max)?
+                && let Some(line) = line(&mut reading, &found, self.view.clearance())?
             {
                 self.waiting.push_back(Ok(event(&self.witness, EventLine { what: "expired".to_owned(), ..line })?));
             }
         }
-        Ok(!ends.is_empty())
+        if self.told.1 == Place::LAST {
+            self.shown = self.told;
+        }
+        Ok(any)
     }
 
-    /// Where a reader goes on: a place of the journal, and an end.
+    /// The cursor of a reader: the changes that it has seen, and an end.
     fn cursor(&self) -> Result<String, ApiError> {
-        let (at, place) = self.told;
-        Ok(format!("{}@{}-{}-{}", self.local.ledger.cursor_at(self.position)?, at.ms(), place.batch, place.index))
+        let (at, place) = self.shown;
+        let place = if place == Place::LAST { None } else { self.view.spell_place(place)? };
+        let place = place.map(|place| format!("-{place}")).unwrap_or_default();
+        Ok(format!("{}@{}{place}", self.view.cursor(self.seen)?, at.ms()))
     }
 }
 
 /// Up to which end a reader was told who has this cursor; that of an export says nothing of ends, and now is where they begin.
-fn told_of(cursor: &str, now: Timestamp) -> Option<End> {
+fn told_of(cursor: &str, view: &View, now: Timestamp) -> Option<End> {
     let Some((_, end)) = cursor.split_once('@') else { return Some((now, Place::LAST)) };
-    let [at, batch, index] = end.split('-').collect::<Vec<_>>()[..] else { return None };
-    let at = Timestamp::from_ms(at.parse().ok()?)?;
+    let parts = end.split('-').collect::<Vec<_>>();
+    let at = Timestamp::from_ms(parts.first()?.parse().ok()?)?;
+    let place = match parts[..] {
+        [_] => Place::LAST,
+        [_, place] => view.unspell_place(place)?,
+        // As older versions wrote it.
+        [_, batch, index] => Place { batch: batch.parse().ok()?, index: index.parse().ok()? },
+        _ => return None,
+    };
     // Nothing has run out that will: a clock that was set back must not silence the stream.
-    Some((at, Place { batch: batch.parse().ok()?, index: index.parse().ok()? }).min((now, Place::LAST)))
+    Some((at, place).min((now, Place::LAST)))
 }
 
 /// The event of a line, which is noted as seen.
@@ -224,14 +239,15 @@ pub(super) async fn events(
 ) -> Result<Events<EventLine>, ApiError> {
     witness.demand()?;
     let now = local.clock.now();
-    let (position, told) = match &parameters.after {
+    let view = local.ledger.view(operator.clearance);
+    let (seen, told) = match &parameters.after {
         Some(cursor) => {
             let unread = || ApiError::bad(format!("`{}` is no cursor of events", crate::record::excerpt(cursor)));
-            (local.ledger.read_cursor(cursor).map_err(ApiError::bad)?, told_of(cursor, now).ok_or_else(unread)?)
+            (view.read_cursor(cursor).map_err(ApiError::bad)?, told_of(cursor, &view, now).ok_or_else(unread)?)
         }
-        None => (local.ledger.here()?, (now, Place::LAST)),
+        None => (view.here(), (now, Place::LAST)),
     };
-    let reader = Reader { local, witness, tlp_max: operator.clearance, position, told, named: told.0, waiting: VecDeque::new() };
+    let reader = Reader { local, witness, view, seen, told, shown: told, named: told.0, waiting: VecDeque::new() };
     // The first event is the place to come back to, even if nothing ever happens.
     let hello = {
         let cursor = reader.cursor()?;
@@ -295,14 +311,15 @@ pub(super) async fn news(
     Query(parameters): Query<NewsParameters>,
 ) -> Result<Json<NewsReply>, ApiError> {
     blocking(move || {
-        let mut position = match &parameters.after {
-            Some(cursor) => local.ledger.read_cursor(cursor).map_err(ApiError::bad)?,
-            None => local.ledger.here()?,
+        let view = local.ledger.view(operator.clearance);
+        let mut seen = match &parameters.after {
+            Some(cursor) => view.read_cursor(cursor).map_err(ApiError::bad)?,
+            None => view.here(),
         };
         let (mut reply, mut lines) = (NewsReply::default(), BTreeMap::<MemberId, NewsLine>::new());
         let mut reading = Reading::new(&local.ledger, local.clock.now());
         for piece in 0..PIECES_MAX {
-            let (entries, (onward, more)) = local.ledger.changes_from(position)?;
+            let (entries, onward, more) = view.changes_after(seen)?;
             for change in entries.iter().flat_map(|entry| &entry.changes) {
                 match change {
                     Change::Batch(number) => {
@@ -331,13 +348,13 @@ pub(super) async fn news(
                     Change::Erased => reply.erased = true,
                 }
             }
-            position = onward;
+            seen = onward;
             if !more {
                 break;
             }
             reply.cut = piece + 1 == PIECES_MAX;
         }
-        reply.cursor = local.ledger.cursor_at(position)?;
+        reply.cursor = view.cursor(seen)?;
         reply.lines = lines.into_iter().map(|(member, line)| NewsLine { member: member.to_string(), ..line }).collect();
         Ok(Json(reply))
     })
@@ -369,7 +386,9 @@ pub struct MemberLine {
 }
 
 /// `GET /v1/members`.
-pub(super) async fn members(State(local): State<Local>) -> Json<Vec<MemberLine>> {
+pub(super) async fn members(State(local): State<Local>, Extension(operator): Extension<Operator>) -> Json<Vec<MemberLine>> {
+    let view = local.ledger.view(operator.clearance);
+    let (feeds, operates) = (view.feeds(), operator.operates() || operator.clearance == Tlp::Red);
     let (intake, now, network) = (local.current.get(), local.clock.now(), local.watch.get());
     let charter = intake.roster.charter().charter();
     let mut lines: Vec<MemberLine> = Vec::new();
@@ -397,14 +416,18 @@ pub(super) async fn members(State(local): State<Local>) -> Json<Vec<MemberLine>>
             withheld: 0,
             newest: None,
         };
-        for (feed, state) in local.ledger.feeds().into_iter().filter(|(feed, _)| feed.member == member.id) {
-            line.records += state.counts.total();
-            line.accepted += state.counts.accepted;
-            line.held += state.counts.held;
-            line.refused += state.counts.refused;
-            line.withheld += state.withheld;
-            line.behind += network.behind.get(&feed.to_string()).copied().unwrap_or(0);
-            line.newest = line.newest.max(Some(state.time.to_string()));
+        for seen in feeds.iter().filter(|seen| seen.feed.member == member.id) {
+            line.records += seen.counts.total();
+            line.accepted += seen.counts.accepted;
+            line.held += seen.counts.held;
+            line.refused += seen.counts.refused;
+            let withheld = || local.ledger.feed(&seen.feed).map_or(0, |state| state.withheld);
+            line.withheld += if seen.whole { withheld() } else { 0 };
+            line.newest = line.newest.max(Some(seen.time.to_string()));
+        }
+        if operates {
+            let of_member = |feed: &str| feed.split_once('/').is_some_and(|(id, _)| id == member.id.as_str());
+            line.behind = network.behind.iter().filter(|(feed, _)| of_member(feed)).map(|(_, count)| count).sum();
         }
         lines.push(line);
     }

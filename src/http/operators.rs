@@ -52,6 +52,21 @@ impl Operator {
         Self { name: keeper_name(uid), roles, clearance: Tlp::Red, key: None, uid: Some(uid), token: None, outlet: None, because: None }
     }
 
+    /// Returns true for a caller who may know how the machine is, records above their clearance included.
+    pub fn operates(&self) -> bool {
+        self.has(Role::Operates)
+    }
+
+    /// Returns true for a caller with a role; whoever administers operates too.
+    pub fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role) || (role == Role::Operates && self.roles.contains(&Role::Administers))
+    }
+
+    /// Returns true for a caller who may know all that an outlet's lines follow from.
+    pub fn sees_outlet(&self, outlet: &Outlet) -> bool {
+        self.clearance >= outlet.marking()
+    }
+
     /// As the journal names them.
     pub fn signature(&self) -> String {
         match &self.token {
@@ -137,7 +152,7 @@ impl Operators {
             Bearer::Outlet { outlet } => {
                 let outlet = outlets().into_iter().find(|one| one.name == *outlet)?;
                 let name = format!("outlet {}", outlet.name);
-                let (roles, clearance) = (BTreeSet::new(), outlet.tlp_max.min(outlet.kind.tlp_max()));
+                let (roles, clearance) = (BTreeSet::new(), outlet.marking());
                 Some(Operator { name, roles, clearance, key: None, uid: None, token, outlet: Some(outlet), because })
             }
             Bearer::Operator { operator, roles, tlp_max } => {
@@ -146,7 +161,7 @@ impl Operators {
                     None if self.known.is_empty() => of_keeper(operator)?,
                     person => person?,
                 };
-                let roles = roles.iter().filter_map(|role| role.parse().ok()).filter(|role| person.roles.contains(role)).collect();
+                let roles = roles.iter().filter_map(|role| role.parse().ok()).filter(|role| person.has(*role)).collect();
                 let clearance = Tlp::parse(tlp_max).ok()?.min(person.clearance);
                 Some(Operator { roles, clearance, key: None, uid: None, token, because, ..person })
             }
@@ -285,7 +300,7 @@ pub(super) async fn check(
     next: Next,
 ) -> Response {
     let operator = match operator_of(&local, &request) {
-        Ok(operator) if operator.roles.contains(&role) => operator,
+        Ok(operator) if operator.has(role) => operator,
         Ok(operator) => {
             let who = if operator.outlet.is_some() { "" } else { "operator " };
             let text = format!("{who}`{}` has not the role `{role}`; see [[operators]] in node.toml", operator.signature());
@@ -296,7 +311,8 @@ pub(super) async fn check(
     let (path, name) = (request.uri().path().to_owned(), operator.signature());
     let response = admitted(&local, class, operator, request, next).await;
     let said = response.extensions().get::<Deed>().map(|deed| deed.0.clone());
-    let is_deed = (said.is_some() || !matches!(role, Role::Reads | Role::Audits)) && response.extensions().get::<NoDeed>().is_none();
+    let is_deed =
+        (said.is_some() || !matches!(role, Role::Reads | Role::Audits | Role::Operates)) && response.extensions().get::<NoDeed>().is_none();
     if (response.status() == StatusCode::OK || said.is_some()) && is_deed {
         let what = said.unwrap_or_else(|| path.clone());
         // Whoever hears that it is done may rely on its being written who did it.

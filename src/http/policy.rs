@@ -15,7 +15,7 @@ use crate::{
     },
     policy::{MissingList, Piece, Policy},
     query::{self, As, Reading, Trial},
-    record::{DAY_MS, RecordRef, Timestamp},
+    record::{DAY_MS, RecordRef, Timestamp, Tlp},
 };
 use axum::{Extension, extract::State};
 use schemars::JsonSchema;
@@ -48,8 +48,10 @@ pub struct ListLine {
     pub missing: Option<String>,
 }
 
-pub(super) async fn policy(State(local): State<Local>) -> Json<PolicyReply> {
-    Json(reply(&local))
+pub(super) async fn policy(State(local): State<Local>, Extension(operator): Extension<Operator>) -> Json<PolicyReply> {
+    let reply = reply(&local);
+    // The cost of judging depends on all records together.
+    Json(if operator.operates() { reply } else { PolicyReply { memo: (0, 0), ..reply } })
 }
 
 fn reply(local: &Local) -> PolicyReply {
@@ -175,12 +177,12 @@ pub(super) async fn rejudge(
     Json(parameters): Json<RejudgeParameters>,
 ) -> Result<Acted<Rejudged>, ApiError> {
     let (mut changed, mut looked_at) = (0usize, 0u64);
-    let now = local.clock.now();
+    let (now, operator_tlp) = (local.clock.now(), operator.clearance);
     let (ledger, from) = (local.ledger.clone(), since(now, parameters.since_days));
     let mut next = blocking(move || Ok(query::first_since(&ledger, from)?)).await?;
     while next < local.ledger.batches() {
         let (here, begin) = (local.clone(), next);
-        let (records, count, after) = blocking(move || changing(&here, begin, now)).await?;
+        let (records, count, after) = blocking(move || changing(&here, begin, (operator_tlp, now))).await?;
         (next, looked_at) = (after, looked_at + count);
         if records.is_empty() {
             continue;
@@ -193,11 +195,11 @@ pub(super) async fn rejudge(
 }
 
 /// Records from batch `next` on whose judgement changes, up to a chunk; how many were looked at; where to go on.
-fn changing(local: &Local, mut next: u64, now: Timestamp) -> Result<(Vec<RecordRef>, u64, u64), ApiError> {
+fn changing(local: &Local, mut next: u64, (clearance, now): (Tlp, Timestamp)) -> Result<(Vec<RecordRef>, u64, u64), ApiError> {
     let (intake, end) = (local.current.get(), local.ledger.batches());
     let (mut reading, mut records, mut looked_at) = (Reading::new(&local.ledger, now), Vec::new(), 0);
     while next < end && records.len() < REJUDGE_CHUNK && looked_at < 64 * REJUDGE_CHUNK as u64 {
-        if let Some(batch) = reading.batch(next)? {
+        if let Some(batch) = reading.batch(next)?.filter(|batch| batch.head.tlp <= clearance) {
             for index in 0..batch.head.count {
                 looked_at += 1;
                 let record = batch.reference(index);

@@ -5,9 +5,10 @@
 //! a crash between the two publishes twice rather than never.
 
 use super::{
-    ApiError, AskParameters, Local, PublishParameters, RenewParameters, SightingParameters, WithdrawParameters, contract::Json, documents,
-    publish, renew, talk, upload::Upload, withdraw,
+    ApiError, AskParameters, Local, PublishParameters, RenewParameters, SightingParameters, WithdrawParameters, documents, publish, renew,
+    talk, upload::Upload, withdraw,
 };
+use crate::record::Tlp;
 use axum::{
     body::{Body, Bytes},
     extract::State,
@@ -161,10 +162,10 @@ async fn perform(local: &Local, path: &Path) -> Result<(), ApiError> {
             let mut upload = Upload::of(Body::from(bytes.slice(end + 1..)));
             publish::publish(State(local.clone()), parameters, &mut upload).await.map(|_| ())
         }
-        Job::Withdraw(parameters) => withdraw::withdraw(State(local.clone()), Json(parameters)).await.map(|_| ()),
-        Job::Renew(parameters) => renew::renew(State(local.clone()), Json(parameters)).await.map(|_| ()),
+        Job::Withdraw(parameters) => withdraw::withdraw(State(local.clone()), Tlp::Red, parameters).await.map(|_| ()),
+        Job::Renew(parameters) => renew::renew(State(local.clone()), Tlp::Red, parameters).await.map(|_| ()),
         Job::Document(ready) => documents::send(local, ready).await.map(|_| ()),
         Job::Question(parameters) => talk::put_question(local, parameters).await.map(|_| ()),
-        Job::Sighting(parameters) => talk::put_sighting(local, parameters).await.map(|_| ()),
+        Job::Sighting(parameters) => talk::put_sighting(local, Tlp::Red, parameters).await.map(|_| ()),
     }
 }

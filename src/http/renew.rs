@@ -1,7 +1,7 @@
 //! Renewing reports of ours: they hold longer, and nothing of them is sent again.
 
 use super::{
-    ApiError, Local, at_door, blocking,
+    ApiError, Local, Operator, at_door, blocking,
     contract::{Acted, Json},
     queue,
 };
@@ -11,7 +11,7 @@ use crate::{
     query::{Reading, Standing},
     record::{ChannelName, DAY_MS, Kind, LIST_MAX, Record, RecordRef, Renewal, Timestamp, Tlp, WireRef},
 };
-use axum::extract::State;
+use axum::{Extension, extract::State};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -50,14 +50,23 @@ pub struct RenewReply {
 }
 
 /// As [`renew`], with a line for the journal.
-pub(super) async fn renew_deed(state: State<Local>, Json(parameters): Json<RenewParameters>) -> Result<Acted<RenewReply>, ApiError> {
+pub(super) async fn renew_deed(
+    state: State<Local>,
+    Extension(operator): Extension<Operator>,
+    Json(parameters): Json<RenewParameters>,
+) -> Result<Acted<RenewReply>, ApiError> {
     let what = parameters.what.join(", ");
-    let Json(reply) = renew(state, Json(parameters)).await?;
+    let Json(reply) = renew(state, operator.clearance, parameters).await?;
     let is_deed = !reply.renewed.is_empty() || reply.queued.is_some();
     Ok(if is_deed { Acted::deed(format!("renews {what} until {}", reply.until), reply) } else { Acted::nothing(reply) })
 }
 
-pub(super) async fn renew(State(local): State<Local>, Json(mut parameters): Json<RenewParameters>) -> Result<Json<RenewReply>, ApiError> {
+/// Renews our own reports that are marked up to a clearance.
+pub(super) async fn renew(
+    State(local): State<Local>,
+    clearance: Tlp,
+    mut parameters: RenewParameters,
+) -> Result<Json<RenewReply>, ApiError> {
     let until = until(&parameters, local.clock.now())?;
     // What waits in the queue means the same day.
     (parameters.valid_days, parameters.valid_until) = (None, Some(until.to_string()));
@@ -65,7 +74,7 @@ pub(super) async fn renew(State(local): State<Local>, Json(mut parameters): Json
         local.own.alone();
     }
     let (asked, what) = (local.clone(), parameters.what.clone());
-    let Ours { reports, already } = blocking(move || own_reports(&asked, &what, until)).await?;
+    let Ours { reports, already } = blocking(move || own_reports(&asked, (&what, clearance), until)).await?;
     let (intake, me) = (local.current.get(), &local.identity.member);
     let shared = reports.keys().any(|(channel, _)| shared_channel(&intake, me, channel).unwrap_or(true));
     let mut reply = RenewReply { renewed: Vec::new(), already, until: until.to_string(), by: Vec::new(), queued: None };
@@ -116,7 +125,7 @@ struct Ours {
     already: Vec<String>,
 }
 
-fn own_reports(local: &Local, what: &[String], until: Timestamp) -> Result<Ours, ApiError> {
+fn own_reports(local: &Local, (what, clearance): (&[String], Tlp), until: Timestamp) -> Result<Ours, ApiError> {
     if what.is_empty() || what.len() > REPORTS_MAX {
         return Err(ApiError::bad("name one report at least, and 65,536 at most"));
     }
@@ -124,7 +133,8 @@ fn own_reports(local: &Local, what: &[String], until: Timestamp) -> Result<Ours,
     let mut found = Ours::default();
     for text in what {
         let name: RecordRef = text.parse().map_err(ApiError::bad)?;
-        let Some(one) = reading.named(&name)? else { return Err(ApiError::nothing(format!("there is no record `{name}` here"))) };
+        let one = reading.named(&name)?.filter(|one| one.batch.head.tlp <= clearance);
+        let Some(one) = one else { return Err(ApiError::nothing(format!("record `{name}` is not here"))) };
         if name.feed.member != local.identity.member {
             return Err(ApiError::bad(format!("`{name}` is another member's; only its author can renew it")));
         }

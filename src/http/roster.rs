@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{
     charter::Roster,
-    intake::Known as _,
     ledger::{AsideLine, QuarantineStep},
     node::door::{Request, document},
     record::{FeedId, UnknownName},
@@ -125,14 +124,25 @@ pub struct HeadReply {
     pub id: Option<String>,
 }
 
-pub(super) async fn head(State(local): State<Local>, Query(parameters): Query<HeadParameters>) -> Result<Json<HeadReply>, ApiError> {
+pub(super) async fn head(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Query(parameters): Query<HeadParameters>,
+) -> Result<Json<HeadReply>, ApiError> {
     let feed = parameters.feed.parse().map_err(ApiError::bad)?;
-    let id = blocking(move || Ok(local.ledger.head_at(&feed, parameters.seq))).await?;
+    let id = blocking(move || {
+        let batch = local.ledger.batch_at(&feed, parameters.seq)?;
+        Ok(batch.filter(|batch| batch.head.tlp <= operator.clearance).map(|batch| batch.entry.id))
+    })
+    .await?;
     Ok(Json(HeadReply { id: id.map(|id| id.to_string()) }))
 }
 
-pub(super) async fn quarantine(State(local): State<Local>) -> Result<Json<Vec<AsideLine>>, ApiError> {
-    blocking(move || Ok(local.ledger.quarantine()?)).await.map(Json)
+pub(super) async fn quarantine(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+) -> Result<Json<Vec<AsideLine>>, ApiError> {
+    blocking(move || Ok(local.ledger.quarantine_up_to(operator.clearance)?)).await.map(Json)
 }
 
 /// What is decided about what is set aside of a feed.

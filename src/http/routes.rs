@@ -107,7 +107,7 @@ fn says(text: &'static str) -> impl for<'t> FnOnce(TransformOperation<'t>) -> Tr
 }
 
 /// Every route, with the role that it requires and its class.
-fn table() -> [(Role, Class, ApiRouter<Local>); 16] {
+fn table() -> [(Role, Class, ApiRouter<Local>); 17] {
     [
         (Role::Reads, Class::Review, overview()),
         (Role::Reads, Class::Query, questions()),
@@ -123,6 +123,7 @@ fn table() -> [(Role, Class, ApiRouter<Local>); 16] {
         (Role::Administers, Class::Revoke, signed_documents()),
         (Role::Administers, Class::Review, erasures()),
         (Role::Administers, Class::Bulk, care_of_all()),
+        (Role::Operates, Class::Query, machine()),
         (Role::Audits, Class::Query, audits()),
         (Role::Audits, Class::Stream, decided()),
     ]
@@ -137,7 +138,6 @@ fn overview() -> ApiRouter<Local> {
     ApiRouter::new()
         .api_route("/v1/status", get_with(status::status, says("Node status: records, peers, alarms")))
         .api_route("/v1/me", get_with(news::me, says("The caller, its roles and its clearance")))
-        .api_route("/v1/clock", get_with(clock::clock, says("The time here, how sure it is, and what contradicts it")))
         .api_route("/v1/explain", get_with(search::explain, says("The full history of a value or record: sources, decisions, reasons")))
         .api_route(
             "/v1/members",
@@ -178,6 +178,12 @@ fn questions() -> ApiRouter<Local> {
                 .layer(json()),
         )
         .api_route(DESCRIPTION_PATH, get_with(description, says("This description")))
+}
+
+/// The state of the machine, which tells of all records together.
+fn machine() -> ApiRouter<Local> {
+    ApiRouter::new()
+        .api_route("/v1/clock", get_with(clock::clock, says("The time here, how sure it is, and what contradicts it")))
         .route("/metrics", axum::routing::get(metrics::metrics))
 }
 

@@ -153,7 +153,7 @@ pub(super) async fn explain(
         let story = query::explain(&local.ledger, &intake, &outlets, &orders, what, operator.clearance, now)?;
         story.records.iter().for_each(|one| witness.said(&one.assertion));
         let value = story.value.as_ref().and_then(|value| crate::record::Observable::recognise(&value.value).ok());
-        let lines = value.map(|value| enforce::hitting(&local, &value, operator.clearance, &witness)).unwrap_or_default();
+        let lines = value.map(|value| enforce::hitting(&local, &value, &operator, &witness)).unwrap_or_default();
         Ok(ExplainReply { story, lines })
     })
     .await

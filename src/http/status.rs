@@ -1,12 +1,12 @@
 //! How this node does: what it holds, whom it reaches, and what a person must mend.
 
-use super::{Local, contract::Json, pull, queue::queued};
+use super::{Local, Operator, contract::Json, pull, queue::queued};
 use crate::{
     charter::{AgreementLine, Freshness, Stage},
-    ledger::{Counts, DueLine, Recovery},
+    ledger::{Counts, DueLine, Recovery, SeenFeed},
     node::{NetworkStatus, enforcer::OutletLine, own_heads::Waiting},
 };
-use axum::extract::State;
+use axum::{Extension, extract::State};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -60,21 +60,24 @@ pub struct FeedLine {
     pub counts: Counts,
 }
 
-pub(super) async fn status(State(local): State<Local>) -> Json<Status> {
+pub(super) async fn status(State(local): State<Local>, Extension(operator): Extension<Operator>) -> Json<Status> {
+    let operates = operator.operates();
     let intake = local.current.get();
     let now = local.clock.now();
     let charter = intake.roster.charter().charter();
-    let feeds = local.ledger.feeds();
+    let feeds = local.ledger.view(operator.clearance).feeds();
     let mut counts = Counts::default();
-    feeds.iter().for_each(|(_, state)| counts.add(&state.counts));
-    let line = |(feed, state): (crate::record::FeedId, crate::ledger::FeedState)| FeedLine {
-        feed: feed.to_string(),
-        last: state.last(),
-        head: state.id.to_string(),
-        time: state.time.to_string(),
-        quarantined: state.aside.is_some(),
-        counts: state.counts,
+    feeds.iter().for_each(|seen| counts.add(&seen.counts));
+    let line = |seen: SeenFeed| FeedLine {
+        feed: seen.feed.to_string(),
+        last: seen.last,
+        head: seen.id.to_string(),
+        time: seen.time.to_string(),
+        quarantined: seen.aside.is_some(),
+        counts: seen.counts,
     };
+    // How the machine is tells of records that the caller may not see.
+    let machine = |alarms: Vec<String>| if operates { alarms } else { Vec::new() };
     Json(Status {
         member: local.identity.member.to_string(),
         node: local.identity.node_name.clone(),
@@ -92,19 +95,28 @@ pub(super) async fn status(State(local): State<Local>) -> Json<Status> {
         members: charter.members.len(),
         cards: intake.roster.cards().count(),
         policy: intake.policy.hash().to_string(),
-        alarms: alarms(&local),
-        outlets: local.enforcer.outlets(),
+        alarms: machine(alarms(&local)),
+        outlets: outlets_for(&local, &operator),
         lists: intake.lists.all().iter().map(|list| format!("{} ({})", list.name, list.role)).collect(),
         records: counts.total(),
         counts,
         feeds: feeds.into_iter().map(line).collect(),
-        recovery: local.recovery,
-        network: local.watch.get(),
+        recovery: if operates { local.recovery } else { Recovery::default() },
+        network: if operates { local.watch.get() } else { NetworkStatus::default() },
         ending: intake.roster.agreement_lines(now).iter().filter_map(ending).collect(),
-        lane_waits: local.own.waiting(),
-        queued: queued(&local.data),
-        erasure_waits: local.upkeep.waits(),
+        lane_waits: local.own.waiting().filter(|_| operates),
+        queued: if operates { queued(&local.data) } else { 0 },
+        erasure_waits: local.upkeep.waits().filter(|_| operates),
     })
+}
+
+/// The outlets of which the caller may see every line.
+pub(super) fn outlets_for(local: &Local, operator: &Operator) -> Vec<OutletLine> {
+    let seen: Vec<String> =
+        local.enforcer.specs().into_iter().filter(|outlet| operator.sees_outlet(outlet)).map(|outlet| outlet.name).collect();
+    let mut outlets = local.enforcer.outlets();
+    outlets.retain(|outlet| seen.contains(&outlet.name));
+    outlets
 }
 
 /// What a person has to mend or to decide.

@@ -41,7 +41,7 @@ fn reached(local: &Local, channel: &ChannelName, tlp: Tlp, head: &Head) -> Resul
 
 /// Refuses to speak about `target` in a channel that reaches members who may not have it, or with a weaker marking.
 pub(super) fn stays_among_readers(local: &Local, target: &RecordRef, channel: &ChannelName, tlp: Tlp) -> Result<(), ApiError> {
-    let head = head_of(local, target)?;
+    let head = head_of(local, target, Tlp::Red)?;
     if tlp < head.tlp {
         let text = format!("{target} is {}; what is said about it is at least that, not {}", head.tlp.label(), tlp.label());
         return Err(ApiError::bad(text));
@@ -150,17 +150,21 @@ pub(super) async fn put_question(local: &Local, parameters: AskParameters) -> Re
     say(local, channel, tlp, Class::Content, record, queue).await
 }
 
-pub(super) async fn sight(State(local): State<Local>, Json(parameters): Json<SightingParameters>) -> Result<Acted<Said>, ApiError> {
+pub(super) async fn sight(
+    State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
+    Json(parameters): Json<SightingParameters>,
+) -> Result<Acted<Said>, ApiError> {
     let deed = format!("says {} of {}", parameters.sighting, parameters.of);
-    let said = put_sighting(&local, parameters).await?;
+    let said = put_sighting(&local, operator.clearance, parameters).await?;
     Ok(Acted::deed(deed, said))
 }
 
 /// Publishes a sighting, or queues it while the lane waits.
-pub(super) async fn put_sighting(local: &Local, parameters: SightingParameters) -> Result<Said, ApiError> {
+pub(super) async fn put_sighting(local: &Local, clearance: Tlp, parameters: SightingParameters) -> Result<Said, ApiError> {
     let sighting: SightingKind = parameters.sighting.parse().map_err(ApiError::bad)?;
     let target = parameters.of.parse::<RecordRef>().ok();
-    let head = target.as_ref().map(|target| head_of(local, target)).transpose()?;
+    let head = target.as_ref().map(|target| head_of(local, target, clearance)).transpose()?;
     let inherited = head.as_ref().and_then(|head| channel_to_answer(local, head));
     let channel: Option<ChannelName> = parameters.channel.as_ref().map(|name| name.parse()).transpose().map_err(ApiError::bad)?;
     let channel = channel.or(inherited).ok_or_else(|| match &head {
@@ -199,8 +203,9 @@ pub(super) async fn put_sighting(local: &Local, parameters: SightingParameters) 
     say(local, channel, tlp, class, record, queue).await
 }
 
-fn head_of(local: &Local, target: &RecordRef) -> Result<Head, ApiError> {
+fn head_of(local: &Local, target: &RecordRef, clearance: Tlp) -> Result<Head, ApiError> {
     let batch = local.ledger.batch_at(&target.feed, target.seq)?.filter(|batch| batch.record(target.index).is_some());
+    let batch = batch.filter(|batch| batch.head.tlp <= clearance);
     Ok(batch.ok_or_else(|| ApiError::nothing(format!("there is no record `{target}` here")))?.head.clone())
 }
 

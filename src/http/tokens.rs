@@ -301,7 +301,7 @@ fn for_operator(operator: &Operator, roles: &[String], tlp_max: Option<&str>) ->
     let mut lent = Vec::new();
     for role in roles {
         let role: Role = role.parse().map_err(ApiError::bad)?;
-        if !operator.roles.contains(&role) {
+        if !operator.has(role) {
             return Err(ApiError::forbidden(format!("you have not the role `{role}` yourself, so no token of yours has it")));
         }
         lent.push(role.to_string());

@@ -10,7 +10,7 @@ use crate::{
     ledger::{FollowEntry, FollowLine},
     node::{door::Request, reach::Teller, wanted_of},
     policy::{Way, may_send},
-    record::{ChannelName, FeedId, MemberId, ObservableType, RecordRef, UnknownName},
+    record::{ChannelName, FeedId, MemberId, ObservableType, RecordRef, Tlp, UnknownName},
     replica::{FOLLOWED_MAX, Filter},
 };
 use axum::{Extension, extract::State};
@@ -55,30 +55,38 @@ pub struct SyncReply {
     pub lines: Vec<CompletenessLine>,
 }
 
-pub(super) async fn sync(State(local): State<Local>) -> Result<Json<SyncReply>, ApiError> {
-    blocking(move || completeness(&local)).await.map(Json)
+pub(super) async fn sync(State(local): State<Local>, Extension(operator): Extension<Operator>) -> Result<Json<SyncReply>, ApiError> {
+    blocking(move || completeness(&local, &operator)).await.map(Json)
 }
 
-fn completeness(local: &Local) -> Result<SyncReply, ApiError> {
+fn completeness(local: &Local, operator: &Operator) -> Result<SyncReply, ApiError> {
+    let view = local.ledger.view(operator.clearance);
     let network = local.watch.get();
     let wanted = local.ledger.followed()?.map(wanted_of).unwrap_or_default();
     let intake = local.current.get();
     let mut lines: BTreeMap<MemberId, CompletenessLine> = BTreeMap::new();
     let mut reply = SyncReply { peers: network.peers.len(), ..SyncReply::default() };
     for (feed, state) in local.ledger.feeds().into_iter().filter(|(_, state)| state.aside.is_none()) {
+        let Some(seen) = view.feed(&feed) else { continue };
         let line = lines.entry(feed.member.clone()).or_default();
         line.feeds += 1;
-        line.batches += state.spans.count();
-        line.records += state.counts.total();
+        line.batches += seen.batches;
+        line.records += seen.counts.total();
+        line.newest = line.newest.take().max(Some(seen.time.to_string()));
         let head = crate::ledger::stored_head(&state.head)?;
         if !intake.roster.addresses(&head.audience, &head.member, &local.identity.member) {
-            line.passed_on += state.counts.total() - state.counts.absent - state.counts.gone;
-            line.newest = line.newest.take().max(Some(state.time.to_string()));
+            line.passed_on += seen.counts.total() - seen.counts.absent - seen.counts.gone;
+            continue;
+        }
+        if let Some(filter) = wanted.of(&feed).filter(|filter| !filter.is_open()) {
+            line.followed.push(format!("{}/{}: {}", feed.member, feed.channel, filter_text(&filter)));
+        }
+        // Missing batches may have any marking.
+        if !seen.whole {
             continue;
         }
         line.withheld += state.withheld;
         line.holes += state.spans.gaps().map(|(first, last)| last - first + 1).sum::<u64>();
-        line.newest = line.newest.take().max(Some(state.time.to_string()));
         if state.withheld > 0 {
             line.asked.extend(network.asked.get(&feed.to_string()).cloned().unwrap_or_default());
             for seq in local.ledger.withheld(&feed, WITHHELD_LOOKED_AT_MAX)? {
@@ -88,11 +96,8 @@ fn completeness(local: &Local) -> Result<SyncReply, ApiError> {
                 line.withheld_by.extend(by);
             }
         }
-        if let Some(filter) = wanted.of(&feed).filter(|filter| !filter.is_open()) {
-            line.followed.push(format!("{}/{}: {}", feed.member, feed.channel, filter_text(&filter)));
-        }
     }
-    for (feed, behind) in &network.behind {
+    for (feed, behind) in network.behind.iter().filter(|_| operator.operates() || operator.clearance == Tlp::Red) {
         let Ok(feed) = feed.parse::<FeedId>() else { continue };
         let line = lines.entry(feed.member).or_default();
         line.behind = line.behind.saturating_add(*behind);
@@ -275,16 +280,21 @@ pub struct ReceiptsReply {
 
 pub(super) async fn receipts(
     State(local): State<Local>,
+    Extension(operator): Extension<Operator>,
     Query(parameters): Query<ReceiptsParameters>,
 ) -> Result<Json<ReceiptsReply>, ApiError> {
-    blocking(move || reach_of(&local, &parameters.of)).await.map(Json)
+    blocking(move || reach_of(&local, &parameters.of, operator.clearance)).await.map(Json)
 }
 
-pub(super) fn reach_of(local: &Local, of: &str) -> Result<ReceiptsReply, ApiError> {
+pub(super) fn reach_of(local: &Local, of: &str, clearance: Tlp) -> Result<ReceiptsReply, ApiError> {
     let me = &local.identity.member;
     let (mut feed, mut seq) = place_of(local, of)?;
     if feed.member != *me {
         return Err(ApiError::bad(format!("{of} is not ours: only an author is told how far its records have got")));
+    }
+    let nothing = |seq: u64| ApiError::nothing(format!("batch {feed}#{seq} is not here"));
+    if local.ledger.batch_at(&feed, seq)?.is_none_or(|batch| batch.head.tlp > clearance) {
+        return Err(nothing(seq));
     }
     let mut withdrawn_by = None;
     if let Ok(reference) = of.parse::<RecordRef>()
@@ -294,7 +304,7 @@ pub(super) fn reach_of(local: &Local, of: &str) -> Result<ReceiptsReply, ApiErro
         (feed, seq) = (by.feed, by.seq);
         withdrawn_by = Some(withdrawn.by);
     }
-    let batch = local.ledger.batch_at(&feed, seq)?.ok_or_else(|| ApiError::nothing(format!("there is no batch {feed}#{seq} here")))?;
+    let batch = local.ledger.batch_at(&feed, seq)?.ok_or_else(|| ApiError::nothing(format!("batch {feed}#{seq} is not here")))?;
     let (roster, now) = (std::sync::Arc::clone(&local.current.get().roster), local.clock.now());
     let (tellers, unreachable) = (local.reach.tellers(), local.watch.get().unreachable);
     let mut reply = ReceiptsReply { feed: feed.to_string(), seq, withdrawn_by, ..ReceiptsReply::default() };

@@ -128,8 +128,8 @@ impl Writer {
             let decisions = if number == 0 { entry.decisions.clone() } else { Vec::new() };
             let part =
                 ErasureEntry { places, decisions, at: entry.at, by: entry.by.clone(), because: entry.because, text: entry.text.clone() };
-            self.journal.append(&Entry::Erasure(part.clone()).encode())?;
-            let done = self.note_erasure(&part)?;
+            let position = self.journal.append(&Entry::Erasure(part.clone()).encode())?;
+            let done = self.note_erasure(&part, position)?;
             (erased.records, erased.batches) = (erased.records + done.records, erased.batches + done.batches);
             self.commit()?;
         }
@@ -172,7 +172,7 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn note_erasure(&mut self, entry: &ErasureEntry) -> Result<Erased, LedgerError> {
+    pub(super) fn note_erasure(&mut self, entry: &ErasureEntry, position: Position) -> Result<Erased, LedgerError> {
         let mut erased = Erased::default();
         let mut by_batch: BTreeMap<(FeedId, u64), BTreeSet<u16>> = BTreeMap::new();
         for places in &entry.places {
@@ -205,6 +205,10 @@ impl Writer {
             };
             for number in numbers {
                 if let Some(batch) = self.ledger.batch(number)? {
+                    // Erasure by age, or for room, is not reported.
+                    if !matches!(entry.because, ErasedBy::Retention | ErasedBy::Room) {
+                        self.changes.changed(batch.head.tlp, position, format!("{feed}#{seq} {}", entry.at).as_bytes());
+                    }
                     let gone = self.forget_places(&batch, &places)?;
                     erased.records += gone;
                     erased.batches += u64::from(gone > 0);
@@ -243,8 +247,7 @@ impl Writer {
         let is_aside = self.ledger.state(|state| state.batch(batch.number))?.is_some_and(|info| info.aside.is_some());
         let state = self.changes.feeds.get(&feed).cloned().or_else(|| self.ledger.feed(&feed));
         if let Some(mut state) = state.filter(|_| !is_aside) {
-            state.counts.subtract(&before);
-            state.counts.gone += gone.len() as u64;
+            state.recount(batch.head.tlp, &before, &Counts { gone: gone.len() as u64, ..Counts::default() });
             self.changes.feeds.insert(feed, state);
         }
         Ok(gone.len() as u64)

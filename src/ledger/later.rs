@@ -186,6 +186,7 @@ impl Writer {
                 for (index, line) in &places {
                     self.note_single(entry, position, &batch, *index, line);
                 }
+                self.changes.changed(batch.head.tlp, position, format!("{feed}#{seq} {}", entry.at).as_bytes());
                 self.note_places(&batch, &places);
             }
         }
@@ -244,8 +245,7 @@ impl Writer {
         let feed = batch.head.feed();
         let state = self.changes.feeds.get(&feed).cloned().or_else(|| self.ledger.feed(&feed));
         if let Some(mut state) = state {
-            state.counts.subtract(&before);
-            state.counts.add(&after);
+            state.recount(batch.head.tlp, &before, &after);
             self.changes.feeds.insert(feed, state);
         }
     }

@@ -31,6 +31,7 @@ mod since;
 mod state;
 mod tree;
 mod verify;
+mod view;
 mod words;
 
 pub use backup::*;
@@ -50,6 +51,7 @@ pub use shares::*;
 pub use since::*;
 pub use state::*;
 pub use verify::*;
+pub use view::*;
 pub use words::*;
 
 use crate::{
@@ -670,8 +672,8 @@ impl Known for Ledger {
         Some(defaults)
     }
 
-    fn disputed_by(&self, value: Option<&Observable>, record: &RecordRef, now: Timestamp) -> BTreeSet<MemberId> {
-        self.disputed_up_to(value, record, Tlp::Red, now)
+    fn disputed_by(&self, value: Option<&Observable>, record: &RecordRef, tlp: Tlp, now: Timestamp) -> BTreeSet<MemberId> {
+        self.disputed_up_to(value, record, tlp, now)
     }
 }
 
@@ -704,11 +706,11 @@ impl Known for Writer {
         self.ledger.defaults(report)
     }
 
-    fn disputed_by(&self, value: Option<&Observable>, record: &RecordRef, now: Timestamp) -> BTreeSet<MemberId> {
-        let mut members = self.ledger.disputed_by(value, record, now);
+    fn disputed_by(&self, value: Option<&Observable>, record: &RecordRef, tlp: Tlp, now: Timestamp) -> BTreeSet<MemberId> {
+        let mut members = self.ledger.disputed_by(value, record, tlp, now);
         if !self.changes.disputes.is_empty() {
             let subjects = subjects(value, record);
-            let pending = self.changes.disputes.iter().flatten().filter(|one| one.until > now);
+            let pending = self.changes.disputes.iter().flatten().filter(|one| one.until > now && one.tlp <= tlp);
             members.extend(pending.filter(|one| one.subjects.iter().any(|it| subjects.contains(it))).map(|one| one.member.clone()));
         }
         members
@@ -790,8 +792,8 @@ impl Writer {
         }
         self.changes.info(before.number, &info);
         let Some(mut state) = self.changes.feeds.get(&feed).cloned().or_else(|| self.ledger.feed(&feed)) else { return Ok(()) };
-        state.counts.absent = state.counts.absent.saturating_sub(counts.total());
-        state.counts.add(&counts);
+        state.recount(head.tlp, &Counts { absent: counts.total(), ..Counts::default() }, &counts);
+        self.changes.changed(head.tlp, position, &entry.id.0);
         self.changes.feeds.insert(feed.clone(), state);
         self.note_withheld(&feed, head.seq, (entry.absent() > 0).then_some(entry.withheld))
     }
@@ -878,6 +880,7 @@ impl Writer {
         let position = self.journal.append(&Entry::Proof(bytes.to_vec()).encode())?;
         self.changes.document(DocumentKey::Proof(feed), position);
         self.touch(|touched| touched.feed(feed));
+        self.note_feed_changed(feed, position);
         self.set_feed_aside(feed, Some(Aside::Forked));
         Ok(())
     }
@@ -995,7 +998,16 @@ impl Writer {
         let before = self.changes.feeds.get(&feed).cloned().or_else(|| self.ledger.feed(&feed));
         let info = BatchInfo { position, feed: feed.to_string(), seq: head.seq, id: entry.id, aside: None, fills: Vec::new() };
         self.changes.batch(number, &info, head);
+        self.changes.changed(head.tlp, position, &entry.id.0);
         self.changes.advance(before.as_ref(), head, entry, &counts);
+    }
+
+    /// Notes that a feed as a whole stands otherwise for everyone who may know of it.
+    fn note_feed_changed(&mut self, feed: &FeedId, position: Position) {
+        let Some(state) = self.feed(feed) else { return };
+        for tlp in Tlp::ALL.iter().filter(|tlp| state.levels.contains_key(&state::level_of(**tlp))) {
+            self.changes.changed(*tlp, position, feed.to_string().as_bytes());
+        }
     }
 
     /// What one record of a batch changes, when it is new here.
@@ -1191,9 +1203,10 @@ impl Writer {
                     crate::cbor::decode_stored(&bytes).map_err(|error| LedgerError::Damaged(format!("a proof: {error}")))?;
                 let feed = stored_head(&proof.one)?.feed();
                 self.changes.document(DocumentKey::Proof(&feed), position);
+                self.note_feed_changed(&feed, position);
                 self.set_feed_aside(&feed, Some(Aside::Forked));
             }
-            Entry::Quarantine(entry) => self.note_quarantine(&entry)?,
+            Entry::Quarantine(entry) => self.note_quarantine(&entry, position)?,
             Entry::Policy(entry) => self.note_policy(&entry, position),
             Entry::Judged(entry) => self.note_judged(&entry, position)?,
             Entry::Order(_) => self.changes.order(position),
@@ -1204,7 +1217,7 @@ impl Writer {
                 if !into_state {
                     self.gone_rows(&entry)?;
                 }
-                self.note_erasure(&entry)?;
+                self.note_erasure(&entry, position)?;
             }
             // A further copy of a batch that was rewritten out changes nothing; the first one keeps its number.
             Entry::Erased(entry) if self.is_copy(&entry, position)? => (),

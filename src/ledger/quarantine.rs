@@ -4,12 +4,12 @@
 //! their feed, which then goes on from the pin; they stay in the journal, listed, until an operator releases or drops them.
 
 use super::{
-    Aside, BatchInfo, Entry, Erased, ErasedBy, ErasureEntry, FeedState, Ledger, LedgerError, Place, QuarantineEntry, QuarantineStep,
-    StoredBatch, Writer, count,
+    Aside, BatchInfo, Entry, Erased, ErasedBy, ErasureEntry, FeedState, Ledger, LedgerError, Level, Place, Position, QuarantineEntry,
+    QuarantineStep, SeenFeed, StoredBatch, Writer, count, level_of,
 };
 use crate::{
     ledger::Counts,
-    record::{FeedId, Record, RecordRef, Timestamp},
+    record::{FeedId, Record, RecordRef, Timestamp, Tlp},
 };
 
 /// What is aside of one feed.
@@ -42,20 +42,24 @@ impl Ledger {
         Ok(number.map(|batch| Place { batch, index: record.index }))
     }
 
-    /// What is in quarantine, feed by feed.
+    /// Quarantined feeds and batches, all of them.
     pub fn quarantine(&self) -> Result<Vec<AsideLine>, LedgerError> {
+        self.quarantine_up_to(Tlp::Red)
+    }
+
+    /// Quarantined feeds and batches that are marked up to `clearance`.
+    pub fn quarantine_up_to(&self, clearance: Tlp) -> Result<Vec<AsideLine>, LedgerError> {
         let mut lines: Vec<AsideLine> = Vec::new();
-        for (feed, state) in self.feeds() {
+        for seen in self.view(clearance).feeds() {
             // What an agreement's end purged is told by `agreements`.
-            if let Some(aside) = state.aside.filter(|aside| !matches!(aside, Aside::Purged | Aside::Erased)) {
-                let records = state.counts.total();
-                let (first, last) = (state.first(), state.last());
-                let (feed, why) = (feed.to_string(), aside.sentence().to_owned());
-                lines.push(AsideLine { feed, first, last, batches: state.spans.count(), records, why, dropped: false });
+            if let Some(aside) = seen.aside.filter(|aside| !matches!(aside, Aside::Purged | Aside::Erased)) {
+                let SeenFeed { feed, first, last, batches, counts, .. } = seen;
+                let (feed, why, records) = (feed.to_string(), aside.sentence().to_owned(), counts.total());
+                lines.push(AsideLine { feed, first, last, batches, records, why, dropped: false });
             }
         }
         for number in self.state(|state| state.all_aside(LIST_BATCHES_MAX))? {
-            let Some(batch) = self.batch(number)? else { continue };
+            let Some(batch) = self.batch(number)?.filter(|batch| batch.head.tlp <= clearance) else { continue };
             let (feed, aside) = (batch.head.feed().to_string(), batch.aside.unwrap_or(Aside::PinnedAway));
             let (seq, records, dropped) = (batch.head.seq, u64::from(batch.head.count), aside == Aside::Dropped);
             match lines.iter_mut().find(|line| line.feed == feed && line.why == aside.sentence()) {
@@ -78,8 +82,8 @@ impl Writer {
     pub fn quarantine(&mut self, feed: &FeedId, step: QuarantineStep, at: Timestamp, by: Option<String>) -> Result<(), LedgerError> {
         self.commit()?;
         let entry = QuarantineEntry { feed: feed.to_string(), step, at, by };
-        self.journal.append(&Entry::Quarantine(entry.clone()).encode())?;
-        self.note_quarantine(&entry)
+        let position = self.journal.append(&Entry::Quarantine(entry.clone()).encode())?;
+        self.note_quarantine(&entry, position)
     }
 
     /// Erases what a feed has said under an agreement that has ended, and journals the receipt: how much it was. The receipt comes last, so
@@ -92,10 +96,11 @@ impl Writer {
         self.commit()
     }
 
-    pub(super) fn note_quarantine(&mut self, entry: &QuarantineEntry) -> Result<(), LedgerError> {
+    pub(super) fn note_quarantine(&mut self, entry: &QuarantineEntry, position: Position) -> Result<(), LedgerError> {
         let damaged = |_| LedgerError::Damaged(format!("a quarantine entry names `{}`, which is no feed", entry.feed));
         let feed: FeedId = entry.feed.parse().map_err(damaged)?;
         self.touch(|touched| touched.feed(&feed));
+        self.note_feed_changed(&feed, position);
         // What a report lends stands and falls with its feed.
         self.ledger.forget_reports();
         match entry.step {
@@ -130,29 +135,50 @@ impl Writer {
         Ok(())
     }
 
+    /// Gives each marking the last of its batches before `from`; one that has none left goes.
+    fn end_levels(&self, feed: &FeedId, state: &mut FeedState, from: u64) -> Result<(), LedgerError> {
+        let mut open: Vec<Level> = state.levels.iter().filter(|(_, level)| level.last >= from).map(|(level, _)| *level).collect();
+        for seq in state.spans.clone().iter().rev() {
+            if open.is_empty() {
+                return Ok(());
+            }
+            let Some(batch) = self.ledger.batch_at(feed, seq)? else { continue };
+            let of = level_of(batch.head.tlp);
+            if let Some(level) = state.levels.get_mut(&of).filter(|_| open.contains(&of)) {
+                (level.last, level.id, level.time) = (seq, batch.entry.id, batch.head.time);
+                open.retain(|level| *level != of);
+            }
+        }
+        state.levels.retain(|level, _| !open.contains(level));
+        Ok(())
+    }
+
     /// Takes the batches from `from` on out of their feed, which then ends before them. What they withdrew and disputed
     /// stands again.
     fn detach(&mut self, feed: &FeedId, from: u64) -> Result<(), LedgerError> {
         let Some(state) = self.ledger.feed(feed) else { return Ok(()) };
-        let mut counts = state.counts;
-        let (mut withheld, mut spans) = (state.withheld, state.spans.clone());
+        let mut after = state.clone();
         for seq in state.spans.iter().rev().take_while(|seq| *seq >= from) {
             let Some(number) = self.ledger.state(|state| state.batch_at(feed, seq))? else { continue };
             let Some(info) = self.ledger.state(|state| state.batch(number))? else { continue };
             if let Some(batch) = self.ledger.batch(number)? {
                 self.undo(&batch)?;
-                subtract(&mut counts, &batch);
-                withheld = withheld.saturating_sub(u64::from(self.ledger.withheld_of(feed, seq)?));
+                after.recount(batch.head.tlp, &counts_of(&batch), &Counts::default());
+                if let Some(level) = after.levels.get_mut(&level_of(batch.head.tlp)) {
+                    level.batches = level.batches.saturating_sub(1);
+                }
+                after.withheld = after.withheld.saturating_sub(u64::from(self.ledger.withheld_of(feed, seq)?));
             }
             self.changes.detach(number, &BatchInfo { aside: Some(Aside::PinnedAway), ..info }, feed);
             self.changes.seqs.remove(&(feed.clone(), seq));
         }
-        spans.remove_span(from, u64::MAX);
-        let before = spans.last().map(|last| self.ledger.batch_at(feed, last)).transpose()?.flatten();
+        after.spans.remove_span(from, u64::MAX);
+        self.end_levels(feed, &mut after, from)?;
+        let before = after.spans.last().map(|last| self.ledger.batch_at(feed, last)).transpose()?.flatten();
         match before {
             Some(batch) => {
                 let (id, head, time) = (batch.entry.id, batch.entry.head.clone(), batch.head.time);
-                self.changes.feeds.insert(feed.clone(), FeedState { spans, withheld, id, head, time, counts, aside: None });
+                self.changes.feeds.insert(feed.clone(), FeedState { id, head, time, aside: None, ..after });
             }
             None => self.changes.ended.push(feed.clone()),
         }
@@ -179,8 +205,8 @@ impl Writer {
     }
 }
 
-fn subtract(counts: &mut Counts, batch: &StoredBatch) {
-    let mut gone = Counts::default();
-    (0..batch.head.count).for_each(|index| count(&mut gone, &batch.outcome(index)));
-    counts.subtract(&gone);
+fn counts_of(batch: &StoredBatch) -> Counts {
+    let mut counts = Counts::default();
+    (0..batch.head.count).for_each(|index| count(&mut counts, &batch.outcome(index)));
+    counts
 }

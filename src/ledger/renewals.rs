@@ -127,6 +127,7 @@ impl Writer {
             for (first, count, line) in &lines {
                 places.extend((*first..first.saturating_add(*count)).map(|index| (index, line)));
             }
+            self.changes.changed(stored.head.tlp, position, format!("{feed}#{} {}", batch.seq, entry.at).as_bytes());
             self.note_places(&stored, &places);
             // With what is erased since: the row is the same at a replay, and counts for nothing there.
             let (at, policy) = (entry.at, entry.policy);

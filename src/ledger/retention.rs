@@ -146,12 +146,23 @@ impl Retention {
 impl Ledger {
     /// Looks through everything for what has come to its end. `progress` hears how many batches of how many are looked at. Ten million
     /// records take some seconds, and nobody waits for it.
-    pub fn survey(&self, retention: &Retention, now: Timestamp, mut progress: impl FnMut(u64, u64)) -> Result<Due, LedgerError> {
+    pub fn survey(&self, retention: &Retention, now: Timestamp, progress: impl FnMut(u64, u64)) -> Result<Due, LedgerError> {
+        self.survey_up_to(retention, now, Tlp::Red, progress)
+    }
+
+    /// As [`Self::survey`], over batches that are marked up to `clearance`.
+    pub fn survey_up_to(
+        &self,
+        retention: &Retention,
+        now: Timestamp,
+        clearance: Tlp,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Due, LedgerError> {
         let all = self.batches();
         let (mut due, mut leaving, mut reports) = (Due::default(), HashMap::<(String, u64), BTreeSet<u16>>::new(), Vec::new());
         for number in 0..all {
             progress(number, all);
-            let Some(batch) = self.batch(number)? else { continue };
+            let Some(batch) = self.batch(number)?.filter(|batch| batch.head.tlp <= clearance) else { continue };
             if batch.head.class == Class::Removal || batch.aside.is_some() || !retention.may_concern(&batch, now) {
                 continue;
             }

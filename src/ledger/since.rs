@@ -40,6 +40,12 @@ pub struct EntryChanges {
 #[error("`{0}` is no cursor of this ledger as it is now; take everything once more, and go on from the cursor that comes with it")]
 pub struct NoCursor(String);
 
+impl NoCursor {
+    pub(super) fn of(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl Ledger {
     /// Where one goes on who has read everything up to now.
     pub fn cursor(&self) -> Result<String, LedgerError> {
@@ -69,7 +75,7 @@ impl Ledger {
         self.position_of(text).ok_or_else(|| NoCursor(crate::record::excerpt(text)))
     }
 
-    fn position_of(&self, text: &str) -> Option<Position> {
+    pub(super) fn position_of(&self, text: &str) -> Option<Position> {
         // What events add to it is about ends, which are no entries.
         let text = text.split_once('@').map_or(text, |(cursor, _)| cursor);
         let [end, newest, mark, check] = text.strip_prefix('c')?.split('-').collect::<Vec<_>>()[..] else { return None };
@@ -143,7 +149,7 @@ impl Ledger {
         Ok((found, (reached, reached < end)))
     }
 
-    fn changes_of(
+    pub(super) fn changes_of(
         &self,
         entry: Entry,
         visit: &mut dyn FnMut(Option<Timestamp>, Change) -> Result<(), LedgerError>,

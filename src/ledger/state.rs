@@ -14,7 +14,7 @@ use crate::{
     charter::Card,
     envelope::{Class, Hash, Head, SignedHead},
     intake::Spans,
-    record::{FeedId, Kind, MemberId, Reason, Record, RecordRef, Sighted, Sighting, Timestamp},
+    record::{FeedId, Kind, MemberId, Reason, Record, RecordRef, Sighted, Sighting, Timestamp, Tlp},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -53,13 +53,14 @@ mod table {
     pub const RENEWED: u8 = b'n';
     pub const RENEWS: u8 = b'r';
     pub const RENEWING: u8 = b'c';
+    pub const CHANGED: u8 = b'l';
 
     /// Follows from what the journal's files hold besides what was said in them: not compared with a replay.
-    pub const LOCAL: [u8; 5] = [META, NAMED, PENDING, PENDING_DECISION, WITHHELD];
+    pub const LOCAL: [u8; 6] = [META, NAMED, PENDING, PENDING_DECISION, WITHHELD, CHANGED];
 }
 
 /// What the tables hold, as a number: a state that was written by another version is built anew from the journal.
-const STATE_FORMAT: u32 = 6;
+const STATE_FORMAT: u32 = 7;
 
 /// Bytes of a key under which the later verdicts on one place stand: table, batch, index. Those of runs are longer.
 const SINGLE_KEY_BYTES: usize = 11;
@@ -111,6 +112,18 @@ impl Counts {
     }
 }
 
+/// The part of a feed that has one marking: all of it that a reader with that clearance may know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LevelState {
+    /// The first batch, and the last.
+    pub first: u64,
+    pub last: u64,
+    pub id: Hash,
+    pub time: Timestamp,
+    pub batches: u64,
+    pub counts: Counts,
+}
+
 /// How far a feed has been judged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedState {
@@ -125,11 +138,23 @@ pub struct FeedState {
     pub head: serde_bytes::ByteBuf,
     pub time: Timestamp,
     pub counts: Counts,
+    /// Counts and last batches by marking.
+    #[serde(default)]
+    pub levels: BTreeMap<Level, LevelState>,
     /// Why nothing of the feed counts, if so.
     pub aside: Option<Aside>,
 }
 
 impl FeedState {
+    /// Takes some records out of the counts and others in, of batches marked `tlp`.
+    pub fn recount(&mut self, tlp: Tlp, less: &Counts, more: &Counts) {
+        let level = self.levels.get_mut(&level_of(tlp)).map(|level| &mut level.counts);
+        for counts in [Some(&mut self.counts), level].into_iter().flatten() {
+            counts.subtract(less);
+            counts.add(more);
+        }
+    }
+
     /// The first batch that we hold.
     pub fn first(&self) -> u64 {
         self.spans.first().unwrap_or_default()
@@ -139,6 +164,24 @@ impl FeedState {
     pub fn last(&self) -> u64 {
         self.spans.last().unwrap_or_default()
     }
+}
+
+/// A marking as a number, in the order of strictness.
+pub type Level = u8;
+
+/// How many markings there are.
+pub const LEVELS: usize = 5;
+
+/// The number of a marking.
+pub fn level_of(tlp: Tlp) -> Level {
+    tlp as Level
+}
+
+/// A change that readers of one marking may see: where its entry stands, and a checksum over what they may see of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangedAt {
+    pub position: Position,
+    pub check: u32,
 }
 
 /// Where a batch is and what it was.
@@ -242,6 +285,8 @@ pub struct Changes {
     pub next_batch: Option<u64>,
     /// Where the newest entry stands, if that is known.
     pub newest: Option<Position>,
+    /// Entries that change something for readers of a marking, in order.
+    changed: Vec<(Level, ChangedAt)>,
     /// Something about a batch that was here before is among them.
     old: bool,
     /// So are bytes that go.
@@ -255,6 +300,8 @@ pub struct State {
     pub disputes: Disputes,
     pub shares: Shares,
     pub next_batch: u64,
+    /// How many changes there are, by the marking of what they changed.
+    pub changes: [u64; LEVELS],
 }
 
 /// Names the store whose state this is, and the form in which it is kept.
@@ -329,7 +376,7 @@ impl State {
     }
 
     fn of(tree: Tree) -> Self {
-        Self { tree, feeds: HashMap::new(), disputes: Disputes::default(), shares: Shares::default(), next_batch: 0 }
+        Self { tree, feeds: HashMap::new(), disputes: Disputes::default(), shares: Shares::default(), next_batch: 0, changes: [0; LEVELS] }
     }
 
     /// Fills the memory part from the tree.
@@ -346,6 +393,11 @@ impl State {
         }
         for row in self.tree.prefix(&[table::SHARE], usize::MAX)? {
             self.shares.apply(&read(&row.1)?);
+        }
+        for (level, count) in (0..).zip(&mut self.changes) {
+            let last = self.tree.last(&[table::CHANGED, level], 1)?;
+            let ordinal = last.first().and_then(|(key, _)| key.last_chunk::<8>().map(|ordinal| u64::from_be_bytes(*ordinal)));
+            *count = ordinal.map_or(0, |ordinal| ordinal + 1);
         }
         Ok(())
     }
@@ -368,12 +420,20 @@ impl State {
             changes.batch.insert(keyed(table::META, &[b"next"]), next.to_be_bytes());
             self.next_batch = next;
         }
+        let mut counts = self.changes;
+        for (level, at) in &changes.changed {
+            let Some(count) = counts.get_mut(usize::from(*level)) else { continue };
+            let value = [&at.position.to_be_bytes()[..], &at.check.to_be_bytes()].concat();
+            changes.batch.insert(keyed(table::CHANGED, &[&[*level], &count.to_be_bytes()]), value);
+            *count += 1;
+        }
         changes.batch.insert(keyed(table::META, &[b"store"]), mark(store_id).as_bytes());
         changes.batch.insert(keyed(table::META, &[b"position"]), position.to_be_bytes());
         if let Some(newest) = changes.newest {
             changes.batch.insert(keyed(table::META, &[b"newest"]), newest.to_be_bytes());
         }
         self.tree.apply(changes.batch)?;
+        self.changes = counts;
         self.feeds.extend(changes.feeds);
         for feed in changes.ended {
             self.feeds.remove(&feed);
@@ -421,6 +481,18 @@ impl State {
 
     fn get<T: DeserializeOwned>(&self, table: u8, key: &[u8]) -> Result<Option<T>, LedgerError> {
         self.tree.get(&keyed(table, &[key]))?.map(|bytes| read(&bytes)).transpose()
+    }
+
+    /// Changes for readers of one marking, from the one with this ordinal on.
+    pub fn changed(&self, level: Level, from: u64, limit: usize) -> Result<Vec<ChangedAt>, LedgerError> {
+        let key = |ordinal: u64| keyed(table::CHANGED, &[&[level], &ordinal.to_be_bytes()]);
+        let rows = self.tree.range(key(from), keyed(table::CHANGED, &[&[level], &[u8::MAX; 9]]), limit)?;
+        let read = |(_, value): super::tree::Row| {
+            let (position, check) = value.split_first_chunk::<8>()?;
+            let check = u32::from_be_bytes(*check.first_chunk::<4>()?);
+            Some(ChangedAt { position: Position::from_be_bytes(*position), check })
+        };
+        Ok(rows.into_iter().filter_map(read).collect())
     }
 
     /// A batch by its number.
@@ -722,6 +794,15 @@ impl Changes {
         card.keys().for_each(|key| self.document(DocumentKey::Key(&key.to_bytes()), position));
     }
 
+    /// Notes that an entry changes something for readers of a marking; `seen` is what they may see of it.
+    pub fn changed(&mut self, tlp: Tlp, position: Position, seen: &[u8]) {
+        let level = level_of(tlp);
+        match self.changed.iter_mut().rev().find(|(of, at)| *of == level && at.position == position) {
+            Some((_, at)) => at.check = crc32c::crc32c_append(at.check, seen),
+            None => self.changed.push((level, ChangedAt { position, check: crc32c::crc32c(seen) })),
+        }
+    }
+
     /// Notes a batch and what its head names as the one before.
     pub fn batch(&mut self, number: u64, info: &BatchInfo, head: &Head) {
         let feed = head.feed();
@@ -953,15 +1034,23 @@ impl Changes {
             head: entry.head.clone(),
             time: head.time,
             counts: Counts::default(),
+            levels: BTreeMap::new(),
             aside: None,
         });
+        let first = || LevelState { first: head.seq, last: head.seq, id: entry.id, time: head.time, batches: 0, counts: Counts::default() };
+        let level = after.levels.entry(level_of(head.tlp)).or_insert_with(first);
+        level.batches += 1;
+        level.first = level.first.min(head.seq);
+        if head.seq >= level.last {
+            (level.last, level.id, level.time) = (head.seq, entry.id, head.time);
+        }
         if head.seq >= after.last() {
             after.id = entry.id;
             after.head = entry.head.clone();
             after.time = head.time;
         }
         after.spans.insert(head.seq);
-        after.counts.add(counts);
+        after.recount(head.tlp, &Counts::default(), counts);
         after.withheld += u64::from(entry.withheld);
         if counts.absent > 0 {
             self.withhold(&head.feed(), head.seq, Some(entry.withheld));

@@ -12,7 +12,7 @@
 mod tokens;
 
 use crate::{
-    ledger::{Lengths, Row, key_hash, value_key},
+    ledger::{LEVELS, Lengths, Row, key_hash, value_key},
     policy::Verdict,
     record::{Observable, ObservableType, Tlp},
 };
@@ -21,9 +21,9 @@ use tokens::{ALPHA, AT, COLON, DIGIT, DOT, HEX, HIGH, Token, tokens, url};
 use xorf::{BinaryFuse16, Filter as _};
 
 /// How the end of a stream of keys begins.
-pub const KEYS_MAGIC: &[u8; 8] = b"huecryK1";
+pub const KEYS_MAGIC: &[u8; 8] = b"huecryK2";
 /// What stands behind the keys: the magic, the cursor, which lengths of networks there are.
-pub const KEYS_HEAD_BYTES: usize = 56;
+pub const KEYS_HEAD_BYTES: usize = 88;
 /// Shortest token that is any value: `a.bc`, and the shortest address.
 const TOKEN_BYTES_MIN: usize = 4;
 /// Longest domain name (RFC 1035 section 2.3.4), so the longest that is looked up.
@@ -42,15 +42,15 @@ pub fn counts(row: &Row, clearance: Tlp, today: u32, since: u64) -> bool {
 /// What stands behind a stream of keys, since only then all of it is known; a stream without it was cut off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeysHead {
-    /// The number of the next batch: with it the next reader asks for what is new since.
-    pub cursor: u64,
+    /// Changes so far, by marking: the next reader asks for records that came after them.
+    pub cursor: [u64; LEVELS],
     pub lengths: Lengths,
 }
 
 impl KeysHead {
     /// As bytes, little-endian.
     pub fn bytes(&self) -> Vec<u8> {
-        let numbers = std::iter::once(self.cursor).chain(self.lengths.words());
+        let numbers = self.cursor.into_iter().chain(self.lengths.words());
         KEYS_MAGIC.iter().copied().chain(numbers.flat_map(u64::to_le_bytes)).collect()
     }
 
@@ -58,7 +58,7 @@ impl KeysHead {
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let numbers = bytes.strip_prefix(KEYS_MAGIC).filter(|rest| rest.len() == KEYS_HEAD_BYTES - KEYS_MAGIC.len())?;
         let mut numbers = numbers.chunks_exact(8).filter_map(|word| word.try_into().ok().map(u64::from_le_bytes));
-        let cursor = numbers.next()?;
+        let cursor = [numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?];
         let words = [numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?];
         Some(Self { cursor, lengths: Lengths::of(words) })
     }
@@ -449,7 +449,7 @@ mod tests {
         ["192.0.2.0/24", "0.0.0.0/1", "2001:db8::/32", "2001:db8::/127"].iter().for_each(|net| {
             lengths.note(&value_key(&Observable::recognise(net).unwrap()));
         });
-        let head = KeysHead { cursor: 7, lengths };
+        let head = KeysHead { cursor: [7, 0, 3, 0, 1], lengths };
         assert_eq!(KeysHead::read(&head.bytes()), Some(head));
         assert_eq!((lengths.v4().collect(), lengths.v6().collect()), (vec![1, 24], vec![32, 127]));
         assert_eq!(KeysHead::read(b"huecryK2"), None);

@@ -22,7 +22,7 @@ use crate::{
     intake::Intake,
     ledger::{Ledger, LedgerError, Place, Touched},
     policy::Permission,
-    query::{Prospect, Reading, value_behind},
+    query::{Assessment, Prospect, Reading, value_behind},
     record::{HOUR_MS, MemberId, Observable, Record, RecordRef, Timestamp, Tlp, Use},
 };
 use schemars::JsonSchema;
@@ -441,12 +441,18 @@ impl Enforcer {
 
     fn consider(&self, reading: &mut Reading<'_>, value: &Observable, places: &[Place]) -> Result<(), LedgerError> {
         let (intake, now) = (self.shared.current.get(), self.shared.clock.now());
-        let assessed = reading.assess_at(&intake, value, places, Tlp::Red)?;
+        // Each outlet acts on evidence up to its own marking, so its lines reveal nothing above it.
+        let markings: BTreeSet<Tlp> = held(&self.shared.desk).outlets.iter().map(|kept| kept.set.outlet.marking()).collect();
+        let mut assessed: BTreeMap<Tlp, Assessment> = BTreeMap::new();
+        for tlp_max in markings {
+            assessed.insert(tlp_max, reading.assess_at(&intake, value, places, tlp_max)?);
+        }
         let may_add = self.may_add(&intake);
         let mut desk = held(&self.shared.desk);
         let Desk { orders, outlets } = &mut *desk;
         for kept in outlets {
-            let proposals = match reading.prospect(&intake, &assessed, &kept.set.outlet, orders) {
+            let Some(assessed) = assessed.get(&kept.set.outlet.marking()) else { continue };
+            let proposals = match reading.prospect(&intake, assessed, &kept.set.outlet, orders) {
                 Prospect::Permitted(proposals) => proposals,
                 _ => Vec::new(),
             };

@@ -195,7 +195,7 @@ impl Serving {
         let mut reports: HashMap<u16, Arc<Defaults>> = HashMap::new();
         let mut places = Places { keep: vec![false; batch.spans.len()], denied: 0, onward: !published };
         let decide = |record: &Record, defaults: &Defaults, index: u16| {
-            let disputed = self.ledger.disputed_by(value_of(record), &batch.reference(index), now);
+            let disputed = self.ledger.disputed_by(value_of(record), &batch.reference(index), head.tlp, now);
             let ends = matter.ends(record, defaults);
             matter.case(record, defaults, ends, &disputed, 0, |case| intake.policy.shares(case, &party).permitted) == Some(true)
         };

@@ -34,6 +34,8 @@ pub struct Support {
 /// All that stands behind one value.
 pub struct Assessment {
     pub value: Observable,
+    /// Records above this marking are left out of everything below.
+    pub tlp_max: Tlp,
     pub supports: Vec<Support>,
     pub claims: Vec<Claim>,
     /// Independent sources.
@@ -118,6 +120,7 @@ impl Reading<'_> {
     pub fn assess_at(&mut self, intake: &Intake, value: &Observable, places: &[Place], tlp_max: Tlp) -> Result<Assessment, LedgerError> {
         let mut all = Assessment {
             value: value.clone(),
+            tlp_max,
             supports: Vec::new(),
             claims: Vec::new(),
             origins: 0,
@@ -125,8 +128,9 @@ impl Reading<'_> {
             behind: Vec::new(),
         };
         // The newest first: what somebody said a hundred times before must not crowd out what is said now.
-        for place in places.iter().rev().take(READ_MAX) {
-            if all.claims.len() >= CLAIMS_MAX {
+        let mut read = 0;
+        for place in places.iter().rev() {
+            if all.claims.len() >= CLAIMS_MAX || read >= READ_MAX {
                 break;
             }
             let Some(found) = self.found(*place)? else { continue };
@@ -135,6 +139,8 @@ impl Reading<'_> {
             if indicator.value != *value || found.batch.head.tlp > tlp_max {
                 continue;
             }
+            // Hidden records crowd out nothing.
+            read += 1;
             all.behind.push(Behind { record: found.reference.clone(), report: found.report.clone() });
             let (standing, _) = self.standing(&found);
             let OutcomeLine::Judged { ends, judgement } = &found.outcome else { continue };
@@ -205,7 +211,7 @@ impl Reading<'_> {
         let defaults = found.lent();
         let name = OutletName { name: &outlet.name, kind: outlet.kind };
         let matter = Matter::new(intake, &found.batch.head, self.now);
-        let disputed = self.ledger.disputed_by(Some(&assessed.value), &found.reference, self.now);
+        let disputed = self.ledger.disputed_up_to(Some(&assessed.value), &found.reference, assessed.tlp_max, self.now);
         let asked =
             matter.case(&found.record, &defaults, support.ends, &disputed, assessed.origins, |case| intake.policy.enforces(case, name));
         asked.unwrap_or_else(|| Arc::new(Permission::refused("stranger", "its author is no member any more")))
@@ -323,7 +329,7 @@ impl Reading<'_> {
             return None;
         }
         let defaults = found.lent();
-        let disputed = self.ledger.disputed_by(crate::intake::value_of(&found.record), &found.reference, self.now);
+        let disputed = self.ledger.disputed_by(crate::intake::value_of(&found.record), &found.reference, found.batch.head.tlp, self.now);
         let at = match at {
             As::Now => self.now,
             As::Then => found.batch.entry.received,

@@ -410,11 +410,19 @@ impl Asking<'_, '_> {
 
     /// Batch by batch, the newest first: for records that are about no value.
     fn by_batch(mut self) -> Result<Answer, QueryError> {
-        let last = self.cursor.as_ref().map_or(self.ledger.batches(), |(number, _)| *number);
+        let view = self.ledger.view(self.question.tlp_max.unwrap_or(Tlp::Red));
+        let cursor = self.cursor.take().map(|(number, seen)| (number, String::from_utf8_lossy(&seen).into_owned()));
+        let last = match cursor {
+            None => self.ledger.batches(),
+            // As older versions wrote it.
+            Some((number, seen)) if seen.is_empty() => number,
+            Some((_, seen)) => view.batch_after(view.unspell(&seen).ok_or_else(|| QueryError::Cursor(crate::record::excerpt(&seen)))?)?,
+        };
         for number in (0..last).rev() {
             if self.answer.records.len() >= self.limit || self.left == 0 {
                 self.answer.cut = true;
-                self.answer.cursor = Some(self.question.cursor(number + 1, &[]));
+                // A number would count hidden batches too.
+                self.answer.cursor = Some(self.question.cursor(0, view.spell(view.at_batch(number + 1)?).as_bytes()));
                 break;
             }
             let Some(count) = self.reading.batch(number)?.map(|batch| batch.head.count) else { continue };

@@ -220,7 +220,7 @@ fn usage(indicator: &Indicator, found: &Found) -> Use {
 fn permitted(reading: &Reading<'_>, intake: &Intake, found: &Found, outlet: &Outlet, origins: u32) -> bool {
     let OutcomeLine::Judged { ends, .. } = &found.outcome else { return false };
     let defaults = found.lent();
-    let disputed = reading.ledger.disputed_by(value_of(&found.record), &found.reference, reading.now);
+    let disputed = reading.ledger.disputed_by(value_of(&found.record), &found.reference, found.batch.head.tlp, reading.now);
     let name = OutletName { name: &outlet.name, kind: outlet.kind };
     let matter = Matter::new(intake, &found.batch.head, reading.now);
     let asked = matter.case(&found.record, &defaults, *ends, &disputed, origins, |case| intake.policy.enforces(case, name).permitted);

@@ -104,7 +104,7 @@ impl Known for Store {
     fn defaults(&self, _: &RecordRef) -> Option<Arc<Defaults>> {
         None
     }
-    fn disputed_by(&self, _: Option<&Observable>, _: &RecordRef, _: Timestamp) -> BTreeSet<MemberId> {
+    fn disputed_by(&self, _: Option<&Observable>, _: &RecordRef, _: Tlp, _: Timestamp) -> BTreeSet<MemberId> {
         BTreeSet::new()
     }
 }

@@ -19,7 +19,7 @@
 use crate::{
     exchange::{definition_object, id_of, identity_object, indicator_object, marking_of, record_id, record_of_id, report_object},
     http::{ApiError, Class, Local, Operator, Witness, blocking, each_changed, has_stood, identify, stated},
-    ledger::{Change, Position},
+    ledger::{Change, Position, Seen, View},
     query::{Found, Reading, Standing},
     record::{ChannelName, MemberId, Record, RecordRef, Timestamp, Tlp},
 };
@@ -48,8 +48,6 @@ const LIMIT: usize = 1_000;
 const LIMIT_MAX: usize = 10_000;
 /// Pieces of the journal, of 4 MiB, that one page looks through; then it is as long as it is, with more to come.
 const PIECES_MAX: usize = 64;
-/// Batches of a feed that are looked at for one that somebody may see.
-const LOOKED_AT: usize = 64;
 /// Indicators that a report's object names.
 const MEMBERS_MAX: usize = 10_000;
 /// Objects apart in time, at least, in nanoseconds.
@@ -143,15 +141,10 @@ impl Collection {
 /// The collections of which somebody may see something.
 fn all(local: &Local, operator: &Operator) -> BTreeSet<Collection> {
     let (mut found, mut reading) = (BTreeSet::new(), Reading::new(&local.ledger, local.clock.now()));
-    for (feed, state) in local.ledger.feeds() {
-        // The newest batch tells mostly; that there are others above somebody's clearance is not told by leaving a channel out.
-        for seq in state.spans.iter().rev().take(LOOKED_AT) {
-            let number = local.ledger.batch_number(&feed, seq).ok().flatten();
-            let batch = number.and_then(|number| reading.batch(number).ok().flatten());
-            if let Some(batch) = batch.filter(|batch| batch.head.tlp <= operator.clearance) {
-                found.insert(Collection { channel: feed.channel.clone(), audience: batch.head.audience.name() });
-                break;
-            }
+    for seen in local.ledger.view(operator.clearance).feeds() {
+        let number = local.ledger.batch_number(&seen.feed, seen.last).ok().flatten();
+        if let Some(batch) = number.and_then(|number| reading.batch(number).ok().flatten()) {
+            found.insert(Collection { channel: seen.feed.channel.clone(), audience: batch.head.audience.name() });
         }
     }
     found
@@ -216,24 +209,24 @@ impl Asked {
     }
 }
 
-/// Where a reader is: an entry of the journal, how many of its records were told, and the time of the last one.
+/// The progress of a reader: the changes that it has seen, how many records of the next one, and the time of the last record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Place {
-    position: Position,
+    seen: Seen,
     skip: usize,
     last_ns: u64,
 }
 
 impl Place {
-    fn text(self, mark: &str) -> String {
-        format!("{}.{}.{}.{mark}", self.position, self.skip, self.last_ns)
+    fn text(self, view: &View, mark: &str) -> String {
+        format!("{}-{}-{}-{mark}", view.spell(self.seen), self.skip, self.last_ns)
     }
 
-    fn read(text: &str, local: &Local) -> Result<Self, ApiError> {
+    fn read(text: &str, local: &Local, view: &View) -> Result<Self, ApiError> {
         let parsed = || {
-            let [position, skip, last_ns, mark] = text.split('.').collect::<Vec<_>>()[..] else { return None };
-            let place = Self { position: position.parse().ok()?, skip: skip.parse().ok()?, last_ns: last_ns.parse().ok()? };
-            (mark == local.ledger.mark() && local.ledger.is_place(place.position)).then_some(place)
+            let [seen, skip, last_ns, mark] = text.split('-').collect::<Vec<_>>()[..] else { return None };
+            let place = Self { seen: view.unspell(seen)?, skip: skip.parse().ok()?, last_ns: last_ns.parse().ok()? };
+            (mark == local.ledger.mark()).then_some(place)
         };
         parsed().ok_or_else(|| ApiError::bad("`next` is none that this server gave as it is now; begin anew"))
     }
@@ -272,6 +265,7 @@ struct Pager<'a> {
     local: &'a Local,
     reading: Reading<'a>,
     collection: &'a Collection,
+    view: &'a View,
     tlp_max: Tlp,
     witness: &'a Witness,
     asked: &'a Asked,
@@ -283,14 +277,14 @@ struct Pager<'a> {
 
 impl Pager<'_> {
     fn run(mut self) -> Result<Page, ApiError> {
-        let begins = self.place == Place::default() && self.after_ns == 0;
+        let begins = self.asked.next.is_none() && self.after_ns == 0;
         if begins {
             self.preamble();
         }
         for _piece in 0..PIECES_MAX {
-            let (entries, (onward, more)) = self.local.ledger.changes_from(self.place.position)?;
+            let (entries, onward, more) = self.view.changes_after(self.place.seen)?;
             for entry in entries {
-                let skip = if entry.position == self.place.position { self.place.skip } else { 0 };
+                let skip = if entry.before == self.place.seen { self.place.skip } else { 0 };
                 let ms = entry.at.map_or(0, Timestamp::ms);
                 let mut number = 0;
                 for change in &entry.changes {
@@ -303,7 +297,7 @@ impl Pager<'_> {
                         let object = if ns > self.after_ns { self.object(&record, entry.position)? } else { None };
                         if let Some((object, tlp)) = object.filter(|(object, _)| self.asked.means(object)) {
                             if self.page.added.len() >= self.limit {
-                                self.page.next = Some(Place { position: entry.position, skip: number - 1, last_ns: self.place.last_ns });
+                                self.page.next = Some(Place { seen: entry.before, skip: number - 1, last_ns: self.place.last_ns });
                                 return Ok(self.page);
                             }
                             self.witness.saw(&record, tlp);
@@ -316,7 +310,7 @@ impl Pager<'_> {
             if !more {
                 return Ok(self.page);
             }
-            self.place = Place { position: onward, skip: 0, last_ns: self.place.last_ns };
+            self.place = Place { seen: onward, skip: 0, last_ns: self.place.last_ns };
         }
         self.page.next = Some(self.place);
         Ok(self.page)
@@ -326,7 +320,7 @@ impl Pager<'_> {
     fn preamble(&mut self) {
         let me = self.local.identity.member.to_string();
         let markings = [Tlp::Clear, Tlp::Green, Tlp::Amber, Tlp::AmberStrict, Tlp::Red].map(|tlp| marking_of(tlp).1);
-        let authors: BTreeSet<MemberId> = self.feeds().into_iter().map(|(feed, _)| feed.member).collect();
+        let authors: BTreeSet<MemberId> = self.feeds().into_iter().map(|feed| feed.member).collect();
         let mut all: Vec<Value> = markings.into_iter().chain([definition_object(&id_of("identity", &me))]).collect();
         all.extend(authors.iter().map(|author| identity_object(author.as_str())));
         if !authors.contains(&self.local.identity.member) {
@@ -339,8 +333,9 @@ impl Pager<'_> {
         self.limit = self.limit.max(self.page.added.len());
     }
 
-    fn feeds(&self) -> Vec<(crate::record::FeedId, crate::ledger::FeedState)> {
-        self.local.ledger.feeds().into_iter().filter(|(feed, _)| feed.channel == self.collection.channel).collect()
+    fn feeds(&self) -> Vec<crate::record::FeedId> {
+        let here = |seen: &crate::ledger::SeenFeed| seen.feed.channel == self.collection.channel;
+        self.view.feeds().into_iter().filter(here).map(|seen| seen.feed).collect()
     }
 
     /// Records that a change is about, if it is one of this collection's channel.
@@ -422,19 +417,20 @@ async fn page(local: Local, (operator, witness): (Operator, Witness), name: &str
             moment.ok_or_else(|| ApiError::bad("added_after is a time such as 2026-12-31T18:00:00Z"))
         });
         let after_ns = after.transpose()?.unwrap_or(0);
+        let view = local.ledger.view(operator.clearance);
         let place = match &asked.next {
-            Some(next) => Place::read(next, &local)?,
+            Some(next) => Place::read(next, &local, &view)?,
             None if after_ns > 0 => {
                 let time = Timestamp::from_ms(after_ns / 1_000_000).unwrap_or_default();
-                Place { position: local.ledger.position_at(time)?, ..Place::default() }
+                Place { seen: view.at_time(time)?, ..Place::default() }
             }
             None => Place::default(),
         };
         let reading = Reading::new(&local.ledger, local.clock.now());
         let page = Page { added: Vec::new(), next: None };
         let (tlp_max, limit) = (operator.clearance, asked.limit()?);
-        Pager { local: &local, reading, collection: &collection, tlp_max, witness: &witness, asked: &asked, limit, after_ns, page, place }
-            .run()
+        let (collection, view, witness, asked) = (&collection, &view, &witness, &asked);
+        Pager { local: &local, reading, collection, view, tlp_max, witness, asked, limit, after_ns, page, place }.run()
     };
     blocking(read).await
 }
@@ -470,7 +466,7 @@ async fn paged(
     Query(asked): Query<Asked>,
     line: impl Fn(&Added) -> Value,
 ) -> Response {
-    let mark = local.ledger.mark().to_owned();
+    let (mark, view) = (local.ledger.mark().to_owned(), local.ledger.view(operator.clearance));
     let page = match page(local, (operator, witness), &name, asked).await {
         Ok(page) => page,
         Err(error) => return refuse(error),
@@ -478,7 +474,7 @@ async fn paged(
     let mut fields = serde_json::Map::new();
     if let Some(next) = page.next {
         fields.insert("more".to_owned(), json!(true));
-        fields.insert("next".to_owned(), json!(next.text(&mark)));
+        fields.insert("next".to_owned(), json!(next.text(&view, &mark)));
     }
     fields.insert("objects".to_owned(), page.added.iter().map(line).collect());
     page.respond(&Value::Object(fields))
@@ -497,13 +493,14 @@ async fn one(local: Local, (operator, witness): (Operator, Witness), name: &str,
         let reading = Reading::new(&local.ledger, local.clock.now());
         let page = Page { added: Vec::new(), next: None };
         let (tlp_max, limit, place) = (operator.clearance, 1, Place::default());
+        let view = local.ledger.view(operator.clearance);
         let (collection, witness, asked) = (&collection, &witness, &asked);
-        let mut pager = Pager { local: &local, reading, collection, tlp_max, witness, asked, limit, after_ns: 0, page, place };
+        let mut pager = Pager { local: &local, reading, collection, view: &view, tlp_max, witness, asked, limit, after_ns: 0, page, place };
         pager.preamble();
         if let Some(fixed) = pager.page.added.pop() {
             return Ok(Some(fixed.object));
         }
-        let feeds: Vec<_> = pager.feeds().into_iter().map(|(feed, _)| feed).collect();
+        let feeds = pager.feeds();
         let Some(record) = record_of_id(&id, &feeds) else { return Ok(None) };
         let Some(found) = pager.reading.named_or_aside(&record)? else { return Ok(None) };
         // The same bits under another type are another id.

@@ -232,9 +232,10 @@ fn a_delta_tells_what_is_judged_anew_renewed_set_aside_or_erased_since_its_curso
     assert!(since("list", &fourth, &[]).1.contains("no word for what was taken back"));
     // A cursor of another ledger, or of none.
     let parts: Vec<&str> = fourth[1..].split('-').collect();
-    let other_past = format!("c{}-{}-{}-00000001", parts[0], parts[1], parts[2]);
-    let between = format!("c{}-{}-{}-{}", parts[0].parse::<u64>().unwrap() - 1, parts[1], parts[2], parts[3]);
-    for wrong in ["c0-00000000", "c999999999-0", &format!("c99999999999{}", &fourth[fourth.find('-').unwrap()..]), &other_past, &between] {
+    let other_past = format!("v{}-{}-00000001", parts[0], parts[1]);
+    let more = format!("v9999.0.0.0.0-{}-{}", parts[1], parts[2]);
+    let older = format!("c17-17-{}-00000000", parts[1]);
+    for wrong in ["c0-00000000", "v0.0-00000000", "c999999999-0", &more, &other_past, &older] {
         let output = huecry(data.path(), &["export", "csv", "--since", wrong]);
         assert!(code(&output) == 2 && stderr(&output).contains("take everything once more"), "{wrong}: {}", stderr(&output));
     }

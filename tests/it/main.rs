@@ -58,3 +58,4 @@ mod travel;
 mod window;
 mod wire;
 mod withdrawals;
+mod worlds;

@@ -468,7 +468,7 @@ fn prometheus_reads_the_metrics_and_the_rules_without_a_complaint_and_no_value_i
     let outlet = "[[outlets]]\nname = \"edge\"\ntypes = [\"ipv4\", \"domain\"]\n";
     let (data, port) = open_window(outlet);
     let _node = start(data.path());
-    let token = token(data.path(), &["prometheus", "--roles", "reads", "--tlp-max", "clear"]);
+    let token = token(data.path(), &["prometheus", "--roles", "operates", "--tlp-max", "clear"]);
     run(data.path(), &["publish", "--value", "192.0.2.66", "--use", "block", "--confidence", "95"]);
     run(data.path(), &["publish", "--value", "evil-name.example", "--title", "Operation Teapot"]);
     let text = get(port, "/metrics", &token).body;

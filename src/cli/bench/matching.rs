@@ -84,7 +84,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), Failur
     let begun = Instant::now();
     let (sieve, _) = runtime.block_on(fetch(&client, None))?;
     let load = begun.elapsed();
-    let mut asking = Asking { client: &client, runtime: &runtime, since: 0, known: HashMap::new() };
+    let mut asking = Asking { client: &client, runtime: &runtime, since: None, known: HashMap::new() };
     let (begun, cpu) = (Instant::now(), cpu_seconds());
     let mut expected = 0;
     let done = through(&sieve, File::open(&path).map_err(at)?, &mut asking, |_, _, hits| expected += u64::from(!hits.is_empty()))?;
