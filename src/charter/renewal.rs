@@ -6,12 +6,14 @@ use super::{CARD_BYTES_MAX, Card, CardError, Channel, DOCUMENT_FORMAT, Epoch, No
 use crate::{
     cbor::{self, int_map},
     envelope::{Audience, FederationId, Hash, KeyId, PublicKey, Signer},
-    record::{ChannelName, DAY_MS, FeedId, Timestamp, UnknownName},
+    record::{ChannelName, DAY_MS, FeedId, SECOND_MS, Timestamp, UnknownName},
 };
 use serde_bytes::ByteBuf;
 
 /// How long a node's old key is let in beside its new one.
 const OLD_NODE_KEY_MS: u64 = 7 * DAY_MS;
+/// Remaining life of a stolen node key: the owner connects with it to hand over the card, and within a minute all others refuse it.
+const STOLEN_NODE_KEY_MS: u64 = 30 * SECOND_MS;
 
 int_map! {
     /// A card that waits for its member's root key.
@@ -109,6 +111,29 @@ impl Card {
         let until = Some(node.until.unwrap_or(now.plus_ms(OLD_NODE_KEY_MS)).min(now.plus_ms(OLD_NODE_KEY_MS)));
         let old = NodeKey { name: format!("{name}-before-{serial}"), until, ..node.clone() };
         (node.key, node.from, node.until) = (new, now, None);
+        card.nodes.push(old);
+        Ok(card)
+    }
+
+    /// After the theft of a whole machine: as [`Self::with_stolen_key`], and the machine gets another node key. The old one stays
+    /// valid for half a minute, in which the owner hands this card to others.
+    pub fn with_stolen_node(
+        &self,
+        name: &str,
+        (stolen, publishing): (KeyId, PublicKey),
+        node_key: PublicKey,
+        heads: &[LastHead],
+        now: Timestamp,
+    ) -> Result<Self, UnknownName> {
+        let mut card = self.with_stolen_key(stolen, publishing, heads, now)?;
+        let (serial, node) = (card.serial, card.node_mut(name)?);
+        let old = NodeKey { name: format!("{name}-before-{serial}"), until: Some(now.plus_ms(STOLEN_NODE_KEY_MS)), ..node.clone() };
+        (node.key, node.from, node.until) = (node_key, now, None);
+        // Keys that earlier rotations left in force may be with the thief too.
+        let earlier = format!("{name}-before-");
+        card.nodes.iter_mut().filter(|one| one.name.starts_with(&earlier)).for_each(|one| {
+            one.until = Some(one.until.map_or(now, |until| until.min(now)).max(one.from.plus_ms(1)));
+        });
         card.nodes.push(old);
         Ok(card)
     }

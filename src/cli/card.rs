@@ -9,7 +9,7 @@ use crate::{
     charter::{CARD_BYTES_MAX, Card, CardDraft, LastHead, Roster},
     clock::Clock,
     envelope::{KeyId, Readers},
-    http::{DocumentParameters, RosterReply},
+    http::{DocumentParameters, HeadLine, RosterReply},
     node::{
         door::document,
         keys::{KeyStore, Purpose},
@@ -53,6 +53,15 @@ enum Verb {
     Revoke {
         /// The node's name.
         node: String,
+        #[command(flatten)]
+        way: WayArguments,
+    },
+    /// After the theft of this whole node, from the machine that you still have: pins what the publishing key wrote, opens a new epoch, and gives
+    /// the node a new publishing and node key. The thief is out within a minute.
+    Stolen {
+        /// The last head of a feed that is yours, if the node has taken in what the thief wrote: FEED#SEQ.
+        #[arg(long, value_name = "FEED#SEQ")]
+        last: Vec<String>,
         #[command(flatten)]
         way: WayArguments,
     },
@@ -150,6 +159,16 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         Verb::Revoke { node, way } => {
             change(context, &way, |known, now| known.card.without_node(&node, &known.heads, now).map_err(Failure::usage))
         }
+        Verb::Stolen { last, way } => {
+            let stolen = keys()?.public(Purpose::Publishing).map_err(Failure::environment)?.id();
+            let publishing = keys()?.create_next(Purpose::Publishing, None).map_err(Failure::environment)?;
+            let node = keys()?.create_next(Purpose::Node, None).map_err(Failure::environment)?;
+            let cut = cut_at(context, &last)?;
+            change(context, &way, |known, now| {
+                let heads = known.heads_of_but(stolen, &cut);
+                known.card.with_stolen_node(&known.node, (stolen, publishing), node, &heads, now).map_err(Failure::usage)
+            })
+        }
         Verb::Pin { key, last, way } => {
             let stolen = match key {
                 Some(text) => text.parse().map_err(|_| Failure::usage(format!("`{text}` is no key id; see `huecry card show`")))?,
@@ -158,11 +177,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
             let next = keys()?.create_next(Purpose::Publishing, None).map_err(Failure::environment)?;
             let cut = cut_at(context, &last)?;
             change(context, &way, |known, now| {
-                let mut heads = known.heads_of(stolen);
-                for one in &cut {
-                    heads.retain(|head| head.0 != one.0);
-                    heads.push(one.clone());
-                }
+                let heads = known.heads_of_but(stolen, &cut);
                 known.card.with_stolen_key(stolen, next, &heads, now).map_err(Failure::usage)
             })
         }
@@ -213,6 +228,14 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
 }
 
 impl Known {
+    /// [`Self::heads_of`] with other heads for some feeds.
+    fn heads_of_but(&self, key: KeyId, cut: &[LastHead]) -> Vec<LastHead> {
+        let mut heads = self.heads_of(key);
+        heads.retain(|head| !cut.iter().any(|one| one.0 == head.0));
+        heads.extend(cut.iter().cloned());
+        heads
+    }
+
     /// The last heads of the feeds that a publishing key of ours writes: those of its lane, in their newest epoch.
     fn heads_of(&self, key: KeyId) -> Vec<LastHead> {
         let lane = self.card.publishing.iter().find(|one| one.key.id() == key).map(|one| one.lane);
@@ -225,18 +248,14 @@ impl Known {
 }
 
 fn known(context: &Context) -> Result<Known, Failure> {
-    let (reply, status): (RosterReply, Value) = Client::with(&context.data, async |client| {
-        Ok((client.get("/v1/roster", &json!({})).await?, client.get("/v1/status", &json!({})).await?))
+    let (reply, heads): (RosterReply, Vec<HeadLine>) = Client::with(&context.data, async |client| {
+        Ok((client.get("/v1/roster", &json!({})).await?, client.get("/v1/heads", &json!({})).await?))
     })?;
     let roster = reply.roster().map_err(Failure::environment)?;
     let member: MemberId = reply.member.parse().map_err(Failure::environment)?;
     let card = roster.card(&member).cloned().ok_or_else(|| Failure::usage(format!("no card of {member} is known here")))?;
-    let head = |line: &Value| {
-        let text = |name| line.get(name).and_then(Value::as_str);
-        Some((text("feed")?.parse::<FeedId>().ok()?, line.get("last")?.as_u64()?, text("head")?.parse().ok()?))
-    };
-    let lines = status.get("feeds").and_then(Value::as_array).into_iter().flatten();
-    let heads = lines.filter_map(head).filter(|(feed, _, _)| feed.member == member).collect();
+    let head = |line: &HeadLine| Some((line.feed.parse::<FeedId>().ok()?, line.seq, line.id.parse().ok()?));
+    let heads = heads.iter().filter_map(head).collect();
     Ok(Known { roster, member, node: reply.node, card, heads })
 }
 

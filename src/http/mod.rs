@@ -102,7 +102,7 @@ pub use publish::{AssumedLine, ChangedLine, ListHit, PublishReply, ReachLine};
 pub use pull::{PullLine, PullParameters, PullReply, pull_when_due};
 pub use queue::{drain, queued};
 pub use renew::{RenewParameters, RenewReply};
-pub use roster::{DocumentParameters, RosterReply, decision_text};
+pub use roster::{DocumentParameters, HeadLine, RosterReply, decision_text};
 pub use routes::{openapi, router};
 pub use search::QueryParameters;
 pub use share::{ShareLine, ShareParameters, ShareReply};

@@ -138,6 +138,20 @@ pub(super) async fn head(
     Ok(Json(HeadReply { id: id.map(|id| id.to_string()) }))
 }
 
+/// The last head of one of our own feeds.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HeadLine {
+    pub feed: String,
+    pub seq: u64,
+    pub id: String,
+}
+
+/// For cards: a pin has to name every feed, whatever its marking.
+pub(super) async fn heads(State(local): State<Local>) -> Json<Vec<HeadLine>> {
+    let own = local.ledger.feeds().into_iter().filter(|(feed, _)| feed.member == local.identity.member);
+    Json(own.map(|(feed, state)| HeadLine { feed: feed.to_string(), seq: state.last(), id: state.id.to_string() }).collect())
+}
+
 pub(super) async fn quarantine(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,

@@ -268,7 +268,7 @@ fn files() -> ApiRouter<Local> {
 
 /// Signed documents: a new card revokes a stolen key.
 fn signed_documents() -> ApiRouter<Local> {
-    ApiRouter::new().api_route(
+    ApiRouter::new().api_route("/v1/heads", get_with(roster::heads, says("The last heads of our own feeds, for cards"))).api_route(
         "/v1/document",
         post_with(roster::take_document, says("Apply a charter, stamp or card")).layer(DefaultBodyLimit::max(roster::DOCUMENT_BYTES_MAX)),
     )

@@ -126,6 +126,11 @@ pub(super) fn alarms(local: &Local) -> Vec<String> {
     alarms.extend(local.current.get().roster.doubts().iter().cloned());
     alarms.extend(local.current.set_aside(local.clock.moment().latest));
     alarms.extend(local.clock.doubt().map(|doubt| doubt.to_string()));
+    alarms.extend(local.watch.get().cloned.into_iter().map(|node| {
+        format!(
+            "two machines use the node key of {node}: it was copied or stolen. Its member needs a new card: manual, \"A node is stolen\""
+        )
+    }));
     alarms.extend(local.enforcer.mass_withdrawals());
     alarms.extend(local.watch.get().egress_alarm);
     alarms.extend(local.upkeep.due().iter().map(review));

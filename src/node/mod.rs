@@ -13,6 +13,7 @@
 //! | local window (`window`, on a runtime of its own) | requests | `door::Request`, ledger |
 
 pub mod bootstrap;
+mod clones;
 mod contents;
 pub mod delivery;
 pub mod documents;
@@ -37,7 +38,7 @@ pub mod upkeep;
 mod verification;
 
 use crate::{
-    charter::{ADDRESSES_MAX, MemberKind, Roster, SignedStamp, Stage, WHEREABOUTS_DAYS_MAX, Whereabouts, sign_whereabouts},
+    charter::{ADDRESSES_MAX, Card, MemberKind, Roster, SignedStamp, Stage, WHEREABOUTS_DAYS_MAX, Whereabouts, sign_whereabouts},
     clock::Clock,
     envelope::{Class, Hash, Head, KeyId, PublicKey, SecretKey, SignedHead},
     intake::{Blame, Intake, Known as _, Placed, Spans, WRONG_PREV},
@@ -50,6 +51,7 @@ use crate::{
     },
     timekeeping::is_ahead,
 };
+use clones::Clones;
 use contents::Given;
 use documents::Documents;
 use door::{Arrived, Event, NotSent, Request, document};
@@ -59,7 +61,7 @@ use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     gossipsub::{self, MessageAcceptance},
-    swarm::SwarmEvent,
+    swarm::{ConnectionId, SwarmEvent},
 };
 use links::{Audiences, RelayPlace, Unreached};
 use reach::Reach;
@@ -229,6 +231,8 @@ pub struct NetworkStatus {
     pub refusals: BTreeMap<String, u64>,
     /// What is wrong with the local clock, if something is.
     pub clock_alarm: Option<String>,
+    /// Nodes whose key two machines seem to use.
+    pub cloned: Vec<String>,
     /// Nodes on current cards that were dialled and not reached.
     pub unreachable: Vec<UnreachableStatus>,
     /// Addresses through relays at which this node, which has no inbound port, can be reached.
@@ -376,6 +380,8 @@ pub struct Shell {
     rejected: BTreeMap<PeerKey, (u32, Timestamp)>,
     /// Documents of peers that wait for the door.
     verification: Verification,
+    /// Connections by node key: two machines may have one.
+    clones: Clones,
     /// Peers that are not let in, until when.
     barred: BTreeMap<PeerKey, Timestamp>,
     watch: Watch,
@@ -556,6 +562,7 @@ pub async fn run(
         refusals: BTreeMap::new(),
         rejected: BTreeMap::new(),
         verification: Verification::default(),
+        clones: Clones::default(),
         barred: BTreeMap::new(),
         watch: parts.watch,
         keys: parts.keys,
@@ -823,6 +830,8 @@ impl Shell {
         self.let_exports_go_on(now);
         self.learn_own_heads();
         self.watch_clock();
+        let over = self.clones.over(Instant::now());
+        self.close_connections(over);
         if now.ms_since(self.dialled_at) >= DIAL_INTERVAL_MS {
             self.dialled_at = now;
             self.dial_more(now);
@@ -831,6 +840,9 @@ impl Shell {
         if now.ms_since(self.agreements_at) >= AGREEMENTS_INTERVAL_MS {
             self.agreements_at = now;
             self.ask_door(Request::Agreements);
+            // A stolen key ends half a minute after its owner said so.
+            self.open_gate();
+            self.leave_ended_key(now);
         }
         if now.ms_since(self.housekept_at) >= HOUSEKEEPING_INTERVAL_MS {
             self.housekeeping();
@@ -985,8 +997,10 @@ impl Shell {
 
     fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 if let Some(key) = self.admitted.get(&peer_id).copied() {
+                    let over = self.clones.established(key, connection_id, Instant::now());
+                    self.close_connections(over);
                     if endpoint.is_dialer() {
                         self.dialled.insert(key);
                     }
@@ -997,8 +1011,11 @@ impl Shell {
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer_id), error, .. } => self.not_reached(&peer_id, &error),
             SwarmEvent::NewListenAddr { listener_id, address } => self.listens(listener_id, &address),
             SwarmEvent::ListenerClosed { listener_id, .. } => self.listens_no_more(listener_id),
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
-                if let Some(key) = self.admitted.get(&peer_id).copied() {
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                if let Some(key) = swarm::node_key(&peer_id) {
+                    self.clones.closed(&key, connection_id);
+                }
+                if let Some(key) = self.admitted.get(&peer_id).copied().filter(|_| num_established == 0) {
                     self.lose(&key);
                 }
             }
@@ -1016,6 +1033,13 @@ impl Shell {
                 tracing::debug!(%peer_id, "gossip to a slow peer was dropped; cursors will bring it");
             }
             _ => (),
+        }
+    }
+
+    fn close_connections(&mut self, over: Vec<ConnectionId>) {
+        for id in over {
+            self.count_refusal("replaced-connection");
+            self.swarm.close_connection(id);
         }
     }
 
@@ -1260,8 +1284,13 @@ impl Shell {
                     self.lose(&peer);
                     self.opening.remove(&peer);
                     if let Some(id) = swarm::peer_id(&peer) {
-                        // A connection without its stream is of no use; dialling again makes both anew.
-                        let _not_connected = self.swarm.disconnect_peer_id(id);
+                        if self.clones.needs_stream(&peer) && self.admitted.contains_key(&id) {
+                            // The stream went with a connection that was replaced; the newer one has none yet.
+                            self.open_stream(peer, id);
+                        } else {
+                            // A connection without its stream is of no use; dialling again makes both.
+                            let _not_connected = self.swarm.disconnect_peer_id(id);
+                        }
                     }
                 }
             }
@@ -1378,6 +1407,23 @@ impl Shell {
         self.carry_out(effects);
     }
 
+    /// Takes up the next node key when the card has ended this one: no holder of the card lets it in any more.
+    fn leave_ended_key(&mut self, now: Timestamp) {
+        let roster = Arc::clone(&self.current.get().roster);
+        let (me, Some(card)) = (self.identity.node.public(), roster.card(&self.identity.member)) else { return };
+        if card.nodes.iter().any(|one| one.key == me && one.until.is_some_and(|until| until <= now)) {
+            self.take_up_node_key(card);
+        }
+    }
+
+    fn take_up_node_key(&mut self, card: &Card) {
+        let on_card = |key: &PublicKey| card.nodes.iter().any(|one| one.key == *key);
+        match self.keys.promote(keys::Purpose::Node, on_card) {
+            Ok(promoted) => self.rekeyed |= promoted,
+            Err(error) => tracing::error!(%error, "the new node key could not be taken up"),
+        }
+    }
+
     /// What a peer has that we lack of the documents, we ask for.
     fn on_hello(&mut self, from: PeerKey, hello: Hello) {
         let intake = self.current.get();
@@ -1389,11 +1435,7 @@ impl Shell {
         if let Some(card) = roster.card(&self.identity.member)
             && hello.cards.iter().any(|one| one.member == card.member && one.serial >= card.serial)
         {
-            let on_card = |key: &PublicKey| card.nodes.iter().any(|one| one.key == *key);
-            match self.keys.promote(keys::Purpose::Node, on_card) {
-                Ok(promoted) => self.rekeyed |= promoted,
-                Err(error) => tracing::error!(%error, "the new node key could not be taken up"),
-            }
+            self.take_up_node_key(card);
         }
         let ours = roster.charter().charter().version;
         let same_charter = hello.charter_hash == roster.charter().hash();
@@ -1643,7 +1685,10 @@ impl Shell {
         lacking.map(|(feed, _)| (feed.to_string(), members(&feed))).collect()
     }
 
-    fn publish_status(&self) {
+    fn publish_status(&mut self) {
+        let cloned = self.clones.seen(Instant::now());
+        let (roster, now) = (Arc::clone(&self.current.get().roster), self.clock.now());
+        let cloned = cloned.iter().filter_map(|key| roster.node(key, now)).map(|node| format!("{} ({})", node.member, node.node)).collect();
         let peer = |one: &Connected| PeerStatus { member: one.member.to_string(), node: one.node.clone(), software: one.software.clone() };
         self.watch.set(NetworkStatus {
             listening: self.swarm.listeners().map(ToString::to_string).collect(),
@@ -1651,6 +1696,7 @@ impl Shell {
             feeds_under_way: self.replica.feeds_under_way(),
             refusals: self.refusals.clone(),
             clock_alarm: self.clock.doubt().map(|doubt| doubt.to_string()),
+            cloned,
             unreachable: self.unreachable(),
             relayed: self.swarm.listeners().filter(|address| links::is_relayed(address)).map(ToString::to_string).collect(),
             egress_alarm: self.egress.alarm(),

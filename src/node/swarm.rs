@@ -248,7 +248,8 @@ impl Links {
 fn behaviour(topics: &Topics, memory: usize) -> Result<Behaviour, SwarmError> {
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(32))
-        .with_max_established_per_peer(Some(2))
+        // Two machines may have one key: one connection each, and one that is about to replace another.
+        .with_max_established_per_peer(Some(4))
         .with_max_established(Some(512));
     Ok(Behaviour {
         gate: allow_block_list::Behaviour::default(),

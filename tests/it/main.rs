@@ -51,6 +51,7 @@ mod right_of_way;
 mod snapshots;
 mod source;
 mod standards;
+mod stolen;
 mod support;
 mod taxii;
 mod tools;
