@@ -32,6 +32,9 @@ pub struct Arguments {
     /// Ask although no other member has told this node its own last head since the start.
     #[arg(long)]
     alone: bool,
+    /// Publish text that stands word for word in a record with a stricter marking.
+    #[arg(long)]
+    anyway: bool,
 }
 
 /// Say that a value or a record was seen, is harmless, or is over: in a channel of ours, or among the record's own readers.
@@ -60,16 +63,19 @@ pub struct SightingArguments {
     /// Say it although no other member has told this node its own last head since the start.
     #[arg(long)]
     alone: bool,
+    /// Publish text that stands word for word in a record with a stricter marking.
+    #[arg(long)]
+    anyway: bool,
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { about, text, channel, tlp, days, ours, all, alone } = arguments;
+    let Arguments { about, text, channel, tlp, days, ours, all, alone, anyway } = arguments;
     let what = about.clone().filter(|about| text.is_none() && about.contains('#'));
     if what.is_some() || (about.is_none() && text.is_none()) {
         return show(context, &QuestionsFilter { what, ours, all });
     }
     let text = text.unwrap_or_else(|| "Who has seen this?".to_owned());
-    let parameters = AskParameters { value: about, text, channel, tlp, days, alone };
+    let parameters = AskParameters { value: about, text, channel, tlp, days, alone, anyway };
     let said: Said = Client::with(&context.data, async |client| client.post("/v1/ask", &parameters).await)?;
     told(context, &said, "asked");
     if let Some(reference) = &said.reference {
@@ -79,8 +85,8 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
 }
 
 pub(super) fn sighting(context: &Context, arguments: SightingArguments) -> Result<(), Failure> {
-    let SightingArguments { of, say, count, country, note, channel, tlp, alone } = arguments;
-    let parameters = SightingParameters { of, sighting: say, count, country, note, channel, tlp, alone };
+    let SightingArguments { of, say, count, country, note, channel, tlp, alone, anyway } = arguments;
+    let parameters = SightingParameters { of, sighting: say, count, country, note, channel, tlp, alone, anyway };
     let said: Said = Client::with(&context.data, async |client| client.post("/v1/sighting", &parameters).await)?;
     told(context, &said, "said");
     Ok(())

@@ -51,6 +51,9 @@ enum Verb {
         /// Publish although no other member has told this node its own last head since the start.
         #[arg(long)]
         alone: bool,
+        /// Publish text that stands word for word in a record with a stricter marking.
+        #[arg(long)]
+        anyway: bool,
     },
     /// Documents that are here, the newest first.
     List {
@@ -86,11 +89,11 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     match arguments.verb {
         None => list(context, false),
         Some(Verb::List { all }) => list(context, all),
-        Some(Verb::Publish { file, title, media_type, description, tags, about, channel, tlp, alone }) => {
+        Some(Verb::Publish { file, title, media_type, description, tags, about, channel, tlp, alone, anyway }) => {
             let name = file.file_name().map_or_else(|| "document".to_owned(), |name| name.to_string_lossy().into_owned());
             let media_type = media_type.unwrap_or_else(|| by_ending(&name).to_owned());
             let title = title.unwrap_or(name);
-            let about = NewDocument { channel, tlp, title, media_type, description, language: None, tags, targets: about, alone };
+            let about = NewDocument { channel, tlp, title, media_type, description, language: None, tags, targets: about, alone, anyway };
             publish(context, &file, &about)
         }
         Some(Verb::Fetch { what, to, no_wait }) => fetch(context, &what, to.as_deref(), no_wait),

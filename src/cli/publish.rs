@@ -114,6 +114,9 @@ pub struct PublishArguments {
     /// published from elsewhere with its key: two heads for one place quarantine the channel everywhere.
     #[arg(long)]
     alone: bool,
+    /// Publish text that stands word for word in a record with a stricter marking.
+    #[arg(long)]
+    anyway: bool,
     #[command(flatten)]
     about: About,
 }
@@ -127,6 +130,7 @@ struct Way<'a> {
     must_say: bool,
     dry_run: bool,
     alone: bool,
+    anyway: bool,
 }
 
 /// Where bytes come from.
@@ -139,7 +143,7 @@ pub(super) fn import(context: &Context, arguments: ImportArguments) -> Result<()
     let ImportArguments { files, tlp, as_is, dry_run, about } = arguments;
     let inputs = expanded(files)?;
     let tlp = tlp.as_deref().or(as_is.then_some("red"));
-    send_all(context, inputs, &about, Way { channel: IMPORTED, tlp, must_say: !as_is, dry_run, alone: false })
+    send_all(context, inputs, &about, Way { channel: IMPORTED, tlp, must_say: !as_is, dry_run, alone: false, anyway: false })
 }
 
 pub(super) fn publish(context: &Context, arguments: PublishArguments) -> Result<(), Failure> {
@@ -147,8 +151,8 @@ pub(super) fn publish(context: &Context, arguments: PublishArguments) -> Result<
     if !arguments.value.is_empty() {
         inputs.push(Input::Values(arguments.value));
     }
-    let PublishArguments { channel, tlp, dry_run, alone, about, .. } = arguments;
-    send_all(context, inputs, &about, Way { channel: &channel, tlp: tlp.as_deref(), must_say: false, dry_run, alone })
+    let PublishArguments { channel, tlp, dry_run, alone, anyway, about, .. } = arguments;
+    send_all(context, inputs, &about, Way { channel: &channel, tlp: tlp.as_deref(), must_say: false, dry_run, alone, anyway })
 }
 
 /// The files themselves, and in place of a directory that is a MISP feed the events of its manifest.
@@ -282,6 +286,7 @@ fn parameters(about: &About, input: &Input, way: Way<'_>) -> PublishParameters {
         withdraw_max: about.withdraw_max,
         dry_run: way.dry_run,
         alone: way.alone,
+        anyway: way.anyway,
     }
 }
 

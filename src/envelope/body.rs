@@ -502,6 +502,26 @@ mod tests {
         assert_eq!(present, [77]);
     }
 
+    #[test]
+    fn x13_a_part_whose_root_is_another_is_refused_whatever_was_changed_in_it() {
+        let all = records(9);
+        let (head, body) = batch(&all);
+        let whole = ProvedBatch::open(head.clone(), body).unwrap();
+        let part = whole.part(|index| index == 4).unwrap();
+        assert!(ProvedBatch::open(head.clone(), part.clone()).is_ok());
+        // The same part of another batch, which proves itself under another head.
+        let (_, other) = batch(&records(10)[1..]);
+        let other_head = batch(&records(10)[1..]).0;
+        let foreign = ProvedBatch::open(other_head, other).unwrap().part(|index| index == 4).unwrap();
+        assert!(ProvedBatch::open(head.clone(), foreign).is_err());
+        // Each byte of it: of the record, of its salt, and of the hashes that stand for absent ones.
+        for at in 0..part.len() {
+            let mut altered = part.clone();
+            altered[at] ^= 1;
+            assert!(ProvedBatch::open(head.clone(), altered).is_err(), "byte {at} of {}", part.len());
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn any_part_of_a_part_still_proves_what_it_shows_and_two_parts_join(count in 1usize..=256, first in proptest::collection::vec(proptest::bool::ANY, 256), second in proptest::collection::vec(proptest::bool::ANY, 256)) {

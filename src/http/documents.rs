@@ -55,6 +55,9 @@ pub struct NewDocument {
     pub targets: Option<String>,
     #[serde(default)]
     pub alone: bool,
+    /// Publish text that stands word for word in a record with a stricter marking.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anyway: bool,
 }
 
 /// What became of it.
@@ -110,6 +113,9 @@ pub(super) async fn publish(
     if ready.inline.is_none() || record_of(&local, &ready).is_err() {
         let (root, length) = blocking(move || Ok(receiving.keep()?)).await?;
         ready = Ready { inline: None, root: Some(root.to_string()), length, ..ready };
+    }
+    if !ready.about.anyway {
+        super::publish::copies_nothing(&local, &Record::Document(record_of(&local, &ready)?.0), tlp)?;
     }
     let deed = format!("publishes the document `{}`, {} bytes", ready.about.title, ready.length);
     let reply = send(&local, ready).await?;

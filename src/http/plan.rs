@@ -69,6 +69,9 @@ pub struct PublishParameters {
     /// Do not wait for others to tell this node its own last head.
     #[serde(default)]
     pub alone: bool,
+    /// Publish text that stands word for word in a record with a stricter marking.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anyway: bool,
 }
 
 /// What a file does to what stands in its channel.
@@ -98,6 +101,8 @@ pub(super) struct Plan {
     pub must_say: bool,
     pub may_be_empty: bool,
     pub dry_run: bool,
+    /// Text that stands in a record with a stricter marking may be published, or goes nowhere.
+    pub anyway: bool,
 }
 
 /// The tag of what an entry of `[[sources]]` brought: what comes from one source takes nothing of another back.
@@ -182,6 +187,7 @@ impl Plan {
             must_say: parameters.must_say,
             may_be_empty: parameters.may_be_empty,
             dry_run: parameters.dry_run,
+            anyway: parameters.anyway,
         })
     }
 

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     envelope::{Audience, Class},
     exchange::{Attached, Complaint, DETECT_BYTES, Format, Given, Group, Layout, Reader, Said},
+    ledger::SamePassage,
     node::door::{DoorError, Request, TakeBack, own_audience, reach, see_gap, shared_channel},
     query::Reading,
     record::{
@@ -183,11 +184,12 @@ pub(super) async fn publish(
     upload: &mut Upload,
 ) -> Result<Json<PublishReply>, ApiError> {
     let parameters = parameters.completed(&local.sources)?;
-    let plan = Plan::of(&parameters, &local.identity.member, local.clock.now())?;
+    let mut plan = Plan::of(&parameters, &local.identity.member, local.clock.now())?;
     if parameters.alone {
         local.own.alone();
     }
     let shared = shared_channel(&local.current.get(), &local.identity.member, &plan.channel)?;
+    plan.anyway |= !shared;
     if shared && !plan.dry_run && !queue::lane_is_free(&local).await {
         let reply = PublishReply { channel: plan.channel.to_string(), tlp: label(plan.tlp), ..PublishReply::default() };
         let queued = Some(queue::keep_publication(&local, parameters, upload).await?);
@@ -200,6 +202,24 @@ pub(super) async fn publish(
 }
 
 /// The channel's audience, if what is marked like this may go there.
+/// Refuses a record whose text stands word for word in one that is marked above it.
+pub(super) fn copies_nothing(local: &Local, record: &Record, tlp: Tlp) -> Result<(), ApiError> {
+    match local.ledger.copied_above(texts(record).iter().map(String::as_str), tlp)? {
+        Some(SamePassage { record, marking, words }) => Err(DoorError::Copies { record, marking, tlp, words }.into()),
+        None => Ok(()),
+    }
+}
+
+/// Every text of a record.
+fn texts(record: &Record) -> Vec<String> {
+    let mut texts = Vec::new();
+    record.any_text(|text| {
+        texts.push(text.to_owned());
+        false
+    });
+    texts
+}
+
 fn permitted(local: &Local, plan: &Plan) -> Result<Audience, ApiError> {
     let audience = own_audience(&local.current.get(), &local.identity.member, &plan.channel)?;
     match plan.tlp.filter(|tlp| !audience.permits(*tlp)) {
@@ -325,6 +345,9 @@ impl Work {
             && let Some((name, marking)) = self.local.ledger.named_above(&Record::Report(self.plan.report.clone()), tlp)?
         {
             return Err(DoorError::Names { name, marking, tlp }.into());
+        }
+        if let Some(tlp) = self.plan.tlp.filter(|_| !self.plan.anyway) {
+            copies_nothing(&self.local, &Record::Report(self.plan.report.clone()), tlp)?;
         }
         let complete = self.plan.tlp.is_some() && (!self.plan.must_say || self.says_all());
         // The columns of a table may say it for each row.
@@ -570,8 +593,14 @@ impl Work {
 
     /// Returns true if a record names another one that is marked above it, and adds a complaint. It is not published.
     fn names_above(&mut self, record: &Record, tlp: Tlp) -> Result<bool, ApiError> {
-        let Some((name, marking)) = self.local.ledger.named_above(record, tlp)? else { return Ok(false) };
-        let why = DoorError::Names { name, marking, tlp }.to_string();
+        let why = match self.local.ledger.named_above(record, tlp)? {
+            Some((name, marking)) => DoorError::Names { name, marking, tlp }.to_string(),
+            None if self.plan.anyway => return Ok(false),
+            None => match self.local.ledger.copied_above(texts(record).iter().map(String::as_str), tlp)? {
+                Some(SamePassage { record, marking, words }) => DoorError::Copies { record, marking, tlp, words }.to_string(),
+                None => return Ok(false),
+            },
+        };
         self.complain(Complaint { line: 0, path: String::new(), why });
         Ok(true)
     }

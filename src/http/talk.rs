@@ -86,6 +86,9 @@ pub struct AskParameters {
     pub days: Option<u32>,
     #[serde(default)]
     pub alone: bool,
+    /// Publish text that stands word for word in a record with a stricter marking.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anyway: bool,
 }
 
 /// Something that is said about a value or a record.
@@ -110,6 +113,9 @@ pub struct SightingParameters {
     pub tlp: Option<String>,
     #[serde(default)]
     pub alone: bool,
+    /// Publish text that stands word for word in a record with a stricter marking.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anyway: bool,
 }
 
 /// What became of it.
@@ -143,6 +149,9 @@ pub(super) async fn put_question(local: &Local, parameters: AskParameters) -> Re
     };
     let record = Record::Question(question);
     record.encode().map_err(ApiError::bad)?;
+    if !parameters.anyway {
+        super::publish::copies_nothing(local, &record, tlp)?;
+    }
     if parameters.alone {
         local.own.alone();
     }
@@ -195,6 +204,10 @@ pub(super) async fn put_sighting(local: &Local, clearance: Tlp, parameters: Sigh
         description: parameters.note.clone(),
     });
     record.encode().map_err(ApiError::bad)?;
+    // A dispute takes back, and is never held up.
+    if !parameters.anyway && sighting != SightingKind::FalsePositive {
+        super::publish::copies_nothing(local, &record, tlp)?;
+    }
     if parameters.alone {
         local.own.alone();
     }

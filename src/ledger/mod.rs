@@ -13,6 +13,7 @@
 mod backup;
 mod batch_cache;
 mod caches;
+mod copies;
 mod disk;
 mod disputes;
 mod entry;
@@ -37,6 +38,7 @@ mod words;
 pub use backup::*;
 pub use batch_cache::BatchContent;
 pub use caches::{CACHE_BYTES, CACHE_BYTES_MIN, CacheBudget};
+pub use copies::*;
 pub use disk::*;
 pub use disputes::*;
 pub use entry::*;

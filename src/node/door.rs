@@ -101,6 +101,11 @@ pub enum DoorError {
     Channel(#[from] UnknownName),
     #[error("this names {name}, which is {}, and would be published as {}: leave the name out, or mark it {0} or above", marking.label(), tlp.label())]
     Names { name: RecordRef, marking: Tlp, tlp: Tlp },
+    #[error(
+        "this copies text of {record}, which is {}, and would be published as {}: \"{words}\"; if it may be published, say so with --anyway",
+        marking.label(), tlp.label()
+    )]
+    Copies { record: RecordRef, marking: Tlp, tlp: Tlp, words: String },
     #[error("{} may not travel in channel `{channel}`, whose audience is {audience}", tlp.label())]
     Marking { tlp: Tlp, channel: ChannelName, audience: String },
     #[error("`{0}` is another member's; only its author can withdraw it. `huecry` keeps it from you by policy if you want")]

@@ -137,3 +137,54 @@ fn x9_what_names_a_record_above_the_marking_of_what_is_published_is_refused() {
     // With its own marking it may be named.
     run(data, &["document", "publish", &short, "--channel", "leads", "--tlp", "red", "--alone"]);
 }
+
+#[test]
+fn x9_a_passage_of_a_restricted_text_is_warned_of_before_it_goes() {
+    let data = founded();
+    let data = data.path();
+    run(data, &["card", "channel", "leads=named:xx-agency"]);
+    let file = |name: &str, text: &str| {
+        let path = data.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let passage = "the suspect rents three servers at a provider in Examplestan under a stolen passport";
+    let leads = file("leads.txt", "198.51.100.66\n");
+    let red = ["--channel", "leads", "--tlp", "red", "--format", "list", "--alone", "--title", "leads"];
+    run(data, &[&["publish", &leads, "--description", &format!("Informant: {passage}.")][..], &red].concat());
+    let list = file("list.txt", "192.0.2.1\n");
+    let copied =
+        format!("As we heard, THE SUSPECT RENTS THREE SERVERS at a provider in Examplestan. {}", "Filler words follow here. ".repeat(300));
+    let (note, short) = (file("note.md", &copied), "rents three servers at a provider");
+    let green = ["--tlp", "green", "--alone"];
+    let warned: [&[&str]; 4] = [
+        &["publish", &list, "--format", "list", "--title", "t", "--description", &copied[..200]],
+        &["ask", "192.0.2.1", "--text", &copied[..100]],
+        &["sighting", "192.0.2.1", "--channel", "indicators", "--note", &copied[..100]],
+        &["document", "publish", &note],
+    ];
+    for words in warned {
+        let output = huecry(data, &[words, &green].concat());
+        let said = stderr(&output);
+        assert!(code(&output) != 0 && said.contains("copies text of xx-agency/leads#1.0, which is TLP:RED"), "{words:?}: {said}");
+        assert!(said.contains("suspect rents three servers") && said.contains("--anyway"), "{words:?}: {said}");
+        run(data, &[words, &green, &["--anyway"]].concat());
+    }
+    // In a file that comes from elsewhere the report falls, and the answer says why.
+    let misp = format!(
+        "{{\"Event\":{{\"uuid\":\"5f9d1e58-0000-4000-8000-000000000001\",\"info\":\"{passage}\",\"date\":\"2026-11-01\",\"Tag\":[{{\"name\":\"tlp:green\"}}],\
+         \"Attribute\":[{{\"uuid\":\"5f9d1e58-0000-4000-8000-000000000002\",\"type\":\"domain\",\"value\":\"evil.example\",\"to_ids\":true}}]}}}}"
+    );
+    let event = file("event.json", &misp);
+    let output = huecry(data, &["--json", "publish", &event, "--confidence", "50", "--alone"]);
+    assert!(
+        stdout(&output).contains("copies text of") || stderr(&output).contains("copies text of"),
+        "{}{}",
+        stdout(&output),
+        stderr(&output)
+    );
+    // Six common words in a row are needed, and what stays here may be copied.
+    run(data, &[&["publish", &list, "--format", "list", "--title", "t", "--description", &short[..20]][..], &green].concat());
+    run(data, &["import", &event, "--confidence", "50", "--valid-days", "30"]);
+    run(data, &[&["document", "publish", &note, "--channel", "leads", "--tlp", "red", "--alone"][..]].concat());
+}
