@@ -32,7 +32,7 @@ pub struct Arguments {
     /// Ask although no other member has told this node its own last head since the start.
     #[arg(long)]
     alone: bool,
-    /// Publish text that stands word for word in a record with a stricter marking.
+    /// Publish text copied word for word from a record with a stricter marking.
     #[arg(long)]
     anyway: bool,
 }
@@ -63,7 +63,7 @@ pub struct SightingArguments {
     /// Say it although no other member has told this node its own last head since the start.
     #[arg(long)]
     alone: bool,
-    /// Publish text that stands word for word in a record with a stricter marking.
+    /// Publish text copied word for word from a record with a stricter marking.
     #[arg(long)]
     anyway: bool,
 }

@@ -51,7 +51,7 @@ enum Verb {
         /// Publish although no other member has told this node its own last head since the start.
         #[arg(long)]
         alone: bool,
-        /// Publish text that stands word for word in a record with a stricter marking.
+        /// Publish text copied word for word from a record with a stricter marking.
         #[arg(long)]
         anyway: bool,
     },

@@ -114,7 +114,7 @@ pub struct PublishArguments {
     /// published from elsewhere with its key: two heads for one place quarantine the channel everywhere.
     #[arg(long)]
     alone: bool,
-    /// Publish text that stands word for word in a record with a stricter marking.
+    /// Publish text copied word for word from a record with a stricter marking.
     #[arg(long)]
     anyway: bool,
     #[command(flatten)]

@@ -55,7 +55,7 @@ pub struct NewDocument {
     pub targets: Option<String>,
     #[serde(default)]
     pub alone: bool,
-    /// Publish text that stands word for word in a record with a stricter marking.
+    /// Publish text copied word for word from a record with a stricter marking.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub anyway: bool,
 }

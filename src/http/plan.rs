@@ -69,7 +69,7 @@ pub struct PublishParameters {
     /// Do not wait for others to tell this node its own last head.
     #[serde(default)]
     pub alone: bool,
-    /// Publish text that stands word for word in a record with a stricter marking.
+    /// Publish text copied word for word from a record with a stricter marking.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub anyway: bool,
 }
@@ -101,7 +101,7 @@ pub(super) struct Plan {
     pub must_say: bool,
     pub may_be_empty: bool,
     pub dry_run: bool,
-    /// Text that stands in a record with a stricter marking may be published, or goes nowhere.
+    /// Text copied from a record with a stricter marking may be published, or stays on this node.
     pub anyway: bool,
 }
 

@@ -86,7 +86,7 @@ pub struct AskParameters {
     pub days: Option<u32>,
     #[serde(default)]
     pub alone: bool,
-    /// Publish text that stands word for word in a record with a stricter marking.
+    /// Publish text copied word for word from a record with a stricter marking.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub anyway: bool,
 }
@@ -113,7 +113,7 @@ pub struct SightingParameters {
     pub tlp: Option<String>,
     #[serde(default)]
     pub alone: bool,
-    /// Publish text that stands word for word in a record with a stricter marking.
+    /// Publish text copied word for word from a record with a stricter marking.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub anyway: bool,
 }
@@ -204,7 +204,7 @@ pub(super) async fn put_sighting(local: &Local, clearance: Tlp, parameters: Sigh
         description: parameters.note.clone(),
     });
     record.encode().map_err(ApiError::bad)?;
-    // A dispute takes back, and is never held up.
+    // A dispute is never held up.
     if !parameters.anyway && sighting != SightingKind::FalsePositive {
         super::publish::copies_nothing(local, &record, tlp)?;
     }

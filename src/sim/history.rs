@@ -12,11 +12,12 @@ use crate::{
     envelope::{Audience, Class, Hash, Head, ProvedBatch, ProvedHead, SignedHead, encode_full, merkle::Seed, part_of, root_of},
     intake::{Defaults, Intake, Known, Limits, Placed, ReadBatch, Spans},
     policy::{Lists, Policy, Starter, Way, may_gossip, may_send},
-    record::{FeedId, Indicator, MemberId, Observable, Record, RecordRef, Timestamp, Tlp},
+    record::{DAY_MS, FeedId, HOUR_MS, Indicator, MINUTE_MS, MemberId, Observable, Record, RecordRef, Timestamp, Tlp},
     replica::{
         Announce, Body, Cursor, Cursors, Digest, Effect, End, Message, Order, PeerKey, RANGE_BATCHES_MAX, RangeHead, Refused, Replica,
         Served, digest_of, number,
     },
+    timekeeping::{CLOCK_SKEW_MS, Now, Reading, Timekeeper},
 };
 use std::{
     cmp::Reverse,
@@ -40,6 +41,8 @@ pub struct Plan {
     pub late: usize,
     /// Withhold single records by policy, each from some readers.
     pub withholding: bool,
+    /// How often somebody sets the clock of an honest node wrong, in any direction, for a while.
+    pub wrong_clocks: usize,
     pub order: Order,
 }
 
@@ -121,6 +124,9 @@ struct Node {
     /// Heads that it has passed on.
     gossiped: BTreeSet<Hash>,
     revision: u64,
+    keeper: Timekeeper,
+    /// How far its wall clock is from the right time, in milliseconds.
+    clock_error: i64,
 }
 
 enum Happening {
@@ -150,6 +156,10 @@ enum Happening {
     Tick {
         node: usize,
     },
+    Clock {
+        node: usize,
+        error: i64,
+    },
     /// The door has taken a batch.
     Door {
         node: usize,
@@ -162,6 +172,16 @@ const SETTLE_MS: u64 = 90_000;
 /// How often a node's replication is given the time.
 const TICK_MS: u64 = 50;
 
+/// Errors of wall clocks: by minutes, hours, and more than a year, both ways.
+const CLOCK_ERRORS_MS: [i64; 6] = [
+    400 * DAY_MS as i64,
+    -400 * (DAY_MS as i64),
+    2 * HOUR_MS as i64,
+    -2 * (HOUR_MS as i64),
+    20 * MINUTE_MS as i64,
+    -20 * (MINUTE_MS as i64),
+];
+
 struct World {
     plan: Plan,
     dice: Dice,
@@ -169,6 +189,7 @@ struct World {
     intake: Intake,
     nodes: Vec<Node>,
     now: u64,
+    begun: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     serial: u64,
@@ -230,6 +251,8 @@ impl World {
                 present: true,
                 gossiped: BTreeSet::new(),
                 revision: 0,
+                keeper: Timekeeper::start(Reading { wall: start, steady_ms: 0 }, "first", None, start),
+                clock_error: 0,
             });
         }
         Ok(Self {
@@ -239,6 +262,7 @@ impl World {
             intake,
             nodes,
             now: start.ms(),
+            begun: start.ms(),
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             serial: 0,
@@ -289,6 +313,13 @@ impl World {
             self.later(at + length, Happening::Link { one, other, up: true });
         }
         let end = 2 * span + 300;
+        for number in 0..self.plan.wrong_clocks {
+            let node = usize::try_from(self.dice.below((count - self.plan.hostile) as u64)).unwrap_or(0);
+            let error = CLOCK_ERRORS_MS.get(number % CLOCK_ERRORS_MS.len()).copied().unwrap_or(0);
+            let (at, length) = (self.dice.below(span), 1 + self.dice.below(span));
+            self.later(at, Happening::Clock { node, error });
+            self.later((at + length).min(end), Happening::Clock { node, error: 0 });
+        }
         for one in 0..count {
             for other in one + 1..count {
                 self.later(end, Happening::Link { one, other, up: true });
@@ -308,6 +339,17 @@ impl World {
         Timestamp::from_ms(self.now).unwrap_or_default()
     }
 
+    /// What a node takes the time to be.
+    fn moment(&self, node: usize) -> Now {
+        self.nodes.get(node).map_or_else(|| self.time().into(), |one| one.keeper.now(self.reading(one.clock_error)))
+    }
+
+    /// The clocks of a machine whose wall clock is wrong by so much.
+    fn reading(&self, error: i64) -> Reading {
+        let wall = Timestamp::from_ms(self.now.saturating_add_signed(error)).unwrap_or_default();
+        Reading { wall, steady_ms: self.now.saturating_sub(self.begun) }
+    }
+
     fn happen(&mut self, happening: Happening) -> Result<(), String> {
         match happening {
             Happening::Join { node } => {
@@ -319,8 +361,15 @@ impl World {
                 }
             }
             Happening::Link { one, other, up } => self.link(one, other, up),
+            Happening::Clock { node, error } => {
+                if let Some(one) = self.nodes.get_mut(node) {
+                    one.clock_error = error;
+                }
+            }
             Happening::Tick { node } => {
-                let now = self.time();
+                let reading = self.reading(self.nodes.get(node).map_or(0, |one| one.clock_error));
+                let _changed = self.nodes.get_mut(node).map(|one| one.keeper.look(reading));
+                let now = self.moment(node).best;
                 let Some(one) = self.nodes.get_mut(node).filter(|one| one.present) else { return Ok(()) };
                 let store = &one.store;
                 let mut effects = one.replica.tick(|feed| store.spans(feed), now);
@@ -370,7 +419,16 @@ impl World {
     }
 
     fn publish(&mut self, author: usize, removal: bool) -> Result<(), String> {
-        let now = self.time();
+        let moment = self.moment(author);
+        if moment.doubted && !removal {
+            // As the door does; its operator tries again.
+            self.later(1_000, Happening::Publish { author, removal });
+            return Ok(());
+        }
+        let now = if moment.doubted { moment.earliest } else { moment.best };
+        if now > self.time().plus_ms(CLOCK_SKEW_MS) || (!removal && now.plus_ms(CLOCK_SKEW_MS) < self.time()) {
+            self.faults.push(format!("node {author} publishes with the date {now} at {}", self.time()));
+        }
         let closed = self.dice.percent(40) && author * 2 < self.nodes.len();
         let (seed, count) = (self.dice.seed(), 1 + self.dice.below(6));
         let Some((node, actor)) = self.nodes.get_mut(author).zip(self.federation.actors.get(author)).filter(|(node, _)| node.present)
@@ -448,10 +506,11 @@ impl World {
 
     /// A head, by gossip or by stream: proved, placed, and its body asked for. Answers whether it may be passed on.
     fn heard(&mut self, from: usize, to: usize, bytes: &[u8]) -> bool {
-        let now = self.time();
+        let moment = self.moment(to);
+        let now = moment.best;
         let Some(peer) = self.nodes.get(from).map(|node| node.key) else { return false };
         let Some(node) = self.nodes.get_mut(to) else { return false };
-        match self.intake.place(bytes, now, &node.store) {
+        match self.intake.place(bytes, moment, &node.store) {
             Ok(Placed::Next(head) | Placed::Ahead { head, .. } | Placed::Gap(head)) => {
                 if !self.intake.roster.addresses(&head.head().audience, &head.head().member, &node.member) {
                     self.faults.push(format!("{} was told of a feed that is not for it", node.member));
@@ -498,7 +557,8 @@ impl World {
     }
 
     fn frame(&mut self, from: usize, to: usize, message: Message) {
-        let now = self.time();
+        let moment = self.moment(to);
+        let (now, steady_ms) = (moment.best, self.now.saturating_sub(self.begun));
         let Some(peer) = self.nodes.get(from).map(|node| node.key) else { return };
         if let Message::Announce(announce) = &message {
             self.heard(from, to, &announce.head);
@@ -507,7 +567,11 @@ impl World {
         if let Message::Digest(theirs) = &message {
             let ours = self.cursors_for(to, from);
             let same = digest_of(&ours) == theirs.hash;
+            let teller = self.nodes.get(from).map(|one| one.member.clone());
             let Some(node) = self.nodes.get_mut(to) else { return };
+            if let (Some(time), Some(teller)) = (theirs.time, &teller) {
+                node.keeper.hear(teller, time, steady_ms);
+            }
             node.replica.digest(peer, theirs.revision.unwrap_or(0));
             if same {
                 node.replica.same(peer, &ours);
@@ -527,7 +591,7 @@ impl World {
             }
             Message::Range(range) => replica.ranged(peer, range),
             Message::RangeHead(part) => {
-                match self.intake.place(&part.head, now, store) {
+                match self.intake.place(&part.head, moment, store) {
                     Ok(Placed::Next(head) | Placed::Ahead { head, .. } | Placed::Gap(head)) => replica.range_head(peer, part.request, head),
                     Ok(_) => (),
                     Err(_) => replica.range_failed(peer, part.request),
@@ -558,7 +622,11 @@ impl World {
                     let Some(reader) = self.nodes.iter().position(|one| one.key == to) else { continue };
                     let hash = digest_of(&self.cursors_for(node, reader));
                     let revision = self.nodes.get(node).map(|node| node.revision);
-                    self.send(node, &to, Message::Digest(Digest { kind: number::DIGEST, hash, revision, time: None }));
+                    let moment = self.moment(node);
+                    let lies = self.nodes.get(node).is_some_and(|one| one.malice == Some(Malice::Lies));
+                    let time = if lies { moment.best.plus_ms(400 * DAY_MS) } else { moment.best };
+                    let time = (!moment.doubted).then_some(time);
+                    self.send(node, &to, Message::Digest(Digest { kind: number::DIGEST, hash, revision, time }));
                 }
             }
         }
@@ -631,13 +699,14 @@ impl World {
     }
 
     fn door(&mut self, node: usize, effect: Effect) {
-        let now = self.time();
+        let moment = self.moment(node);
+        let now = moment.best;
         let Some(one) = self.nodes.get_mut(node) else { return };
         match effect {
             Effect::Submit { head, served: Served { body, withheld, from, .. }, beyond } => {
                 let (feed, seq) = (head.head().feed(), head.head().seq);
                 let read = ReadBatch::open((*head).clone(), body.clone());
-                match read.and_then(|read| self.intake.admit(read, now, &one.store, beyond)) {
+                match read.and_then(|read| self.intake.admit(read, moment, &one.store, beyond)) {
                     Ok(_) => {
                         let stored = Stored { head: *head, body, withheld };
                         one.store.feeds.entry(feed.clone()).or_default().insert(seq, stored);
@@ -669,7 +738,7 @@ impl World {
     }
 
     fn kept(&mut self, node: usize, feed: &FeedId, seq: u64, from: Option<PeerKey>, announce: bool) {
-        let now = self.time();
+        let now = self.moment(node).best;
         let Some(one) = self.nodes.get_mut(node) else { return };
         let held = one.store.spans(feed);
         let effects = one.replica.kept(feed, seq, from, announce, &held, now);
@@ -681,6 +750,9 @@ impl World {
         let now = self.time();
         let mut faults = std::mem::take(&mut self.faults);
         for node in self.nodes.iter().filter(|node| node.malice.is_none()) {
+            if let Some(doubt) = node.keeper.doubt() {
+                faults.push(format!("{} still doubts its clock, which is right: {doubt}", node.member));
+            }
             for author in self.nodes.iter().filter(|author| author.malice.is_none()) {
                 for (feed, batches) in author.store.feeds.iter().filter(|(feed, _)| feed.member == author.member) {
                     for (seq, stored) in batches {

@@ -23,7 +23,18 @@ pub fn quota() -> huecry::charter::Quota {
 }
 
 fn calm(seed: u64) -> Plan {
-    Plan { seed, nodes: 5, hostile: 0, batches: 12, gossip_loss: 0, cuts: 0, late: 0, withholding: false, order: Order::OldestFirst }
+    Plan {
+        seed,
+        nodes: 5,
+        hostile: 0,
+        batches: 12,
+        gossip_loss: 0,
+        cuts: 0,
+        late: 0,
+        withholding: false,
+        wrong_clocks: 0,
+        order: Order::OldestFirst,
+    }
 }
 
 fn all_is_well(plans: impl Fn(u64) -> Plan) -> Vec<Ending> {
@@ -67,4 +78,10 @@ fn what_single_nodes_withhold_comes_from_others() {
 #[test]
 fn newest_first_ends_in_the_same_place() {
     all_is_well(|seed| Plan { order: Order::NewestFirst, gossip_loss: 30, late: 2, cuts: 4, hostile: 1, withholding: true, ..calm(seed) });
+}
+
+#[test]
+fn x3_nodes_with_wrong_clocks_in_every_direction_lose_nothing_and_publish_no_wrong_date() {
+    all_is_well(|seed| Plan { wrong_clocks: 6, ..calm(seed) });
+    all_is_well(|seed| Plan { wrong_clocks: 6, gossip_loss: 20, late: 1, hostile: 1, cuts: 4, withholding: true, ..calm(seed) });
 }
