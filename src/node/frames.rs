@@ -97,7 +97,7 @@ where
 
 /// Length-prefixed frames, as their bytes pass.
 #[derive(Default)]
-struct Frames {
+pub struct Frames {
     /// Bits of the length that have passed.
     length: u64,
     bits: u32,
@@ -109,7 +109,7 @@ struct Frames {
 
 impl Frames {
     /// Follows these bytes, and hands the beginning of each frame that ends among them to `ended`.
-    fn pass(&mut self, mut bytes: &[u8], mut ended: impl FnMut(&[u8])) {
+    pub fn pass(&mut self, mut bytes: &[u8], mut ended: impl FnMut(&[u8])) {
         while let Some((first, rest)) = bytes.split_first() {
             match &mut self.left {
                 None => {
@@ -138,7 +138,8 @@ impl Frames {
         }
     }
 
-    fn is_between(&self) -> bool {
+    /// Returns true between two frames.
+    pub fn is_between(&self) -> bool {
         self.bits == 0
     }
 }
