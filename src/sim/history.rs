@@ -43,6 +43,10 @@ pub struct Plan {
     pub withholding: bool,
     /// How often somebody sets the clock of an honest node wrong, in any direction, for a while.
     pub wrong_clocks: usize,
+    /// The way of all hostile nodes; otherwise each draws its own.
+    pub malice: Option<Malice>,
+    /// Time that the history continues after everything has settled, in milliseconds; traffic in it is waste.
+    pub idle_ms: u64,
     pub order: Order,
 }
 
@@ -57,11 +61,13 @@ pub struct Ending {
     pub messages: u64,
     /// When the last honest node had the last batch, after the last publication, in ms.
     pub settled_ms: u64,
+    /// Bytes that honest nodes sent while nothing new was to be had ([`Plan::idle_ms`]).
+    pub idle_bytes: u64,
 }
 
 /// What a hostile node does with what it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Malice {
+pub enum Malice {
     /// Answers nothing.
     Silent,
     /// Says that there is nothing.
@@ -72,6 +78,11 @@ enum Malice {
     Delays,
     /// Sends batches without any record.
     Empties,
+}
+
+impl Malice {
+    /// Every way of being hostile.
+    pub const ALL: [Self; 5] = [Self::Silent, Self::Denies, Self::Lies, Self::Delays, Self::Empties];
 }
 
 struct Stored {
@@ -190,6 +201,8 @@ struct World {
     nodes: Vec<Node>,
     now: u64,
     begun: u64,
+    idle_from: u64,
+    idle_bytes: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     serial: u64,
@@ -215,8 +228,8 @@ pub fn play(plan: &Plan) -> Result<Ending, String> {
         }
     }
     world.look();
-    let World { faults, trace, messages, settled, published_at, .. } = world;
-    Ok(Ending { faults, trace, messages, settled_ms: settled.saturating_sub(published_at) })
+    let World { faults, trace, messages, settled, published_at, idle_bytes, .. } = world;
+    Ok(Ending { faults, trace, messages, settled_ms: settled.saturating_sub(published_at), idle_bytes })
 }
 
 impl World {
@@ -234,7 +247,7 @@ impl World {
             lists: Arc::new(Lists::default()),
             limits: Limits::default(),
         };
-        let all = [Malice::Silent, Malice::Denies, Malice::Lies, Malice::Delays, Malice::Empties];
+        let all = Malice::ALL;
         let honest = plan.nodes - plan.hostile;
         let mut nodes = Vec::new();
         for (number, actor) in federation.actors.iter().enumerate() {
@@ -246,7 +259,7 @@ impl World {
                 key: actor.node.public().to_bytes(),
                 replica,
                 store: Store::default(),
-                malice: all.get(kind).copied().filter(|_| number >= honest),
+                malice: plan.malice.or(all.get(kind).copied()).filter(|_| number >= honest),
                 open: BTreeMap::new(),
                 present: true,
                 gossiped: BTreeSet::new(),
@@ -263,6 +276,8 @@ impl World {
             nodes,
             now: start.ms(),
             begun: start.ms(),
+            idle_from: u64::MAX,
+            idle_bytes: 0,
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             serial: 0,
@@ -326,7 +341,8 @@ impl World {
             }
         }
         let mut at = 0;
-        while at < end + SETTLE_MS {
+        self.idle_from = self.now + end + SETTLE_MS;
+        while at < end + SETTLE_MS + self.plan.idle_ms {
             for node in 0..count {
                 self.later(at + node as u64, Happening::Tick { node });
             }
@@ -528,6 +544,9 @@ impl World {
     fn send(&mut self, from: usize, to: &PeerKey, message: Message) {
         let Some(at) = self.nodes.iter().position(|node| node.key == *to) else { return };
         let Some(opening) = self.nodes.get(from).and_then(|node| node.open.get(&at)).copied() else { return };
+        if self.now >= self.idle_from && self.nodes.get(from).is_some_and(|one| one.malice.is_none()) {
+            self.idle_bytes += message.encode().len() as u64;
+        }
         // A frame is one unit of a byte stream: lost means late, and what follows waits behind it.
         let lost = if self.dice.percent(2) { 300 } else { 0 };
         let delay = 20 + self.dice.below(60) + lost;

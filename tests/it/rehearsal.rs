@@ -3,7 +3,7 @@
 
 use huecry::{
     replica::Order,
-    sim::history::{Ending, Plan, play},
+    sim::history::{Ending, Malice, Plan, play},
 };
 
 /// Histories of each kind in the ordinary tests; `HUECRY_HISTORIES` plays more.
@@ -33,6 +33,8 @@ fn calm(seed: u64) -> Plan {
         late: 0,
         withholding: false,
         wrong_clocks: 0,
+        malice: None,
+        idle_ms: 0,
         order: Order::OldestFirst,
     }
 }
@@ -84,4 +86,23 @@ fn newest_first_ends_in_the_same_place() {
 fn x3_nodes_with_wrong_clocks_in_every_direction_lose_nothing_and_publish_no_wrong_date() {
     all_is_well(|seed| Plan { wrong_clocks: 6, ..calm(seed) });
     all_is_well(|seed| Plan { wrong_clocks: 6, gossip_loss: 20, late: 1, hostile: 1, cuts: 4, withholding: true, ..calm(seed) });
+}
+
+#[test]
+fn x7_no_hostile_peer_keeps_others_busy_for_ten_minutes() {
+    const TEN_MINUTES_MS: u64 = 600_000;
+    let idle = |malice: Option<Malice>| {
+        let hostile = usize::from(malice.is_some());
+        let plan = Plan { nodes: 4 + hostile, hostile, malice, idle_ms: TEN_MINUTES_MS, ..calm(3) };
+        let ending = play(&plan).unwrap();
+        assert!(ending.faults.is_empty(), "{malice:?}: {:#?}", ending.faults);
+        ending.idle_bytes / 4
+    };
+    let calm = idle(None);
+    for malice in Malice::ALL {
+        let bytes = idle(Some(malice));
+        println!("{malice:?}: each honest node sends {bytes} bytes in ten minutes with nothing to say; {calm} without a hostile peer");
+        // One peer more, asked again now and then: bytes by the kilobyte, not by the second.
+        assert!(bytes < 4 * calm + 200_000, "{malice:?}: {bytes} bytes, {calm} in peace");
+    }
 }
