@@ -3,6 +3,7 @@
 mod attack;
 mod catchup;
 mod charter;
+mod clearance;
 mod exchange;
 mod http;
 mod lookup;
@@ -73,6 +74,8 @@ enum Bench {
     },
     /// Ask whether values are known, some of them are: hits a second, and how long hits and misses take.
     Lookup(lookup::Arguments),
+    /// Ask for hidden and for absent values as a reader with a lower clearance: whether the time of an answer tells them apart.
+    Clearance(clearance::Arguments),
     /// Look through a DNS log of Zeek for what is known: lines a second.
     Match(matching::Arguments),
     /// A node that has nothing meets one that has everything: two processes on loopback, everything verified and durable.
@@ -125,6 +128,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
         Bench::Publish { lines, keep } => publish(context, lines, keep),
         Bench::Ingest { records, keep, from } => ingest_and_compare(context, &Values { most: records, from }, keep),
         Bench::Lookup(arguments) => lookup::run(context, &arguments),
+        Bench::Clearance(arguments) => clearance::run(context, &arguments),
         Bench::Match(arguments) => matching::run(context, &arguments),
         Bench::Catchup { records, keep } => catchup::run(context, records, keep),
         Bench::Peers(arguments) => peers::run(context, arguments),

@@ -210,8 +210,9 @@ impl Index {
     pub fn write(&self, mut rows: Vec<NewRow>, gone: Vec<Vec<u8>>, store_id: &str, position: Position) -> Result<(), LedgerError> {
         // Of all of them, always: a filter may come into being while they are written.
         let (mut hashes, mut lengths) = (Vec::with_capacity(rows.len()), Lengths::default());
-        for key in rows.iter().filter_map(|row| row.0.get(..row.0.len().checked_sub(PLACE_BYTES)?)) {
-            hashes.extend(known::hashes_of(key));
+        for (key, about) in rows.iter().filter_map(|row| Some((row.0.get(..row.0.len().checked_sub(PLACE_BYTES)?)?, About::read(&row.1)?)))
+        {
+            hashes.extend(known::hashes_of(key, about.tlp));
             lengths.note(key);
         }
         let mut batch = self.database.batch();
@@ -310,9 +311,9 @@ impl Index {
 
     /// Visits the rows in a range, ordered by value, with the value's part of the key, for as long as `visit` says to go on. Answers whether
     /// it came to the end.
-    pub fn each_in(&self, range: &KeyRange, visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
+    pub fn each_in(&self, range: &KeyRange, clearance: Tlp, visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
         let KeyRange { first, end, only } = range;
-        if (only.is_some() && !self.known.may_have(first)) || first >= end {
+        if (only.is_some() && !self.known.may_have(first, clearance)) || first >= end {
             return Ok(true);
         }
         Self::visit(self.values.range(first.clone()..end.clone()), visit)
@@ -336,10 +337,10 @@ impl Index {
     }
 
     /// The rows in a range of keys, up to `rows_max`, and whether there were more.
-    pub fn scan(&self, range: &KeyRange, rows_max: usize) -> Result<(Vec<Row>, bool), LedgerError> {
+    pub fn scan(&self, range: &KeyRange, clearance: Tlp, rows_max: usize) -> Result<(Vec<Row>, bool), LedgerError> {
         let mut rows = Vec::new();
         let KeyRange { first, end, only } = range;
-        if only.is_some() && !self.known.may_have(first) {
+        if only.is_some() && !self.known.may_have(first, clearance) {
             return Ok((rows, false));
         }
         for guard in self.values.range(first.clone()..end.clone()) {

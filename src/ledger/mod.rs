@@ -497,13 +497,18 @@ impl Ledger {
 
     /// Rows of the index in a range of keys.
     pub fn scan(&self, range: &KeyRange, rows_max: usize) -> Result<(Vec<Row>, bool), LedgerError> {
-        self.shared.index.scan(range, rows_max)
+        self.scan_up_to(range, Tlp::Red, rows_max)
+    }
+
+    /// As [`Self::scan`]; a value without a row up to `clearance` is not looked for on the disk. Rows above it may be among the answer.
+    pub fn scan_up_to(&self, range: &KeyRange, clearance: Tlp, rows_max: usize) -> Result<(Vec<Row>, bool), LedgerError> {
+        self.shared.index.scan(range, clearance, rows_max)
     }
 
     /// Visits the rows of every value, ordered by value, with the value's part of the key, for as long as `visit` says to go on. Answers
     /// whether it came to the end.
     pub fn each_row(&self, visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
-        self.shared.index.each_in(&KeyRange::everything(), visit)
+        self.shared.index.each_in(&KeyRange::everything(), Tlp::Red, visit)
     }
 
     /// Up to which place of the journal the index knows everything; what stands behind it is on its way there.
@@ -521,9 +526,9 @@ impl Ledger {
         self.shared.index.known.lengths()
     }
 
-    /// As [`Self::each_row`], of the rows in a range.
-    pub fn each_row_in(&self, range: &KeyRange, visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
-        self.shared.index.each_in(range, visit)
+    /// As [`Self::each_row`], of the rows in a range, as [`Self::scan_up_to`] does.
+    pub fn each_row_in(&self, range: &KeyRange, clearance: Tlp, visit: impl FnMut(&[u8], Row) -> bool) -> Result<bool, LedgerError> {
+        self.shared.index.each_in(range, clearance, visit)
     }
 
     /// The roster as the journal's documents make it; `None` before a charter was taken.

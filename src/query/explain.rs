@@ -117,7 +117,7 @@ pub fn explain(
     tlp_max: Tlp,
     now: Timestamp,
 ) -> Result<Explanation, QueryError> {
-    let mut teller = Teller { reading: Reading::new(ledger, now), intake, texts: HashMap::new(), tlp_max, now };
+    let mut teller = Teller { reading: Reading::new(ledger, now).up_to(tlp_max), intake, texts: HashMap::new(), tlp_max, now };
     let (mut records, mut value, mut erased) = (Vec::new(), None, None);
     if let Ok(reference) = text.parse::<RecordRef>() {
         let batch = ledger.batch_at(&reference.feed, reference.seq)?.filter(|batch| batch.head.tlp <= tlp_max);

@@ -35,7 +35,7 @@ pub fn hit(reading: &mut Reading<'_>, value: &Observable, clearance: Tlp, since:
     let today = reading.now.day();
     let (mut best, mut origins): (Option<Hit>, BTreeSet<String>) = (None, BTreeSet::new());
     for (range, above) in plan.speaking() {
-        let (rows, _more) = reading.ledger.scan(range, SCAN_ROWS_MAX)?;
+        let (rows, _more) = reading.ledger.scan_up_to(range, clearance, SCAN_ROWS_MAX)?;
         for row in rows.into_iter().filter(|row| counts(row, clearance, today, since) && (!above || row.about.below)) {
             let Some(found) = reading.found(row.place)? else { continue };
             if reading.standing(&found).0 != Standing::Accepted {

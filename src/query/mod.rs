@@ -137,6 +137,7 @@ pub struct Reading<'a> {
     /// All rows of values that were read, by their keys.
     rows: HashMap<Vec<u8>, Vec<Row>>,
     now: Timestamp,
+    clearance: Tlp,
 }
 
 /// A record with all that decides how it stands.
@@ -163,7 +164,12 @@ impl Found {
 impl<'a> Reading<'a> {
     /// Reads `ledger` as of `now`.
     pub fn new(ledger: &'a Ledger, now: Timestamp) -> Self {
-        Self { ledger, batches: HashMap::new(), found: HashMap::new(), rows: HashMap::new(), now }
+        Self { ledger, batches: HashMap::new(), found: HashMap::new(), rows: HashMap::new(), now, clearance: Tlp::Red }
+    }
+
+    /// Reads for a caller with this clearance.
+    pub fn up_to(self, clearance: Tlp) -> Self {
+        Self { clearance, ..self }
     }
 
     /// As of when it reads.
@@ -210,7 +216,7 @@ impl<'a> Reading<'a> {
     fn rows_of(&self, value: &Observable, rows_max: usize) -> Result<(Vec<Row>, bool), LedgerError> {
         match self.rows.get(&value_key(value)).filter(|rows| rows.len() <= rows_max) {
             Some(rows) => Ok((rows.clone(), false)),
-            None => self.ledger.scan(&exactly(value), rows_max),
+            None => self.ledger.scan_up_to(&exactly(value), self.clearance, rows_max),
         }
     }
 

@@ -197,7 +197,7 @@ pub fn answer_at_once(
     if question.text.is_none() || !question.said()?.is_empty() {
         return Ok(None);
     }
-    let mut reading = Reading::new(ledger, now);
+    let mut reading = Reading::new(ledger, now).up_to(tlp_max);
     let mut answer = answer_within(&mut reading, ledger, question, LOOK_UP_ROWS_MAX)?;
     let weighed = !answer.cut && reading.weigh(&mut answer, intake, tlp_max, LOOK_UP_ROWS_MAX)?;
     Ok(weighed.then_some(answer))
@@ -354,7 +354,7 @@ impl Asking<'_, '_> {
 
     fn rows(&self, range: &KeyRange, most: usize) -> Result<Vec<(Vec<u8>, Row)>, LedgerError> {
         let mut rows = Vec::new();
-        self.ledger.each_row_in(range, |key, row| {
+        self.ledger.each_row_in(range, self.question.tlp_max.unwrap_or(Tlp::Red), |key, row| {
             rows.push((key.to_vec(), row));
             rows.len() < most
         })?;
@@ -367,7 +367,7 @@ impl Asking<'_, '_> {
         for (what, word) in &self.meant.said {
             let range = saying(*what, word);
             let mut count = 0;
-            self.ledger.each_row_in(&range, |_, _| {
+            self.ledger.each_row_in(&range, self.question.tlp_max.unwrap_or(Tlp::Red), |_, _| {
                 count += 1;
                 count < COUNTED_MAX
             })?;

@@ -103,11 +103,9 @@ impl Worlds {
         post(self.ports[at], path, &self.token, body)
     }
 
-    /// An answer without what differs from request to request and from directory to directory.
+    /// An answer without its place.
     fn plain(&self, at: usize, text: &str) -> String {
-        let text = text.replace(self.paths[at].to_str().unwrap(), "DATA").replace(&format!("127.0.0.1:{}", self.ports[at]), "NODE");
-        let words = text.split_inclusive(|letter: char| " \",:{}[]()<>\n\r;".contains(letter));
-        words.filter(|word| !word.starts_with("date")).collect()
+        text.replace(self.paths[at].to_str().unwrap(), "DATA").replace(&format!("127.0.0.1:{}", self.ports[at]), "NODE")
     }
 }
 
@@ -117,7 +115,7 @@ fn timeless(text: &str) -> String {
         r"20\d\d-\d\d-\d\dT\d\d[:.]\d\d[:.]\d\d(\.\d+)?Z?|\b1[78]\d{11}\b|20\d\d-\d\d-\d\d|\b[0-9a-f]{8,64}\b|took_ms.:\d+",
     )
     .unwrap();
-    moment.replace_all(text, "_").into_owned()
+    moment.replace_all(&undated(text), "_").into_owned()
 }
 
 /// What a caller may ask, by operation. Each of the roles that it has is here; others see the whole ledger, and need no clearance to be
