@@ -48,6 +48,7 @@ pub(super) async fn metrics(State(local): State<Local>) -> impl IntoResponse {
         "1 while the charter is known to be current",
         (roster.freshness(now) == Freshness::Current).into(),
     );
+    gauge(&mut registry, "clock_doubted", "1 while something contradicts the clock of this machine", local.clock.doubt().is_some().into());
     gauge(&mut registry, "charter_disputed", "1 while two valid charters of one version exist", roster.rival().is_some().into());
     gauge(
         &mut registry,
