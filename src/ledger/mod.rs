@@ -1267,13 +1267,23 @@ fn count(counts: &mut Counts, line: &OutcomeLine) {
     *counter += 1;
 }
 
+/// Longest wait for a lock: a child process keeps its copy from `fork` to `exec`, some milliseconds on a loaded machine.
+const LOCK_PATIENCE: std::time::Duration = std::time::Duration::from_millis(300);
+/// Time between two tries.
+const LOCK_POLL: std::time::Duration = std::time::Duration::from_millis(10);
+
 fn lock(directory: &Path) -> Result<File, LedgerError> {
     let path = directory.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(|error| LedgerError::io(&path, error))?;
-    match file.try_lock_exclusive() {
-        Ok(true) => Ok(file),
-        Ok(false) => Err(LedgerError::InUse(directory.to_owned())),
-        Err(error) => Err(LedgerError::io(&path, error)),
+    let begun = std::time::Instant::now();
+    loop {
+        match file.try_lock_exclusive() {
+            Ok(true) => return Ok(file),
+            // A process that this one starts holds the lock with it until it has begun its program.
+            Ok(false) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_POLL),
+            Ok(false) => return Err(LedgerError::InUse(directory.to_owned())),
+            Err(error) => return Err(LedgerError::io(&path, error)),
+        }
     }
 }
 
