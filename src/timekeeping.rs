@@ -73,6 +73,12 @@ pub enum Doubt {
     Members { wall: Timestamp, median: Timestamp, count: usize },
 }
 
+impl Doubt {
+    fn is_like(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
 /// A sentence for status, doctor, dashboard and notifications.
 impl fmt::Display for Doubt {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -239,7 +245,11 @@ impl Timekeeper {
         let narrow = doubt.is_none() && wall.ms_since(wall.minus_ms(self.anchor.unsure_ms).max(self.floor)) <= UNSURE_MS_MAX;
         self.settled_ms = if narrow { self.settled_ms.saturating_add(passed).min(SETTLED_MS) } else { 0 };
         let changed = self.doubt.is_some() != doubt.is_some();
-        self.doubt = doubt;
+        // The sentence stays while the clocks run, or operators would be notified each second.
+        let is_same = self.doubt.as_ref().zip(doubt.as_ref()).is_some_and(|(one, other)| one.is_like(other));
+        if !is_same {
+            self.doubt = doubt;
+        }
         changed
     }
 
@@ -373,6 +383,9 @@ mod tests {
             let moment = keeper.now(at(wrong.plus_ms(70_000), steady + 70_000));
             assert_eq!(moment.latest, wrong.max(now).plus_ms(70_000));
             assert_eq!(moment.earliest, wrong.min(now).plus_ms(70_000).max(start_of_time()));
+            let said = keeper.doubt().map(ToString::to_string);
+            keeper.look(at(wrong.plus_ms(75_000), steady + 75_000));
+            assert_eq!(keeper.doubt().map(ToString::to_string), said, "or operators would be notified each second");
             assert_eq!(keeper.checkpoint(at(wrong, steady + 70_000)), None, "a restart must not forget it");
             assert!(keeper.look(at(now.plus_ms(80_000), steady + 80_000)));
             let moment = keeper.now(at(now.plus_ms(80_000), steady + 80_000));

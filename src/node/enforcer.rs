@@ -480,10 +480,11 @@ impl Enforcer {
         let said = |kept: &Kept| {
             let name = kept.set.outlet.name.clone();
             let line = move |one: MassWithdrawal| {
-                let MassWithdrawal { origin, withdrawn, of } = one;
+                // Without numbers: each change of the sentence would be another notification.
+                let MassWithdrawal { origin, .. } = one;
                 format!(
-                    "{origin} withdrew {withdrawn} of {of} lines of outlet `{name}` within an hour. If that looks wrong, keep them in force \
-                     while you ask: huecry outlets keep --origin {origin} --for 24h"
+                    "{origin} withdrew more than a fifth of the lines of outlet `{name}` within an hour; `huecry outlets` shows how many. If that \
+                     looks wrong, keep them in force while you ask: huecry outlets keep --origin {origin} --for 24h"
                 )
             };
             kept.set.mass_withdrawals().into_iter().map(line).collect::<Vec<_>>()

@@ -272,7 +272,7 @@ fn reports_are_renewed_by_hand_and_what_cannot_be_says_why() {
         (&[report, "--valid-until", "2001-01-01"], "is over"),
         (&[report, "--valid-until", "soon"], "is no time"),
         (&[report], "--valid-days"),
-        (&["xa-police/c2#99.0", "--valid-days", "30"], "there is no record"),
+        (&["xa-police/c2#99.0", "--valid-days", "30"], "is not here"),
         (&["rubbish", "--valid-days", "30"], "does not name a record"),
     ] {
         let output = renew(words);
