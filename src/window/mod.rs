@@ -42,13 +42,16 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpSocket, UnixListener},
     sync::watch,
 };
 use tokio_rustls::TlsAcceptor;
 
 /// A request's header, and a TLS handshake, must be complete within this.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that wait to be accepted. With the 128 of std a thousand that come at once make each other, and everyone else, wait for
+/// repeated packets: a second or two.
+const BACKLOG: u32 = 4_096;
 /// How long requests under way may take when the node stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Open connections to the socket, and to one address: twice the requests that all classes admit (`http::admission`), so that some are
@@ -104,9 +107,7 @@ impl Window {
             let router = http::router(local.clone()).merge(beside).merge(page::router(local.clone()));
             for address in config.addresses() {
                 let failed = |error| WindowError::Address { address, error };
-                let listener = std::net::TcpListener::bind(address).map_err(failed)?;
-                listener.set_nonblocking(true).map_err(failed)?;
-                let listener = TcpListener::from_std(listener).map_err(failed)?;
+                let listener = listen_on(address).map_err(failed)?;
                 let bound = listener.local_addr().map_err(failed)?;
                 addresses.push(url_of(config, bound));
                 let gate = gate::Gate::new(local.clone(), config, bound);
@@ -200,6 +201,15 @@ async fn serve_local(listener: UnixListener, router: Router, mut closing: watch:
         answer_locally(stream, &router, &connections);
     }
     connections.all_ended(LAST_ANSWERS).await;
+}
+
+/// Listens on an address, with room for a burst of new connections.
+fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As std does it: a node that restarts takes its address again at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The same on an address.
