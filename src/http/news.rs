@@ -47,7 +47,7 @@ const ENDS_BEHIND_MAX: usize = 8_192;
 const NAMED_MS: u64 = 20 * SECOND_MS;
 /// A line that says nothing, so that both ends know of each other.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Entries of the journal that one summary looks through: some seconds of work; a longer absence is told as such.
+/// Looks of 1,024 journal entries that one summary takes: some seconds of work; a longer absence is said to be one.
 const PIECES_MAX: usize = 256;
 
 /// From where on.

@@ -179,7 +179,7 @@ pub(super) async fn rejudge(
     let (mut changed, mut looked_at) = (0usize, 0u64);
     let (now, operator_tlp) = (local.clock.now(), operator.clearance);
     let (ledger, from) = (local.ledger.clone(), since(now, parameters.since_days));
-    let mut next = blocking(move || Ok(query::first_since(&ledger, from)?)).await?;
+    let mut next = blocking(move || Ok(ledger.first_since(from)?)).await?;
     while next < local.ledger.batches() {
         let (here, begin) = (local.clone(), next);
         let (records, count, after) = blocking(move || changing(&here, begin, (operator_tlp, now))).await?;

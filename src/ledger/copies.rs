@@ -1,4 +1,4 @@
-//! Copies: text of a publication that stands word for word in a record with a stricter marking.
+//! Copies: text of a publication that repeats, word for word, a record with a stricter marking.
 //!
 //! A person who turns a restricted report into a public one tends to copy a sentence. The index of words finds records that share a rare
 //! word with it; those that are marked above the publication are then read and compared.
@@ -24,7 +24,7 @@ pub struct SamePassage {
 }
 
 impl Ledger {
-    /// Finds words in a row that stand in a report, document or question which is marked above `tlp`.
+    /// Finds words in a row that a report, document or question marked above `tlp` has too.
     ///
     /// # Errors
     /// If the ledger cannot be read.

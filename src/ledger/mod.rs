@@ -1106,7 +1106,7 @@ impl Writer {
         let mut replayed = 0;
         if from < end && state_from > from {
             // Only the index is behind: batch numbers are those that the state gave.
-            self.next_batch = self.number_at(from)?;
+            self.next_batch = self.ledger.number_at(from)?;
         }
         reader.scan(from, end, |position, payload| {
             replayed += 1;
@@ -1177,17 +1177,6 @@ impl Writer {
         let (Entry::Batch(entry) | Entry::Filled(entry)) = Entry::decode(&self.ledger.shared.journal.read(at)?)? else { return Ok(None) };
         let spans = record_spans(&entry.body).map_err(|error| LedgerError::Damaged(error.to_string()))?;
         Ok(Some(StoredBatch::fresh(number, head.clone(), entry, spans, info.aside)))
-    }
-
-    /// The number of the first batch at or behind `position`. Numbers rise with positions.
-    fn number_at(&self, position: Position) -> Result<u64, LedgerError> {
-        let (mut low, mut high) = (0, self.next_batch);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let at = self.ledger.state(|state| state.batch(middle))?.map_or(Position::MAX, |info| info.position);
-            if at < position { low = middle + 1 } else { high = middle }
-        }
-        Ok(low)
     }
 
     fn replay_entry(&mut self, position: Position, entry: Entry, into_state: bool) -> Result<(), LedgerError> {

@@ -1,7 +1,7 @@
-//! Since: what of the ledger is other than it was, for those who were given all of it before.
+//! Since: what changed in the ledger behind a position of the journal. [`super::view`] is for readers with a clearance.
 //!
 //! ```text
-//! cursor (a position of the journal, whose, and what stands before it) -scan-> Change: a batch, a record, a whole feed
+//! position -scan-> entry -> Change: a batch, a record, a whole feed
 //! ```
 //!
 //! Positions never change meaning, and everything that changes how a record stands is a journal entry but two: an end that
@@ -35,6 +35,16 @@ pub struct EntryChanges {
     pub changes: Vec<Change>,
 }
 
+/// How many of `count` numbered things `before` holds for, if it holds for the first ones and not for the others.
+pub(super) fn count_before(count: u64, mut before: impl FnMut(u64) -> Result<bool, LedgerError>) -> Result<u64, LedgerError> {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle)? { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}
+
 /// A text that is no cursor of this ledger.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no cursor of this ledger as it is now; take everything once more, and go on from the cursor that comes with it")]
@@ -47,34 +57,12 @@ impl NoCursor {
 }
 
 impl Ledger {
-    /// Where one goes on who has read everything up to now.
-    pub fn cursor(&self) -> Result<String, LedgerError> {
-        let (end, newest) = self.state(|state| Ok::<_, LedgerError>((state.position()?, state.newest()?)))?;
-        let (newest, check) = match newest {
-            Some(newest) => (newest, crc32c::crc32c(&self.shared.journal.read(newest)?)),
-            None => (end, 0),
-        };
-        Ok(format!("c{end}-{newest}-{}-{check:08x}", self.mark()))
-    }
-
-    /// The same for one who has read up to a place of the journal. Before the end it names no entry, and so no past.
-    pub fn cursor_at(&self, position: Position) -> Result<String, LedgerError> {
-        match self.here()? == position {
-            true => self.cursor(),
-            false => Ok(format!("c{position}-{position}-{}-00000000", self.mark())),
-        }
-    }
-
     /// Where the next entry will stand.
     pub fn here(&self) -> Result<Position, LedgerError> {
         self.state(State::position)
     }
 
-    /// What [`Self::cursor`] said once, if this is still that ledger with that past: one that was restored from a copy has another.
-    pub fn read_cursor(&self, text: &str) -> Result<Position, NoCursor> {
-        self.position_of(text).ok_or_else(|| NoCursor(crate::record::excerpt(text)))
-    }
-
+    /// Reads a cursor of an older version, a place of the journal; `None` if this is another ledger, or one with another past.
     pub(super) fn position_of(&self, text: &str) -> Option<Position> {
         // What events add to it is about ends, which are no entries.
         let text = text.split_once('@').map_or(text, |(cursor, _)| cursor);
@@ -91,16 +79,19 @@ impl Ledger {
         same.then_some(end)
     }
 
+    /// The number of the first batch that came at `time` or later. Numbers rise with time.
+    pub fn first_since(&self, time: Timestamp) -> Result<u64, LedgerError> {
+        count_before(self.batches(), |number| Ok(self.batch(number)?.is_some_and(|batch| batch.entry.received < time)))
+    }
+
+    /// The number of the first batch at or behind `position`. Numbers rise with positions.
+    pub(super) fn number_at(&self, position: Position) -> Result<u64, LedgerError> {
+        count_before(self.batches(), |number| Ok(self.state(|state| state.batch(number))?.is_some_and(|info| info.position < position)))
+    }
+
     /// A position behind which everything stands that was taken in from `time` on, and perhaps a little from before.
     pub fn position_at(&self, time: Timestamp) -> Result<Position, LedgerError> {
-        // Batches are numbered as they came.
-        let (mut low, mut high) = (0, self.batches());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let before = self.batch(middle)?.is_some_and(|batch| batch.entry.received < time);
-            if before { low = middle + 1 } else { high = middle }
-        }
-        match low.checked_sub(1) {
+        match self.first_since(time)?.checked_sub(1) {
             Some(last) => Ok(self.state(|state| state.batch(last))?.map_or(0, |info| info.position)),
             None => Ok(0),
         }
@@ -119,12 +110,6 @@ impl Ledger {
     /// A short name of this ledger, for what is handed out and comes back.
     pub fn mark(&self) -> &str {
         self.shared.store_id.get(..8).unwrap_or_default()
-    }
-
-    /// Visits what has changed from a position on, in the order in which it did.
-    pub fn each_change(&self, from: Position, mut visit: impl FnMut(Change) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
-        let end = self.state(State::position)?;
-        self.shared.journal.scan(from, end, |_, payload| self.changes_of(Entry::decode(payload)?, &mut |_, change| visit(change)))
     }
 
     /// What entries say that stand from a position on, some of them: each with its position, time and changes. Answers where to go on, and

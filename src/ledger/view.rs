@@ -7,9 +7,8 @@
 //! journal entry -marking-> state: (marking, ordinal) -> position -merge up to the clearance-> changes in the order of the journal
 //! ```
 
-use super::{
-    Change, ChangedAt, Entry, FeedState, LEVELS, Ledger, LedgerError, Level, LevelState, NoCursor, Place, Position, State, level_of,
-};
+use super::{Change, ChangedAt, Entry, FeedState, LEVELS, Ledger, LedgerError, Level, LevelState, NoCursor, Place, Position, level_of};
+use crate::ledger::since::count_before;
 use crate::record::{FeedId, Timestamp, Tlp, excerpt};
 
 /// Entries that one look reads at most: some 4 MiB of them.
@@ -112,13 +111,9 @@ impl View {
     pub fn at_position(&self, position: Position) -> Result<Seen, LedgerError> {
         let (all, mut seen) = (self.here(), Seen::default());
         for (level, at) in self.levels() {
-            let (mut low, mut high) = (0, all.0.get(at).copied().unwrap_or(0));
-            while low < high {
-                let middle = low + (high - low) / 2;
-                let before = self.one(level, middle)?.is_some_and(|changed| changed.position < position);
-                if before { low = middle + 1 } else { high = middle }
-            }
-            seen.0.get_mut(at).into_iter().for_each(|count| *count = low);
+            let before = |ordinal| Ok(self.one(level, ordinal)?.is_some_and(|changed| changed.position < position));
+            let passed = count_before(all.0.get(at).copied().unwrap_or(0), before)?;
+            seen.0.get_mut(at).into_iter().for_each(|count| *count = passed);
         }
         Ok(seen)
     }
@@ -145,7 +140,7 @@ impl View {
             }
         }
         match last {
-            Some(position) => self.ledger.number_after(position),
+            Some(position) => self.ledger.number_at(position + 1),
             None => Ok(0),
         }
     }
@@ -294,16 +289,5 @@ impl View {
 impl Ledger {
     fn read_entry(&self, position: Position) -> Result<Vec<u8>, LedgerError> {
         self.shared.journal.read(position)
-    }
-
-    /// The number of the first batch behind a place of the journal.
-    fn number_after(&self, position: Position) -> Result<u64, LedgerError> {
-        let (mut low, mut high) = (0, self.batches());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let at = self.state(|state: &State| state.batch(middle))?.map_or(Position::MAX, |info| info.position);
-            if at <= position { low = middle + 1 } else { high = middle }
-        }
-        Ok(low)
     }
 }

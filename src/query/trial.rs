@@ -101,7 +101,7 @@ pub fn trial(
     now: Timestamp,
     progress: impl Fn(u64, u64) + Sync,
 ) -> Result<Trial, LedgerError> {
-    let (first, end) = (first_since(ledger, since)?, ledger.batches());
+    let (first, end) = (ledger.first_since(since)?, ledger.batches());
     let (next, done) = (AtomicU64::new(first), AtomicU64::new(0));
     let work = || {
         let mut tally = Tally::default();
@@ -129,17 +129,6 @@ pub fn trial(
         tally.changes.into_iter().map(|(change, (count, examples))| ChangeLine { change, count, examples }).collect();
     changes.sort_by_key(|line| std::cmp::Reverse(line.count));
     Ok(Trial { records: tally.records, changed: tally.changed, changes })
-}
-
-/// The number of the first batch that came at `since` or later. Numbers rise with time.
-pub fn first_since(ledger: &Ledger, since: Timestamp) -> Result<u64, LedgerError> {
-    let (mut low, mut high) = (0, ledger.batches());
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let early = ledger.batch(middle)?.is_some_and(|batch| batch.entry.received < since);
-        if early { low = middle + 1 } else { high = middle }
-    }
-    Ok(low)
 }
 
 fn compare_batch(

@@ -46,7 +46,7 @@ const STIX: &str = "application/stix+json;version=2.1";
 const LIMIT: usize = 1_000;
 /// Most objects of a page: some 10 MB.
 const LIMIT_MAX: usize = 10_000;
-/// Pieces of the journal, of 4 MiB, that one page looks through; then it is as long as it is, with more to come.
+/// Looks of 1,024 journal entries that one page takes at most; it may then be shorter than asked, with more to come.
 const PIECES_MAX: usize = 64;
 /// Indicators that a report's object names.
 const MEMBERS_MAX: usize = 10_000;
