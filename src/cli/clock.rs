@@ -3,8 +3,7 @@
 use super::{Context, Failure, client::Client, key};
 use crate::{
     clock::Clock,
-    http::{ClockConfirmed, ClockParameters, ClockReply, clock_text, sign_decision},
-    node::keys::Purpose,
+    http::{ClockConfirmed, ClockParameters, ClockReply, clock_text},
 };
 use serde_json::json;
 use std::path::PathBuf;
@@ -56,10 +55,8 @@ fn show(context: &Context, clock: &ClockReply) {
 fn confirm(context: &Context, operator: Option<String>, path: Option<PathBuf>) -> Result<(), Failure> {
     let signature = match path {
         Some(path) => {
-            let key = key::read(&path, Purpose::Operator)?;
-            let roster = super::charter::roster(context)?.roster().map_err(Failure::environment)?;
             let now = Clock::System.now();
-            Some(hex::encode(sign_decision(&key, &roster.federation(), &clock_text(now), now)))
+            Some(key::signed_decision(context, &path, &clock_text(now), now)?)
         }
         None => None,
     };

@@ -4,8 +4,7 @@ use super::{Context, Failure, key, orders};
 use crate::{
     clock::Clock,
     enforce::Order,
-    http::{OrderParameters, force_text, sign_decision},
-    node::keys::Purpose,
+    http::{OrderParameters, force_text},
 };
 use std::path::PathBuf;
 
@@ -38,9 +37,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     };
     let until = orders::moment(&until)?;
     let text = force_text(&value, until, &reason).ok_or_else(|| Failure::usage(format!("`{value}` is no value")))?;
-    let key = key::read(&path, Purpose::Operator)?;
-    let roster = super::charter::roster(context)?.roster().map_err(Failure::environment)?;
-    let signature = hex::encode(sign_decision(&key, &roster.federation(), &text, Clock::System.now()));
+    let signature = key::signed_decision(context, &path, &text, Clock::System.now())?;
     let order = Order::Force { value: value.clone(), reason, until };
     let parameters = OrderParameters { order, tell_author: false, operator: Some(operator), signature: Some(signature) };
     let reply = orders::give(context, &parameters, &format!("{value}: the policies decide, whatever lists say, until {until}"))?;

@@ -3,7 +3,9 @@
 use super::{Context, Failure};
 use crate::{
     envelope::SecretKey,
+    http::sign_decision,
     node::keys::{self, Passphrase, Passphrases, Purpose},
+    record::Timestamp,
 };
 use serde_json::json;
 use std::{
@@ -78,6 +80,13 @@ impl SealArguments {
             None => Ok(None),
         }
     }
+}
+
+/// Signs a decision that takes two operators, by the operator key of a file. Answers the signature in hexadecimal.
+pub(super) fn signed_decision(context: &Context, path: &Path, decision: &str, now: Timestamp) -> Result<String, Failure> {
+    let key = read(path, Purpose::Operator)?;
+    let roster = super::charter::roster(context)?.roster().map_err(Failure::environment)?;
+    Ok(hex::encode(sign_decision(&key, &roster.federation(), decision, now)))
 }
 
 pub(super) fn read(path: &Path, purpose: Purpose) -> Result<SecretKey, Failure> {

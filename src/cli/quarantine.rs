@@ -1,12 +1,7 @@
 //! `huecry quarantine`: what does not count, and what an operator decides about it.
 
 use super::{Context, Failure, client::Client, key, print::grouped};
-use crate::{
-    clock::Clock,
-    http::{decision_text, sign_decision},
-    ledger::AsideLine,
-    node::keys::Purpose,
-};
+use crate::{clock::Clock, http::decision_text, ledger::AsideLine};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -53,9 +48,7 @@ fn ask(context: &Context, parameters: Value) -> Result<Value, Failure> {
 fn release(context: &Context, feed: &str, operator: Option<String>, key: Option<PathBuf>) -> Result<(), Failure> {
     let parameters = match (operator, key) {
         (Some(name), Some(path)) => {
-            let key = key::read(&path, Purpose::Operator)?;
-            let roster = super::charter::roster(context)?.roster().map_err(Failure::environment)?;
-            let signature = hex::encode(sign_decision(&key, &roster.federation(), &decision_text(feed), Clock::System.now()));
+            let signature = key::signed_decision(context, &path, &decision_text(feed), Clock::System.now())?;
             json!({ "feed": feed, "decision": "release", "operator": name, "signature": signature })
         }
         _ => json!({ "feed": feed, "decision": "release" }),

@@ -20,6 +20,7 @@ use crate::{
 use axum::{Extension, extract::State};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Longest time that an exception may last: beyond it it is a matter for a list or a policy.
 const EXCEPTION_DAYS_MAX: u64 = 366;
@@ -28,7 +29,19 @@ pub(super) async fn outlets(
     State(local): State<Local>,
     Extension(operator): Extension<Operator>,
 ) -> Result<Json<Vec<OutletLine>>, ApiError> {
-    blocking(move || Ok(Json(super::status::outlets_for(&local, &operator)))).await
+    blocking(move || Ok(Json(outlets_for(&local, &operator)))).await
+}
+
+/// The outlets of which the operator may see every line: whether a line is in force depends on all the others.
+pub(super) fn outlets_for(local: &Local, operator: &Operator) -> Vec<OutletLine> {
+    let mut outlets = local.enforcer.outlets();
+    let seen = seen_outlets(local, operator);
+    outlets.retain(|outlet| seen.contains(&outlet.name));
+    outlets
+}
+
+fn seen_outlets(local: &Local, operator: &Operator) -> BTreeSet<String> {
+    local.enforcer.specs().into_iter().filter(|outlet| operator.sees_outlet(outlet)).map(|outlet| outlet.name).collect()
 }
 
 /// The value in question.
@@ -48,10 +61,9 @@ pub(super) async fn hits(
     blocking(move || Ok(Json(hitting(&local, &value, &operator, &witness)))).await
 }
 
-/// The lines that hit a value at outlets of which the operator may see every line: whether a line is in force depends on all the others.
+/// The lines that hit a value, at the outlets of [`outlets_for`].
 pub(super) fn hitting(local: &Local, value: &Observable, operator: &Operator, witness: &Witness) -> Vec<HitLine> {
-    let seen: Vec<String> =
-        local.enforcer.specs().into_iter().filter(|outlet| operator.sees_outlet(outlet)).map(|outlet| outlet.name).collect();
+    let seen = seen_outlets(local, operator);
     let mut hits = local.enforcer.hitting(value);
     hits.retain(|hit| seen.contains(&hit.outlet));
     hits.iter().for_each(|hit| witness.named(&hit.record));
@@ -125,10 +137,10 @@ pub(super) async fn order(
     at_door(&local, |reply| Request::Order { order: order.clone(), by, reply }).await?;
     let here = local.clone();
     reply.outlets = blocking(move || Ok(here.enforcer.write())).await?;
-    let seen: Vec<String> = super::status::outlets_for(&local, &operator).into_iter().map(|outlet| outlet.name).collect();
-    reply.outlets.retain(|(outlet, _)| seen.contains(outlet));
-    let here = local.clone();
-    reply.failures = blocking(move || Ok(here.enforcer.outlets().into_iter().filter_map(|outlet| outlet.failure).collect())).await?;
+    let (here, asker) = (local.clone(), operator.clone());
+    let seen = blocking(move || Ok(outlets_for(&here, &asker))).await?;
+    reply.outlets.retain(|(name, _)| seen.iter().any(|outlet| outlet.name == *name));
+    reply.failures = seen.into_iter().filter_map(|outlet| outlet.failure).collect();
     reply.took_ms = begun.elapsed().as_millis() as u64;
     reply.done = true;
     if let (true, Order::Unblock { value, reason, .. }) = (parameters.tell_author, &order) {

@@ -96,7 +96,7 @@ pub(super) async fn status(State(local): State<Local>, Extension(operator): Exte
         cards: intake.roster.cards().count(),
         policy: intake.policy.hash().to_string(),
         alarms: machine(alarms(&local)),
-        outlets: outlets_for(&local, &operator),
+        outlets: super::enforce::outlets_for(&local, &operator),
         lists: intake.lists.all().iter().map(|list| format!("{} ({})", list.name, list.role)).collect(),
         records: counts.total(),
         counts,
@@ -108,15 +108,6 @@ pub(super) async fn status(State(local): State<Local>, Extension(operator): Exte
         queued: if operates { queued(&local.data) } else { 0 },
         erasure_waits: local.upkeep.waits().filter(|_| operates),
     })
-}
-
-/// The outlets of which the caller may see every line.
-pub(super) fn outlets_for(local: &Local, operator: &Operator) -> Vec<OutletLine> {
-    let seen: Vec<String> =
-        local.enforcer.specs().into_iter().filter(|outlet| operator.sees_outlet(outlet)).map(|outlet| outlet.name).collect();
-    let mut outlets = local.enforcer.outlets();
-    outlets.retain(|outlet| seen.contains(&outlet.name));
-    outlets
 }
 
 /// What a person has to mend or to decide.
