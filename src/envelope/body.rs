@@ -509,12 +509,12 @@ mod tests {
         let whole = ProvedBatch::open(head.clone(), body).unwrap();
         let part = whole.part(|index| index == 4).unwrap();
         assert!(ProvedBatch::open(head.clone(), part.clone()).is_ok());
-        // The same part of another batch, which proves itself under another head.
+        // The same part of another batch proves itself under another head.
         let (_, other) = batch(&records(10)[1..]);
         let other_head = batch(&records(10)[1..]).0;
         let foreign = ProvedBatch::open(other_head, other).unwrap().part(|index| index == 4).unwrap();
         assert!(ProvedBatch::open(head.clone(), foreign).is_err());
-        // Each byte of it: of the record, of its salt, and of the hashes that stand for absent ones.
+        // Each byte: of the record, of its salt, and of the hashes in place of absent records.
         for at in 0..part.len() {
             let mut altered = part.clone();
             altered[at] ^= 1;

@@ -41,7 +41,7 @@ pub struct Plan {
     pub late: usize,
     /// Withhold single records by policy, each from some readers.
     pub withholding: bool,
-    /// How often somebody sets the clock of an honest node wrong, in any direction, for a while.
+    /// Rate at which the clock of an honest node is set wrong, in any direction, for a while.
     pub wrong_clocks: usize,
     /// The way of all hostile nodes; otherwise each draws its own.
     pub malice: Option<Malice>,
@@ -136,7 +136,7 @@ struct Node {
     gossiped: BTreeSet<Hash>,
     revision: u64,
     keeper: Timekeeper,
-    /// How far its wall clock is from the right time, in milliseconds.
+    /// Error of its wall clock, in milliseconds.
     clock_error: i64,
 }
 
@@ -355,7 +355,7 @@ impl World {
         Timestamp::from_ms(self.now).unwrap_or_default()
     }
 
-    /// What a node takes the time to be.
+    /// The time by a node's clock.
     fn moment(&self, node: usize) -> Now {
         self.nodes.get(node).map_or_else(|| self.time().into(), |one| one.keeper.now(self.reading(one.clock_error)))
     }

@@ -1,6 +1,7 @@
 //! Documents: short ones in their record, long ones fetched on demand, chunk by chunk, over any break.
 
 use crate::support::{Three, code, founded, huecry, json_of, run, start, stderr, stdout, until};
+use std::path::Path;
 
 const MIB: usize = 1024 * 1024;
 
@@ -92,16 +93,18 @@ fn room_for_contents_is_bounded_and_rubbish_is_told_in_words() {
     }
 }
 
+fn written(data: &Path, name: &str, text: &str) -> String {
+    let path = data.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
 #[test]
 fn x9_what_names_a_record_above_the_marking_of_what_is_published_is_refused() {
     let data = founded();
     let data = data.path();
     run(data, &["card", "channel", "leads=named:xx-agency"]);
-    let file = |name: &str, text: &str| {
-        let path = data.join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
+    let file = |name: &str, text: &str| written(data, name, text);
     let leads = file("leads.txt", "198.51.100.66\n");
     let red = json_of(&run(data, &["--json", "publish", &leads, "--channel", "leads", "--tlp", "red", "--format", "list", "--alone"]));
     let name = red["first"].as_str().unwrap().to_owned();
@@ -143,11 +146,7 @@ fn x9_a_passage_of_a_restricted_text_is_warned_of_before_it_goes() {
     let data = founded();
     let data = data.path();
     run(data, &["card", "channel", "leads=named:xx-agency"]);
-    let file = |name: &str, text: &str| {
-        let path = data.join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
+    let file = |name: &str, text: &str| written(data, name, text);
     let passage = "the suspect rents three servers at a provider in Examplestan under a stolen passport";
     let leads = file("leads.txt", "198.51.100.66\n");
     let red = ["--channel", "leads", "--tlp", "red", "--format", "list", "--alone", "--title", "leads"];

@@ -196,11 +196,6 @@ fn cases(worlds: &Worlds) -> BTreeMap<&'static str, Vec<(String, Value)>> {
     let about = |name: &str| {
         format!("/v1/documents?title=t&channel=indicators&tlp=green&alone=true&media_type=text/plain&targets={}", name.replace('#', "%23"))
     };
-    cases.insert("post /v1/documents", names.iter().map(|name| (about(name), json!({ "about": "it" }))).collect());
-    let mut posts = |path: &'static str, bodies: Vec<Value>| {
-        let path_alone = path.trim_start_matches("post ").to_owned();
-        cases.insert(path, bodies.into_iter().map(|body| (path_alone.clone(), body)).collect());
-    };
     posts("post /v1/tokens", vec![json!({ "name": "more" })]);
     posts("post /v1/verify/bundle", vec![json!({ "type": "bundle", "objects": [] })]);
     posts("post /v1/policy/try", vec![json!({ "draft": {} }), json!({ "draft": {}, "since_days": 30 })]);
@@ -226,6 +221,7 @@ fn cases(worlds: &Worlds) -> BTreeMap<&'static str, Vec<(String, Value)>> {
     let sighting = |of: &str| json!({ "of": of, "sighting": "seen", "channel": "indicators", "tlp": "green", "alone": true });
     posts("post /v1/sighting", names.iter().map(|name| sighting(name)).chain([sighting("evil.example")]).collect());
     posts("post /v1/publish", vec![json!({})]);
+    cases.insert("post /v1/documents", names.iter().map(|name| (about(name), json!({ "about": "it" }))).collect());
     cases
 }
 

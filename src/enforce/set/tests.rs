@@ -49,6 +49,27 @@ impl Desk {
         desk
     }
 
+    /// Enforced lines of one origin, as many as `values`.
+    fn let_in(values: std::ops::Range<usize>) -> Self {
+        let mut desk = Self::new();
+        desk.flood(values, at(0));
+        desk.say(Order::Mode { outlet: "resolver".to_owned(), origin: Some(talos()), mode: Mode::Enforce }, at(0));
+        desk.say(Order::Mode { outlet: "resolver".to_owned(), origin: None, mode: Mode::Enforce }, at(0));
+        desk
+    }
+
+    /// Considers a value that no record supports any more; `withdrawn` is the time of the withdrawal, if it may be put back.
+    fn drop(&mut self, number: usize, withdrawn: Option<Timestamp>, now: Timestamp) -> bool {
+        let evidence = Evidence { proposals: Vec::new(), behind: Vec::new(), withdrawn: &|_| withdrawn };
+        self.set.consider(&value(number), evidence, &self.orders, true, now)
+    }
+
+    fn withdraw(&mut self, values: std::ops::Range<usize>, now: Timestamp) {
+        for number in values {
+            self.drop(number, Some(now), now);
+        }
+    }
+
     fn propose(&mut self, value: &Observable, until: Timestamp, now: Timestamp) -> bool {
         let record: RecordRef = "talos/c2#1.0".parse().unwrap();
         let permission = Arc::new(Permission { permitted: true, policies: vec!["p".to_owned()], reasons: vec![String::new()] });
@@ -156,13 +177,7 @@ fn a_line_ends_when_nothing_is_permitted_any_more_and_when_it_is_over() {
     desk.propose(&value(1), at(100), at(0));
     assert_eq!((desk.exported(at(99)), desk.exported(at(100))), (1, 0));
     assert_eq!(desk.set.over(at(100)), [value(1)]);
-    assert!(desk.set.consider(
-        &value(1),
-        Evidence { proposals: Vec::new(), behind: Vec::new(), withdrawn: &|_| None },
-        &desk.orders.clone(),
-        true,
-        at(100)
-    ));
+    assert!(desk.drop(1, None, at(100)));
     assert_eq!(desk.counts(), StageCounts::default());
 }
 
@@ -241,39 +256,25 @@ fn where_there_is_not_room_for_all_what_is_worth_more_comes_in_and_nothing_enfor
     assert_eq!((desk.set.export(&desk.orders, at(3)).len(), desk.set.beyond), (2, 3));
 }
 
-fn withdraw(desk: &mut Desk, values: std::ops::Range<usize>, now: Timestamp) {
-    for number in values {
-        let evidence = Evidence { proposals: Vec::new(), behind: Vec::new(), withdrawn: &|_| Some(now) };
-        desk.set.consider(&value(number), evidence, &desk.orders, true, now);
-    }
-}
-
 fn keep(until: Timestamp) -> Order {
     Order::Keep { origin: talos(), outlet: None, reason: "we ask them first".to_owned(), until }
 }
 
 #[test]
 fn a_mass_withdrawal_takes_effect_at_once_is_seen_and_one_order_puts_the_lines_back() {
-    let mut desk = Desk::new();
-    desk.flood(0..1_000, at(0));
-    desk.say(Order::Mode { outlet: "resolver".to_owned(), origin: Some(talos()), mode: Mode::Enforce }, at(0));
-    desk.say(Order::Mode { outlet: "resolver".to_owned(), origin: None, mode: Mode::Enforce }, at(0));
+    let mut desk = Desk::let_in(0..1_000);
     assert_eq!(desk.exported(at(1)), 1_000);
-    withdraw(&mut desk, 0..200, at(10));
+    desk.withdraw(0..200, at(10));
     assert_eq!((desk.exported(at(10)), desk.set.mass_withdrawals().len()), (800, 0), "a fifth is not more than a fifth");
-    withdraw(&mut desk, 200..900, at(20));
+    desk.withdraw(200..900, at(20));
     assert_eq!(desk.exported(at(20)), 100);
     assert_eq!(desk.set.mass_withdrawals(), [MassWithdrawal { origin: talos(), withdrawn: 900, of: 1_000 }]);
     desk.say(keep(at(24 * HOUR)), at(30));
     assert_eq!(desk.exported(at(30)), 1_000);
     assert!(desk.set.mass_withdrawals().is_empty());
     // Looked at again, as every line is, they stay; one that is withdrawn later goes.
-    let again = |desk: &mut Desk, number: usize, came: u64| {
-        let evidence = Evidence { proposals: Vec::new(), behind: Vec::new(), withdrawn: &|_| Some(at(came)) };
-        desk.set.consider(&value(number), evidence, &desk.orders, true, at(50))
-    };
-    assert!(!again(&mut desk, 5, 10));
-    assert!(again(&mut desk, 950, 40));
+    assert!(!desk.drop(5, Some(at(10)), at(50)));
+    assert!(desk.drop(950, Some(at(40)), at(50)));
     assert_eq!(desk.exported(at(50)), 999);
     // The order ends by its own end, or by another.
     desk.orders.expire(at(24 * HOUR));
@@ -283,14 +284,10 @@ fn a_mass_withdrawal_takes_effect_at_once_is_seen_and_one_order_puts_the_lines_b
 
 #[test]
 fn withdrawn_lines_are_forgotten_after_an_hour_and_what_erases_is_never_kept() {
-    let mut desk = Desk::new();
-    desk.flood(0..100, at(0));
-    desk.say(Order::Mode { outlet: "resolver".to_owned(), origin: Some(talos()), mode: Mode::Enforce }, at(0));
-    desk.say(Order::Mode { outlet: "resolver".to_owned(), origin: None, mode: Mode::Enforce }, at(0));
-    withdraw(&mut desk, 0..50, at(10));
+    let mut desk = Desk::let_in(0..100);
+    desk.withdraw(0..50, at(10));
     // A withdrawal that erases answers no time.
-    let evidence = Evidence { proposals: Vec::new(), behind: Vec::new(), withdrawn: &|_| None };
-    desk.set.consider(&value(60), evidence, &desk.orders, true, at(20));
+    desk.drop(60, None, at(20));
     desk.set.tick(&desk.orders, true, &|_, _| false, at(10 + HOUR));
     desk.say(keep(at(48 * HOUR)), at(HOUR + 20));
     assert_eq!((desk.exported(at(HOUR + 20)), desk.counts().withdrawn), (49, 0));
@@ -300,11 +297,8 @@ fn withdrawn_lines_are_forgotten_after_an_hour_and_what_erases_is_never_kept() {
 
 #[test]
 fn a_million_withdrawals_are_put_back_by_one_order() {
-    let mut desk = Desk::new();
-    desk.flood(0..1_000_000, at(0));
-    desk.say(Order::Mode { outlet: "resolver".to_owned(), origin: Some(talos()), mode: Mode::Enforce }, at(0));
-    desk.say(Order::Mode { outlet: "resolver".to_owned(), origin: None, mode: Mode::Enforce }, at(0));
-    withdraw(&mut desk, 0..1_000_000, at(10));
+    let mut desk = Desk::let_in(0..1_000_000);
+    desk.withdraw(0..1_000_000, at(10));
     assert_eq!((desk.exported(at(10)), desk.set.mass_withdrawals().len()), (0, 1));
     desk.say(keep(at(24 * HOUR)), at(30));
     assert_eq!(desk.exported(at(30)), 1_000_000);
