@@ -454,14 +454,18 @@ fn harm_from(
     stop: watch::Receiver<bool>,
 ) -> Result<(), Failed> {
     let actor = federation.actors.get(number).ok_or("no such member")?;
+    let malice = plan.malice(number);
+    // Each clone is of another honest node.
+    let honest = || federation.actors.get(number % (plan.nodes - plan.hostile)).ok_or("no such member");
+    let node = if malice == Malice::Clones { &honest()?.node } else { &actor.node };
     let link = LinkPlan { latency: plan.latency, loss_per_mille: plan.loss_per_mille, seed: plan.seed ^ number as u64 };
-    let links = Links::Given(transport(&swarm::keypair(&actor.node)?, link, Arc::default(), None, None, swarm::STREAMS_MAX)?);
+    let links = Links::Given(transport(&swarm::keypair(node)?, link, Arc::default(), None, None, swarm::STREAMS_MAX)?);
     let feed = |actor: &federation::Actor| {
         Ok::<_, Failed>(FeedId { member: actor.id.clone(), channel: federation::OPEN.parse()?, lane: 0, epoch: 1 })
     };
     let hostile = Hostile {
-        key: again(&actor.node)?,
-        malice: plan.malice(number),
+        key: again(node)?,
+        malice,
         federation: federation.roster.federation(),
         links,
         listen: address(plan, number).parse()?,

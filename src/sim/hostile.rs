@@ -14,7 +14,11 @@ use crate::{
     },
 };
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
-use libp2p::{Multiaddr, PeerId, Stream, gossipsub, gossipsub::MessageAcceptance, swarm::SwarmEvent};
+use libp2p::{
+    Multiaddr, PeerId, Stream, gossipsub,
+    gossipsub::MessageAcceptance,
+    swarm::{SwarmEvent, dial_opts::DialOpts},
+};
 use std::{
     io,
     sync::{
@@ -44,6 +48,8 @@ pub enum Malice {
     Hoards,
     /// Sends forged charters, cards and whereabouts, as fast as it can.
     Forges,
+    /// Runs with the node key of an honest member, connects again whenever it is disconnected, and answers nothing.
+    Clones,
 }
 
 /// The kinds that a simulation uses in turn by default; the others are for load tests.
@@ -51,6 +57,9 @@ pub const MALICE: [Malice; 5] = [Malice::Drops, Malice::Delays, Malice::Withhold
 
 /// Requests that one who hoards sends and never reads the answers of.
 const HOARDED: u64 = 4_096;
+
+/// Time between two rounds of dialling by a clone.
+const REDIAL: Duration = Duration::from_secs(2);
 
 /// Two batches for one place, each with its head: what no honest author signs.
 pub type Twice = [(Vec<u8>, Vec<u8>); 2];
@@ -85,23 +94,31 @@ pub async fn run(hostile: Hostile, mut stop: watch::Receiver<bool>) -> Result<()
         swarm.behaviour_mut().gate.allow_peer(peer);
     }
     let _listening = swarm.listen_on(hostile.listen);
-    for address in hostile.dial {
-        let _dialling = swarm.dial(address);
+    for address in &hostile.dial {
+        let _dialling = swarm.dial(address.clone());
     }
     let mut control = swarm.behaviour().stream.new_control();
     let Ok(mut accepted) = control.accept(PROTOCOL) else { return Ok(()) };
     let me = hostile.key.public().to_bytes();
-    let Hostile { malice, feeds, forged, twice, begin, delay, seed, .. } = hostile;
+    let Hostile { malice, dial, feeds, forged, twice, begin, delay, seed, .. } = hostile;
     let conduct = Conduct { malice, feeds, forged: forged.into(), twice, begin, delay, dice: Dice::new(seed) };
     let mut rubbish = Dice::new(seed);
     let mut flood = tokio::time::interval(Duration::from_millis(10));
     let floods = malice == Malice::Floods;
+    let mut redial = tokio::time::interval(REDIAL);
+    let clones = malice == Malice::Clones;
     loop {
         tokio::select! {
             _ = flood.tick(), if floods => {
                 for _ in 0..100 {
                     // The mesh may not be there yet, or not any more.
                     let _not_now = swarm.behaviour_mut().gossip.publish(topics.heads.clone(), conduct.forged(&mut rubbish));
+                }
+            }
+            _ = redial.tick(), if clones => {
+                for address in &dial {
+                    // Connected peers are not dialled.
+                    let _dialling = swarm.dial(DialOpts::from(address.clone()));
                 }
             }
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -259,7 +276,7 @@ impl Conduct {
         };
         let end = Message::End(End { kind: number::END, request, more: self.dice.percent(50) });
         match self.malice {
-            Malice::Drops | Malice::Equivocates | Malice::Floods | Malice::Hoards | Malice::Forges => Vec::new(),
+            Malice::Drops | Malice::Equivocates | Malice::Floods | Malice::Hoards | Malice::Forges | Malice::Clones => Vec::new(),
             Malice::Delays => {
                 tokio::time::sleep(Duration::from_secs(3)).await;
                 vec![end]

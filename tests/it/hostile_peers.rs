@@ -2,13 +2,13 @@
 
 use futures::{AsyncWriteExt as _, StreamExt as _};
 use huecry::{
-    charter::Quota,
+    charter::{Quota, SignedCard},
     clock::Clock,
-    envelope::{Class, SignedHead},
+    envelope::{Class, SecretKey, SignedHead},
     intake::{Intake, Limits},
     node::{
         Links,
-        door::{Publication, ReportOf, Request, TakeBack},
+        door::{Publication, ReportOf, Request, TakeBack, document},
         swarm::{self, BehaviourEvent, Relaying, Topics},
     },
     policy::{Lists, Piece, Policy, Starter},
@@ -56,8 +56,13 @@ impl Place {
     }
 
     pub fn links(&self, number: usize) -> Links {
+        self.links_of(number, number)
+    }
+
+    /// Links of node `number` with the node key of member `keys_of`.
+    fn links_of(&self, number: usize, keys_of: usize) -> Links {
         let link = LinkPlan { latency: Duration::from_millis(1), loss_per_mille: 0, seed: number as u64 };
-        let key = swarm::keypair(&self.federation.actors[number].node).unwrap();
+        let key = swarm::keypair(&self.federation.actors[keys_of].node).unwrap();
         Links::Given(transport(&key, link, Arc::default(), None, None, swarm::STREAMS_MAX).unwrap())
     }
 
@@ -106,16 +111,21 @@ impl Place {
     }
 
     fn harm(&self, number: usize, malice: Malice, victim: usize, stop: tokio::sync::watch::Receiver<bool>) {
-        let actor = &self.federation.actors[number];
+        self.harm_as((number, number), malice, &[victim], stop);
+    }
+
+    /// Runs hostile node `number` with the keys of member `keys_of`.
+    fn harm_as(&self, (number, keys_of): (usize, usize), malice: Malice, victims: &[usize], stop: tokio::sync::watch::Receiver<bool>) {
+        let actor = &self.federation.actors[keys_of];
         let hostile = Hostile {
             key: crowd::again(&actor.node).unwrap(),
             malice,
             federation: self.federation.roster.federation(),
-            links: self.links(number),
+            links: self.links_of(number, keys_of),
             listen: self.address(number).parse().unwrap(),
-            dial: vec![self.contact(victim).parse().unwrap()],
+            dial: victims.iter().map(|victim| self.contact(*victim).parse().unwrap()).collect(),
             others: self.federation.actors.iter().filter(|one| one.id != actor.id).map(|one| one.node.public().to_bytes()).collect(),
-            feeds: vec![self.feed(victim, OPEN)],
+            feeds: victims.iter().map(|victim| self.feed(*victim, OPEN)).collect(),
             forged: crowd::forged(actor, &self.federation).unwrap(),
             twice: Some(crowd::twice(actor, &self.federation).unwrap()),
             begin: tokio::sync::watch::channel(true).1,
@@ -198,6 +208,44 @@ async fn x11_who_forges_documents_is_counted_blamed_and_barred_and_honest_record
     assert!(forged + unsigned < 60, "few are verified before: {forged} forged, {unsigned} unsigned");
     assert!(!linked(&victim, &place, 2) && linked(&victim, &place, 1));
     assert_eq!(victim.ledger.roster().unwrap().unwrap().charter().charter().version, place.federation.roster.charter().charter().version);
+    let _over = stop.send(true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x8_a_clone_keeps_neither_its_owner_nor_others_silent_and_a_card_signed_by_the_root_puts_it_out() {
+    let place = Place::new(0x0f90_0000, 4);
+    let (owner, one, other) = (place.start(0, &[]), place.start(1, &[0]), place.start(2, &[0, 1]));
+    until("all to meet", || linked(&one, &place, 0) && linked(&other, &place, 0) && linked(&other, &place, 1)).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    place.harm_as((3, 0), Malice::Clones, &[1, 2], stopped);
+    let held = |node: &Running, of: usize| node.ledger.feed(&place.feed(of, OPEN)).map_or(0, |state| state.spans.count());
+    // Two turns of each, and what the clone holds up comes with the owner's next turn.
+    for batch in 0..8 {
+        publish(&owner, OPEN, Tlp::Green, batch * 10, 10).await;
+        publish(&one, OPEN, Tlp::Green, 1_000 + batch * 10, 10).await;
+        let took = until("a record of another member", || held(&other, 1) > batch).await;
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    until("all that the owner published", || held(&one, 0) == 8 && held(&other, 0) == 8).await;
+    let clones = || one.watch.get().cloned.iter().chain(&other.watch.get().cloned).next().is_some();
+    until("the clone to be noticed", clones).await;
+    // The root key signs a card without the stolen node key. Any member that the owner reaches passes it on.
+    let actor = &place.federation.actors[0];
+    let mut card = place.federation.roster.card(&actor.id).unwrap().clone();
+    card.serial += 1;
+    card.nodes.iter_mut().for_each(|node| node.key = SecretKey::from_seed(&Dice::new(77).seed()).unwrap().public());
+    let card = SignedCard::sign(&card, &actor.root, &place.federation.roster.federation()).unwrap();
+    let (reply, taken) = tokio::sync::oneshot::channel();
+    one.door.send(Request::Document { document: document::CARD, bytes: card.bytes().to_vec(), from: None, reply: Some(reply) }).unwrap();
+    taken.await.unwrap().unwrap();
+    let took = until("the clone to be out", || !linked(&one, &place, 0) && !linked(&other, &place, 0)).await;
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    for _look in 0..50 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!linked(&one, &place, 0) && !linked(&other, &place, 0), "it stays out");
+    }
+    assert!(linked(&one, &place, 2));
     let _over = stop.send(true);
 }
 
