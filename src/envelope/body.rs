@@ -509,7 +509,7 @@ mod tests {
         let whole = ProvedBatch::open(head.clone(), body).unwrap();
         let part = whole.part(|index| index == 4).unwrap();
         assert!(ProvedBatch::open(head.clone(), part.clone()).is_ok());
-        // The same part of another batch proves itself under another head.
+        // A part of another batch, with a head of its own.
         let (_, other) = batch(&records(10)[1..]);
         let other_head = batch(&records(10)[1..]).0;
         let foreign = ProvedBatch::open(other_head, other).unwrap().part(|index| index == 4).unwrap();

@@ -278,9 +278,10 @@ fn noted(access: &Access) -> String {
 
 /// What else carried a record out.
 fn beside(local: &Local, operator: &Operator, record: &RecordRef, reply: &mut AccessReply) -> Result<(), ApiError> {
-    let found = crate::query::Reading::new(&local.ledger, local.clock.now()).named_or_aside(record)?;
-    // Whoever may not see a record is told who saw it, and nothing of what it is about.
-    let Some(found) = found.filter(|found| found.batch.head.tlp <= operator.clearance) else { return Ok(()) };
+    let view = local.view(operator);
+    let found = crate::query::Reading::of(&view, local.clock.now()).named_or_aside(record)?;
+    // A caller who may not see a record learns who saw it, and nothing of its content.
+    let Some(found) = found else { return Ok(()) };
     reply.passed_on = local.ledger.with_shares(|shares| {
         let orders = shares.all().filter(|(shared, _)| *shared == *record);
         orders.flat_map(|(_, with)| with.iter().cloned()).collect()

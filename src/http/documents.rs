@@ -261,17 +261,18 @@ pub(super) async fn documents(
     Query(filter): Query<DocumentsFilter>,
 ) -> Result<Json<DocumentsReply>, ApiError> {
     blocking(move || {
-        let mut reading = Reading::new(&local.ledger, local.clock.now());
+        let view = local.view(&operator);
+        let mut reading = Reading::of(&view, local.clock.now());
         let mut reply = DocumentsReply::default();
         (reply.room_used, reply.room) = local.documents.room();
         if let Some(what) = &filter.what {
-            let (found, document) = named(&local, &mut reading, what, operator.clearance)?;
+            let (found, document) = named(&local, &mut reading, what)?;
             witness.found(&found);
             reply.documents.push(line(&local, &reading, &found, &document).0);
             return Ok(Json(reply));
         }
         for place in local.ledger.listed(Kind::Document, LISTED_MAX)? {
-            let Some(found) = reading.found(place)?.filter(|found| found.batch.head.tlp <= operator.clearance) else { continue };
+            let Some(found) = reading.found(place)? else { continue };
             let Record::Document(document) = &found.record else { continue };
             let (line, standing) = line(&local, &reading, &found, document);
             if standing == Standing::Accepted || filter.all {
@@ -286,10 +287,10 @@ pub(super) async fn documents(
     .await
 }
 
-/// The document of that name, up to a clearance.
-fn named(local: &Local, reading: &mut Reading<'_>, what: &str, clearance: Tlp) -> Result<(Arc<Found>, Document), ApiError> {
+/// The document of that name.
+fn named(local: &Local, reading: &mut Reading<'_>, what: &str) -> Result<(Arc<Found>, Document), ApiError> {
     let reference: RecordRef = what.parse().map_err(ApiError::bad)?;
-    let found = reading.named(&reference)?.filter(|found| found.batch.head.tlp <= clearance);
+    let found = reading.named(&reference)?;
     let found = found.ok_or_else(|| ApiError::nothing(format!("there is no document `{reference}` here")))?;
     match &found.record {
         Record::Document(document) => {
@@ -316,8 +317,9 @@ pub(super) async fn fetch(
 ) -> Result<Acted<DocumentLine>, ApiError> {
     let deed = format!("fetches the content of {what}");
     let reply = blocking(move || {
-        let mut reading = Reading::new(&local.ledger, local.clock.now());
-        let (found, document) = named(&local, &mut reading, &what, operator.clearance)?;
+        let view = local.view(&operator);
+        let mut reading = Reading::of(&view, local.clock.now());
+        let (found, document) = named(&local, &mut reading, &what)?;
         witness.found(&found);
         // Nothing is fetched that may not be shown.
         witness.write()?;
@@ -342,8 +344,9 @@ pub(super) async fn drop_content(
 ) -> Result<Acted<DocumentNamed>, ApiError> {
     let deed = format!("drops the content of {what}");
     let dropped = blocking(move || {
-        let mut reading = Reading::new(&local.ledger, local.clock.now());
-        let (_, document) = named(&local, &mut reading, &what, operator.clearance)?;
+        let view = local.view(&operator);
+        let mut reading = Reading::of(&view, local.clock.now());
+        let (_, document) = named(&local, &mut reading, &what)?;
         match &document.content {
             Content::Inline(_) => Err(ApiError::bad(format!("{what} stands in its record; its author withdraws it"))),
             Content::Hash { hash, .. } if local.documents.drop_content(hash)? => Ok(what),
@@ -364,7 +367,8 @@ pub(super) async fn content(
     let here = local.clone();
     let document = blocking(move || {
         let now: Timestamp = here.clock.now();
-        let (found, document) = named(&here, &mut Reading::new(&here.ledger, now), &what, operator.clearance)?;
+        let view = here.view(&operator);
+        let (found, document) = named(&here, &mut Reading::of(&view, now), &what)?;
         witness.found(&found);
         Ok(document)
     })

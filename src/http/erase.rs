@@ -61,7 +61,7 @@ pub struct KeptLine {
 
 /// Finds what is meant, whatever it counts for now: what is held, refused, withdrawn or set aside goes too.
 fn meant(local: &Local, what: &[String]) -> Result<BTreeSet<RecordRef>, ApiError> {
-    let mut reading = Reading::new(&local.ledger, local.clock.now());
+    let mut reading = Reading::whole(&local.ledger, local.clock.now());
     let mut records = BTreeSet::new();
     for text in what {
         let before = records.len();
@@ -120,7 +120,7 @@ fn decisions_about(local: &Local, what: &[String]) -> Result<Vec<Position>, ApiE
 
 fn kept_line(reading: &mut Reading<'_>, reference: &RecordRef) -> Result<Option<KeptLine>, ApiError> {
     let Some(found) = reading.named(reference)? else { return Ok(None) };
-    let said = reading.assertion(&found);
+    let said = reading.assertion(&found)?;
     Ok(Some(KeptLine {
         about: title_of(&found.record),
         reference: said.reference,
@@ -141,12 +141,12 @@ pub(super) async fn preview(
 ) -> Result<Acted<ErasePreview>, ApiError> {
     let preview = blocking(move || {
         let records = meant(&local, &parameters.what)?;
-        let mut reading = Reading::new(&local.ledger, local.clock.now());
+        let view = local.view(&operator);
+        let mut reading = Reading::of(&view, local.clock.now());
         let ours = records.iter().filter(|record| record.feed.member == local.identity.member).count();
         let mut preview = ErasePreview { all: records.len(), ours, ..ErasePreview::default() };
         for record in &records {
-            let above = reading.named(record)?.is_some_and(|found| found.batch.head.tlp > operator.clearance);
-            if !above && preview.records.len() < PREVIEW_MAX {
+            if preview.records.len() < PREVIEW_MAX {
                 preview.records.extend(kept_line(&mut reading, record)?);
             }
         }
@@ -218,15 +218,16 @@ pub(super) async fn subject(
 ) -> Result<Json<SubjectReply>, ApiError> {
     blocking(move || {
         let value = Observable::recognise(&what).map_err(ApiError::bad)?;
-        let mut reading = Reading::new(&local.ledger, local.clock.now());
+        let view = local.view(&operator);
+        let mut reading = Reading::of(&view, local.clock.now());
         let mut reply = SubjectReply { value: value.defanged(), ..SubjectReply::default() };
-        for record in reading.everything_about(&value)? {
-            let above = reading.named(&record)?.is_some_and(|found| found.batch.head.tlp > operator.clearance);
-            if above {
-                reply.above_clearance += u64::from(operator.operates());
-            } else {
-                reply.records.extend(kept_line(&mut reading, &record)?);
-            }
+        let seen = reading.everything_about(&value)?;
+        if operator.operates() {
+            let all = Reading::whole(&local.ledger, local.clock.now()).everything_about(&value)?;
+            reply.above_clearance = (all.len() - seen.len()) as u64;
+        }
+        for record in &seen {
+            reply.records.extend(kept_line(&mut reading, record)?);
         }
         reply.records.iter().for_each(|line| witness.line(&line.reference, &line.tlp));
         reply.records.sort_by(|one, other| one.received.cmp(&other.received));

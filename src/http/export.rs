@@ -112,7 +112,7 @@ pub(super) async fn export(
     question.tlp_max = Some(question.tlp_max.map_or(operator.clearance, |tlp| tlp.min(operator.clearance)));
     question.record = Some(Kind::Indicator);
     question.limit = VALUES_MAX;
-    let view = local.ledger.view(operator.clearance);
+    let view = local.view(&operator);
     let from = match (&parameters.outlet, &parameters.after) {
         (Some(_), Some(_)) => {
             let why = "an outlet's lines change by orders and policies too, which no cursor counts; take them whole";
@@ -203,7 +203,7 @@ impl Sheet {
         if self.form == Form::Csv {
             self.text.push_str(&csv_header());
         }
-        let mut reading = Reading::new(&local.ledger, now);
+        let mut reading = Reading::up_to(self.tlp_max, view.ledger(), now);
         let done = match from {
             From::Question => self.answers(&mut reading, local, question, now),
             From::Outlet(outlet) => self.lines(&mut reading, local, &question, outlet),
@@ -258,7 +258,7 @@ impl Sheet {
                     self.witness.found(&found);
                     self.entry(&one.entry)?;
                 } else if !one.entry.watched {
-                    let assertion = reading.assertion_up_to(&found, self.tlp_max)?;
+                    let assertion = reading.assertion(&found)?;
                     self.record(reading, &found, &assertion)?;
                 }
                 if self.send_if_full().is_err() {
@@ -337,7 +337,7 @@ impl Sheet {
             _ => has_stood(&found),
         };
         if is_told && meant.is_meant_by_value(reading, &found)? {
-            let assertion = reading.assertion_up_to(&found, self.tlp_max)?;
+            let assertion = reading.assertion(&found)?;
             self.record(reading, &found, &assertion)?;
         }
         Ok(self.send_if_full())
@@ -361,7 +361,7 @@ impl Sheet {
         if revoked && !self.form.takes_back() {
             return Ok(());
         }
-        let Some(mut stated) = stated(reading, found, assertion, self.tlp_max)? else { return Ok(()) };
+        let Some(mut stated) = stated(reading, found, assertion)? else { return Ok(()) };
         self.witness.said(assertion);
         match self.form {
             Form::Entries => (),
@@ -384,25 +384,23 @@ impl Sheet {
     }
 }
 
-/// An indicator as formats of others state it to a reader up to `tlp_max`; `None` for what is none.
-pub(crate) fn stated(reading: &mut Reading<'_>, found: &Found, assertion: &Assertion, tlp_max: Tlp) -> Result<Option<Stated>, ApiError> {
+/// An indicator in the terms of other formats, as far as `reading` may know it; `None` for a record of another kind.
+pub(crate) fn stated(reading: &mut Reading<'_>, found: &Found, assertion: &Assertion) -> Result<Option<Stated>, ApiError> {
     let head = &found.batch.head;
     let revoked = assertion.standing != Standing::Accepted;
     let Record::Indicator(indicator) = &found.record else { return Ok(None) };
-    // A report that is marked narrower than what is asked for is not named either.
-    let report_tlp = match &found.report {
-        Some(report) => reading.named(report)?.map(|report| report.batch.head.tlp),
+    // A report marked above the clearance is not found, so it is not named either.
+    let report = match &found.report {
+        Some(name) => reading.named(name)?.map(|report| (name.to_string(), report.batch.head.tlp)),
         None => None,
     };
-    let told = report_tlp.is_some_and(|tlp| tlp <= tlp_max);
-    let report = found.report.as_ref().filter(|_| told).map(ToString::to_string);
     let judged = found.batch.verdicts(found.reference.index).last().map(|verdict| verdict.at);
     Ok(Some(Stated {
         scope: indicator.scope,
         signed: head.time,
         judged,
         tlp: head.tlp,
-        report: report.zip(report_tlp),
+        report,
         // What we let go ourselves went when we decided so; of what was set aside, when we say so.
         revoked: revoked.then(|| found.withdrawn.as_ref().map(|withdrawn| withdrawn.at).or(judged).unwrap_or(reading.now())),
         proof: None,

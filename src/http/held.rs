@@ -7,11 +7,11 @@ use super::{
 };
 use crate::{
     intake::value_of,
-    ledger::{Place, Subject},
+    ledger::{Place, Subject, View},
     node::door::Request,
     policy::Verdict,
     query::{Reading, Standing, title_of},
-    record::{MemberId, ObservableType, Record, RecordRef, Sighted, Tlp, UnknownName},
+    record::{MemberId, ObservableType, Record, RecordRef, Sighted, UnknownName},
 };
 use axum::{Extension, extract::State};
 use schemars::JsonSchema;
@@ -52,11 +52,11 @@ struct Wanted {
     origin: Option<MemberId>,
     kind: Option<ObservableType>,
     policy: Option<String>,
-    clearance: Tlp,
+    view: View,
 }
 
 impl HeldFilter {
-    fn read(&self, clearance: Tlp) -> Result<Wanted, ApiError> {
+    fn read(&self, view: View) -> Result<Wanted, ApiError> {
         let record = self.what.as_ref().and_then(|what| what.parse::<RecordRef>().ok());
         let value = match (&record, &self.what) {
             (None, Some(text)) => Some(crate::record::Observable::recognise(text).map_err(ApiError::bad)?.to_string()),
@@ -68,7 +68,7 @@ impl HeldFilter {
             origin: self.origin.as_ref().map(|id| id.parse()).transpose().map_err(ApiError::bad)?,
             kind: self.kind.as_ref().map(|name| name.parse()).transpose().map_err(ApiError::bad)?,
             policy: self.policy.clone(),
-            clearance,
+            view,
         })
     }
 }
@@ -102,7 +102,7 @@ pub(super) async fn held(
     Extension(witness): Extension<Witness>,
     Query(filter): Query<HeldFilter>,
 ) -> Result<Json<HeldReply>, ApiError> {
-    let (wanted, limit) = (filter.read(operator.clearance)?, if filter.limit == 0 { LINES_DEFAULT } else { filter.limit });
+    let (wanted, limit) = (filter.read(local.view(&operator))?, if filter.limit == 0 { LINES_DEFAULT } else { filter.limit });
     blocking(move || {
         let mut reply = HeldReply::default();
         each_held(&local, &wanted, |line, _| {
@@ -120,7 +120,7 @@ pub(super) async fn held(
 fn each_held(local: &Local, wanted: &Wanted, mut take: impl FnMut(HeldLine, RecordRef)) -> Result<(), ApiError> {
     let now = local.clock.now();
     let days = local.current.get().limits.hold_days;
-    let mut reading = Reading::new(&local.ledger, now);
+    let mut reading = Reading::of(&wanted.view, now);
     let mut from = Place { batch: 0, index: 0 };
     for _page in 0..HELD_SCAN_MAX / HELD_PAGE {
         let places = local.ledger.held(from, HELD_PAGE)?;
@@ -128,11 +128,10 @@ fn each_held(local: &Local, wanted: &Wanted, mut take: impl FnMut(HeldLine, Reco
         from = last.next();
         for place in places {
             let Some(found) = reading.found(place)? else { continue };
-            let assertion = reading.assertion(&found);
+            let assertion = reading.assertion(&found)?;
             let value = value_of(&found.record);
             let head = &found.batch.head;
             let meant = assertion.standing == Standing::Held
-                && head.tlp <= wanted.clearance
                 && wanted.record.as_ref().is_none_or(|record| *record == found.reference)
                 && wanted.value.as_ref().is_none_or(|text| value.is_some_and(|value| value.to_string() == *text))
                 && wanted.origin.as_ref().is_none_or(|origin| *origin == head.member)
@@ -189,7 +188,7 @@ pub(super) async fn decide(
     if decision.filter == HeldFilter::default() {
         return Err(ApiError::bad("say which records: a name, a value, --origin, --type, --policy, or --all"));
     }
-    let (here, wanted) = (local.clone(), decision.filter.read(operator.clearance)?);
+    let (here, wanted) = (local.clone(), decision.filter.read(local.view(&operator))?);
     let records = blocking(move || {
         let mut records = Vec::new();
         each_held(&here, &wanted, |_, record| records.push(record))?;
@@ -239,15 +238,16 @@ pub(super) async fn disputes(
 ) -> Result<Json<Vec<DisputeLine>>, ApiError> {
     blocking(move || {
         let (orders, now) = (local.enforcer.orders(), local.clock.now());
-        let mut reading = Reading::new(&local.ledger, now);
+        let view = local.view(&operator);
+        let mut reading = Reading::of(&view, now);
         let mut lines = Vec::new();
         for (sighting, subjects) in local.ledger.disputes() {
             let Ok(reference) = sighting.parse::<RecordRef>() else { continue };
             let Some(found) = reading.named(&reference)? else { continue };
             let Record::Sighting(record) = &found.record else { continue };
-            let ours = ours(&local, &mut reading, &record.of, &subjects, operator.clearance)?;
+            let ours = ours(&local, &mut reading, &record.of, &subjects)?;
             let dismissed = orders.dismissed.contains(&sighting);
-            if found.batch.head.tlp > operator.clearance || (!filter.all && (ours.is_empty() || dismissed)) {
+            if !filter.all && (ours.is_empty() || dismissed) {
                 continue;
             }
             witness.found(&found);
@@ -268,7 +268,7 @@ pub(super) async fn disputes(
 }
 
 /// Records of ours that a dispute is about and that still count.
-fn ours(local: &Local, reading: &mut Reading<'_>, of: &Sighted, subjects: &[Subject], clearance: Tlp) -> Result<Vec<String>, ApiError> {
+fn ours(local: &Local, reading: &mut Reading<'_>, of: &Sighted, subjects: &[Subject]) -> Result<Vec<String>, ApiError> {
     let me = &local.identity.member;
     let named = subjects.iter().filter_map(|subject| match subject {
         Subject::Record(record) => record.parse::<RecordRef>().ok().filter(|record| record.feed.member == *me),
@@ -284,7 +284,7 @@ fn ours(local: &Local, reading: &mut Reading<'_>, of: &Sighted, subjects: &[Subj
     let mut live = Vec::new();
     for record in records {
         let found = reading.named(&record)?;
-        if found.is_some_and(|found| found.withdrawn.is_none() && found.batch.head.tlp <= clearance) {
+        if found.is_some_and(|found| found.withdrawn.is_none()) {
             live.push(record.to_string());
         }
     }

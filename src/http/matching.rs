@@ -97,7 +97,7 @@ pub(super) async fn keys(
     // A hash of each value: whoever has them can try all addresses, and is noted as one who has seen everything.
     witness.demand()?;
     witness.saw_everything();
-    let view = local.ledger.view(operator.clearance);
+    let view = local.view(&operator);
     let since = parameters.since.map_or(Ok(0), |since| since.batch(&view))?;
     let (filled, waiting) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(PIECES_MAX);
     streamed(filled, move |filled| {
@@ -145,13 +145,13 @@ pub(super) async fn ask(
         return Err(ApiError::bad(format!("more than {MATCH_VALUES_MAX} values at once")));
     }
     blocking(move || {
-        let view = local.ledger.view(operator.clearance);
+        let view = local.view(&operator);
         let since = parameters.since.as_ref().map_or(Ok(0), |since| since.batch(&view))?;
-        let mut reading = Reading::new(&local.ledger, local.clock.now());
+        let mut reading = Reading::of(&view, local.clock.now());
         let mut known = |seen: &SeenValue| -> Result<Option<Hit>, ApiError> {
             let kind: TypeName = seen.kind.parse().map_err(ApiError::bad)?;
             let value: Observable = kind.read(&seen.value).map_err(ApiError::bad)?;
-            let hit = query::hit(&mut reading, &value, operator.clearance, since)?;
+            let hit = query::hit(&mut reading, &value, since)?;
             hit.iter().for_each(|hit| witness.line(&hit.reference, &hit.tlp));
             Ok(hit)
         };

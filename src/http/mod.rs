@@ -53,7 +53,7 @@ use crate::{
     access::Access,
     clock::Clock,
     config::{NotifyConfig, Proxy, SourceConfig},
-    ledger::{Ledger, LedgerError, Recovery},
+    ledger::{Ledger, LedgerError, Recovery, View},
     node::{
         Current, Identity, Watch,
         documents::Documents,
@@ -136,10 +136,18 @@ impl std::ops::Deref for Local {
     }
 }
 
+impl LocalParts {
+    /// The ledger as an operator may know it. Answers read this; code that decides, publishes or counts for the machine reads `ledger`.
+    pub fn view(&self, operator: &Operator) -> View {
+        self.ledger.view(operator.clearance)
+    }
+}
+
 /// The parts of a node by which it answers.
 pub struct LocalParts {
     pub identity: Arc<Identity>,
     pub current: Current,
+    /// All of it, whatever its marking: see [`LocalParts::view`].
     pub ledger: Ledger,
     pub door: door::Sender,
     pub clock: Clock,

@@ -47,7 +47,7 @@ const ENDS_BEHIND_MAX: usize = 8_192;
 const NAMED_MS: u64 = 20 * SECOND_MS;
 /// A line that says nothing, so that both ends know of each other.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Looks of 1,024 journal entries that one summary takes: some seconds of work; a longer absence is said to be one.
+/// Looks of 1,024 journal entries that one summary takes: some seconds of work. The summary of a longer absence is cut.
 const PIECES_MAX: usize = 256;
 
 /// From where on.
@@ -131,15 +131,13 @@ impl Reader {
     /// Reports the changes since the last look. Returns true if there were any.
     fn changes(&mut self, now: Timestamp) -> Result<bool, ApiError> {
         let (entries, at, _) = self.view.changes_after(self.seen)?;
-        let mut reading = Reading::new(&self.local.ledger, now);
+        let mut reading = Reading::of(&self.view, now);
         for entry in entries {
             for change in &entry.changes {
-                let (waiting, witness, tlp_max) = (&mut self.waiting, &self.witness, self.view.clearance());
+                let (waiting, witness) = (&mut self.waiting, &self.witness);
                 let mut tell = |reading: &mut Reading<'_>, record: RecordRef, _| {
-                    if let Some(found) = reading.named(&record)?
-                        && let Some(line) = line(reading, &found, tlp_max)?
-                    {
-                        waiting.push_back(Ok(event(witness, line)?));
+                    if let Some(found) = reading.named(&record)? {
+                        waiting.push_back(Ok(event(witness, line(reading, &found)?)?));
                     }
                     Ok(true)
                 };
@@ -164,14 +162,13 @@ impl Reader {
         let Some(found) = self.local.ends.between(ledger, told, now) else { return Ok(false) };
         let (ends, up_to) = found?;
         self.told = up_to;
-        let (mut reading, mut any) = (Reading::new(ledger, now), false);
+        let (mut reading, mut any) = (Reading::of(&self.view, now), false);
         for (at, place) in &ends {
-            let Some(found) = reading.found(*place)?.filter(|found| found.batch.head.tlp <= self.view.clearance()) else { continue };
+            let Some(found) = reading.found(*place)? else { continue };
             (self.shown, any) = ((*at, *place), true);
             // It may have been renewed or withdrawn in the meantime.
-            if reading.standing(&found).0 == Standing::Over
-                && let Some(line) = line(&mut reading, &found, self.view.clearance())?
-            {
+            if reading.standing(&found).0 == Standing::Over {
+                let line = line(&mut reading, &found)?;
                 self.waiting.push_back(Ok(event(&self.witness, EventLine { what: "expired".to_owned(), ..line })?));
             }
         }
@@ -213,12 +210,9 @@ fn event(witness: &Witness, line: EventLine) -> Result<Event, ApiError> {
     Ok(Event::default().event(line.what).data(data))
 }
 
-fn line(reading: &mut Reading<'_>, found: &Found, tlp_max: Tlp) -> Result<Option<EventLine>, ApiError> {
-    if found.batch.head.tlp > tlp_max {
-        return Ok(None);
-    }
-    let (said, about) = (reading.assertion_up_to(found, tlp_max)?, crate::query::title_of(&found.record));
-    Ok(Some(EventLine {
+fn line(reading: &mut Reading<'_>, found: &Found) -> Result<EventLine, ApiError> {
+    let (said, about) = (reading.assertion(found)?, crate::query::title_of(&found.record));
+    Ok(EventLine {
         what: said.standing.to_string(),
         record: said.reference,
         about,
@@ -227,7 +221,7 @@ fn line(reading: &mut Reading<'_>, found: &Found, tlp_max: Tlp) -> Result<Option
         tlp: said.tlp,
         ends: said.ends,
         reason: said.reason,
-    }))
+    })
 }
 
 /// `GET /v1/events`.
@@ -239,7 +233,7 @@ pub(super) async fn events(
 ) -> Result<Events<EventLine>, ApiError> {
     witness.demand()?;
     let now = local.clock.now();
-    let view = local.ledger.view(operator.clearance);
+    let view = local.view(&operator);
     let (seen, told) = match &parameters.after {
         Some(cursor) => {
             let unread = || ApiError::bad(format!("`{}` is no cursor of events", crate::record::excerpt(cursor)));
@@ -311,19 +305,19 @@ pub(super) async fn news(
     Query(parameters): Query<NewsParameters>,
 ) -> Result<Json<NewsReply>, ApiError> {
     blocking(move || {
-        let view = local.ledger.view(operator.clearance);
+        let view = local.view(&operator);
         let mut seen = match &parameters.after {
             Some(cursor) => view.read_cursor(cursor).map_err(ApiError::bad)?,
             None => view.here(),
         };
         let (mut reply, mut lines) = (NewsReply::default(), BTreeMap::<MemberId, NewsLine>::new());
-        let mut reading = Reading::new(&local.ledger, local.clock.now());
+        let mut reading = Reading::of(&view, local.clock.now());
         for piece in 0..PIECES_MAX {
             let (entries, onward, more) = view.changes_after(seen)?;
             for change in entries.iter().flat_map(|entry| &entry.changes) {
                 match change {
                     Change::Batch(number) => {
-                        let Some(batch) = reading.batch(*number)?.filter(|batch| batch.head.tlp <= operator.clearance) else { continue };
+                        let Some(batch) = reading.batch(*number)? else { continue };
                         let line = lines.entry(batch.head.member.clone()).or_default();
                         for index in 0..batch.head.count {
                             if let Some(Record::Withdrawal(withdrawal)) = batch.record(index) {
@@ -339,8 +333,7 @@ pub(super) async fn news(
                         }
                     }
                     Change::Record(record) => {
-                        let seen = reading.named(record)?.is_some_and(|found| found.batch.head.tlp <= operator.clearance);
-                        if seen {
+                        if reading.named(record)?.is_some() {
                             lines.entry(record.feed.member.clone()).or_default().judged += 1;
                         }
                     }
@@ -387,7 +380,7 @@ pub struct MemberLine {
 
 /// `GET /v1/members`.
 pub(super) async fn members(State(local): State<Local>, Extension(operator): Extension<Operator>) -> Json<Vec<MemberLine>> {
-    let view = local.ledger.view(operator.clearance);
+    let view = local.view(&operator);
     let (feeds, operates) = (view.feeds(), operator.operates() || operator.clearance == Tlp::Red);
     let (intake, now, network) = (local.current.get(), local.clock.now(), local.watch.get());
     let charter = intake.roster.charter().charter();

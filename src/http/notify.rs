@@ -199,7 +199,7 @@ impl One {
 
     fn gather(&self, told: &mut Told, notices: &mut Vec<Notice>) -> Result<bool, ApiError> {
         let (entries, (onward, more)) = self.local.ledger.changes_from(told.position)?;
-        let mut reading = Reading::new(&self.local.ledger, self.local.clock.now());
+        let mut reading = Reading::whole(&self.local.ledger, self.local.clock.now());
         let mut seen = BTreeSet::new();
         for entry in entries {
             for change in &entry.changes {

@@ -9,13 +9,14 @@ use super::{
 use crate::{
     config::Config,
     intake::Intake,
+    ledger::View,
     node::{
         door::Request,
         rules::{self, Draft},
     },
     policy::{MissingList, Piece, Policy},
     query::{self, As, Reading, Trial},
-    record::{DAY_MS, RecordRef, Timestamp, Tlp},
+    record::{DAY_MS, RecordRef, Timestamp},
 };
 use axum::{Extension, extract::State};
 use schemars::JsonSchema;
@@ -177,12 +178,12 @@ pub(super) async fn rejudge(
     Json(parameters): Json<RejudgeParameters>,
 ) -> Result<Acted<Rejudged>, ApiError> {
     let (mut changed, mut looked_at) = (0usize, 0u64);
-    let (now, operator_tlp) = (local.clock.now(), operator.clearance);
+    let (now, view) = (local.clock.now(), local.view(&operator));
     let (ledger, from) = (local.ledger.clone(), since(now, parameters.since_days));
     let mut next = blocking(move || Ok(ledger.first_since(from)?)).await?;
     while next < local.ledger.batches() {
-        let (here, begin) = (local.clone(), next);
-        let (records, count, after) = blocking(move || changing(&here, begin, (operator_tlp, now))).await?;
+        let (here, view, begin) = (local.clone(), view.clone(), next);
+        let (records, count, after) = blocking(move || changing(&here, &view, begin, now)).await?;
         (next, looked_at) = (after, looked_at + count);
         if records.is_empty() {
             continue;
@@ -195,11 +196,11 @@ pub(super) async fn rejudge(
 }
 
 /// Records from batch `next` on whose judgement changes, up to a chunk; how many were looked at; where to go on.
-fn changing(local: &Local, mut next: u64, (clearance, now): (Tlp, Timestamp)) -> Result<(Vec<RecordRef>, u64, u64), ApiError> {
+fn changing(local: &Local, view: &View, mut next: u64, now: Timestamp) -> Result<(Vec<RecordRef>, u64, u64), ApiError> {
     let (intake, end) = (local.current.get(), local.ledger.batches());
-    let (mut reading, mut records, mut looked_at) = (Reading::new(&local.ledger, now), Vec::new(), 0);
+    let (mut reading, mut records, mut looked_at) = (Reading::of(view, now), Vec::new(), 0);
     while next < end && records.len() < REJUDGE_CHUNK && looked_at < 64 * REJUDGE_CHUNK as u64 {
-        if let Some(batch) = reading.batch(next)?.filter(|batch| batch.head.tlp <= clearance) {
+        if let Some(batch) = reading.batch(next)? {
             for index in 0..batch.head.count {
                 looked_at += 1;
                 let record = batch.reference(index);

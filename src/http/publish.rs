@@ -780,7 +780,7 @@ impl Work {
 fn quoting(local: &Local, channel: &ChannelName, origin: Option<&str>, ids: &BTreeSet<String>) -> Result<Vec<RecordRef>, ApiError> {
     let me = &local.identity.member;
     let feeds: Vec<_> = local.ledger.feeds().into_iter().filter(|(feed, _)| feed.member == *me && feed.channel == *channel).collect();
-    let mut reading = Reading::new(&local.ledger, local.clock.now());
+    let mut reading = Reading::whole(&local.ledger, local.clock.now());
     let mut found = Vec::new();
     for (feed, state) in feeds {
         for seq in state.first()..=state.last() {

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     envelope::Class,
+    ledger::View,
     node::door::{Publication, ReportOf, Request, shared_channel},
     query::{Reading, Standing},
     record::{ChannelName, DAY_MS, Kind, LIST_MAX, Record, RecordRef, Renewal, Timestamp, Tlp, WireRef},
@@ -73,8 +74,8 @@ pub(super) async fn renew(
     if parameters.alone {
         local.own.alone();
     }
-    let (asked, what) = (local.clone(), parameters.what.clone());
-    let Ours { reports, already } = blocking(move || own_reports(&asked, (&what, clearance), until)).await?;
+    let (asked, view, what) = (local.clone(), local.ledger.view(clearance), parameters.what.clone());
+    let Ours { reports, already } = blocking(move || own_reports(&asked, &view, &what, until)).await?;
     let (intake, me) = (local.current.get(), &local.identity.member);
     let shared = reports.keys().any(|(channel, _)| shared_channel(&intake, me, channel).unwrap_or(true));
     let mut reply = RenewReply { renewed: Vec::new(), already, until: until.to_string(), by: Vec::new(), queued: None };
@@ -125,15 +126,15 @@ struct Ours {
     already: Vec<String>,
 }
 
-fn own_reports(local: &Local, (what, clearance): (&[String], Tlp), until: Timestamp) -> Result<Ours, ApiError> {
+fn own_reports(local: &Local, view: &View, what: &[String], until: Timestamp) -> Result<Ours, ApiError> {
     if what.is_empty() || what.len() > REPORTS_MAX {
         return Err(ApiError::bad("name one report at least, and 65,536 at most"));
     }
-    let mut reading = Reading::new(&local.ledger, local.clock.now());
+    let mut reading = Reading::of(view, local.clock.now());
     let mut found = Ours::default();
     for text in what {
         let name: RecordRef = text.parse().map_err(ApiError::bad)?;
-        let one = reading.named(&name)?.filter(|one| one.batch.head.tlp <= clearance);
+        let one = reading.named(&name)?;
         let Some(one) = one else { return Err(ApiError::nothing(format!("record `{name}` is not here"))) };
         if name.feed.member != local.identity.member {
             return Err(ApiError::bad(format!("`{name}` is another member's; only its author can renew it")));

@@ -60,10 +60,11 @@ pub(super) async fn shares(
     blocking(move || {
         let all: Vec<(RecordRef, Vec<String>)> =
             local.ledger.with_shares(|shares| shares.all().map(|(record, with)| (record, with.iter().cloned().collect())).collect());
-        let mut reading = Reading::new(&local.ledger, local.clock.now());
+        let view = local.view(&operator);
+        let mut reading = Reading::of(&view, local.clock.now());
         let mut lines = Vec::new();
         for (record, with) in all {
-            let Some(found) = reading.named(&record)?.filter(|found| found.batch.head.tlp <= operator.clearance) else { continue };
+            let Some(found) = reading.named(&record)? else { continue };
             witness.found(&found);
             let standing = reading.standing(&found).0.to_string();
             lines.push(ShareLine { record: record.to_string(), about: title_of(&found.record), with, standing });
@@ -78,15 +79,14 @@ pub(super) async fn share(
     Extension(operator): Extension<Operator>,
     Json(parameters): Json<ShareParameters>,
 ) -> Result<Acted<ShareReply>, ApiError> {
-    let (here, asked, clearance) = (local.clone(), parameters.clone(), operator.clearance);
+    let (here, asked, view) = (local.clone(), parameters.clone(), local.view(&operator));
     let (records, reaches) = blocking(move || {
         let now = here.clock.now();
-        let mut reading = Reading::new(&here.ledger, now);
+        let mut reading = Reading::of(&view, now);
         let (mut records, mut reaches) = (BTreeSet::new(), BTreeSet::new());
         for text in &asked.records {
             let reference: RecordRef = text.parse().map_err(ApiError::bad)?;
-            let found = reading.named(&reference)?.filter(|found| found.batch.head.tlp <= clearance);
-            let found = found.ok_or_else(|| ApiError::nothing(format!("there is no record `{reference}` here")))?;
+            let found = reading.named(&reference)?.ok_or_else(|| ApiError::nothing(format!("there is no record `{reference}` here")))?;
             if !asked.undo {
                 reaches.extend(may_pass_on(&here, &reading, &found, &asked.with, now)?);
             }

@@ -102,7 +102,7 @@ impl Standing {
             replaced: Vec::new(),
         };
         let feeds = local.ledger.feeds().into_iter().filter(|(feed, _)| feed.member == *me && feed.channel == *channel);
-        let mut reading = Reading::new(&local.ledger, local.clock.now());
+        let mut reading = Reading::whole(&local.ledger, local.clock.now());
         let mut renewable: HashMap<RecordRef, Option<u32>> = HashMap::new();
         for (feed, state) in feeds {
             let number = u32::try_from(found.feeds.len()).unwrap_or(u32::MAX);

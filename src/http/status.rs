@@ -65,7 +65,7 @@ pub(super) async fn status(State(local): State<Local>, Extension(operator): Exte
     let intake = local.current.get();
     let now = local.clock.now();
     let charter = intake.roster.charter().charter();
-    let feeds = local.ledger.view(operator.clearance).feeds();
+    let feeds = local.view(&operator).feeds();
     let mut counts = Counts::default();
     feeds.iter().for_each(|seen| counts.add(&seen.counts));
     let line = |seen: SeenFeed| FeedLine {

@@ -291,7 +291,8 @@ pub(super) async fn questions(
     Query(filter): Query<QuestionsFilter>,
 ) -> Result<Json<Vec<QuestionLine>>, ApiError> {
     blocking(move || {
-        let mut reading = Reading::new(&local.ledger, local.clock.now());
+        let view = local.view(&operator);
+        let mut reading = Reading::of(&view, local.clock.now());
         let places = match &filter.what {
             Some(text) => {
                 let reference: RecordRef = text.parse().map_err(ApiError::bad)?;
@@ -302,14 +303,14 @@ pub(super) async fn questions(
         };
         let mut lines = Vec::new();
         for place in places {
-            let Some(found) = reading.found(place)?.filter(|found| found.batch.head.tlp <= operator.clearance) else { continue };
+            let Some(found) = reading.found(place)? else { continue };
             let Record::Question(question) = &found.record else { continue };
             let (standing, _) = reading.standing(&found);
             let over = question.until.is_some_and(|until| until <= local.clock.now());
             let wanted = filter.what.is_some() || filter.all || (standing == Standing::Accepted && !over);
             if wanted && (!filter.ours || found.batch.head.member == local.identity.member) {
                 witness.found(&found);
-                lines.push(question_line(&local, &mut reading, &witness, &found, question, standing, operator.clearance)?);
+                lines.push(question_line(&local, &mut reading, &witness, &found, question, standing)?);
             }
         }
         match (&filter.what, lines.is_empty()) {
@@ -327,7 +328,6 @@ fn question_line(
     found: &Found,
     question: &Question,
     standing: Standing,
-    clearance: Tlp,
 ) -> Result<QuestionLine, ApiError> {
     let head = &found.batch.head;
     let asked: Timestamp = head.time;
@@ -343,7 +343,7 @@ fn question_line(
         let theirs = &answer.batch.head;
         let names_it = matches!(sighting.of, Sighted::Records(_));
         let stands = reading.standing(&answer).0 == Standing::Accepted;
-        if !stands || theirs.tlp > clearance || !(names_it || theirs.time >= asked) {
+        if !stands || !(names_it || theirs.time >= asked) {
             continue;
         }
         witness.found(&answer);

@@ -60,7 +60,7 @@ pub(super) async fn sync(State(local): State<Local>, Extension(operator): Extens
 }
 
 fn completeness(local: &Local, operator: &Operator) -> Result<SyncReply, ApiError> {
-    let view = local.ledger.view(operator.clearance);
+    let view = local.view(operator);
     let network = local.watch.get();
     let wanted = local.ledger.followed()?.map(wanted_of).unwrap_or_default();
     let intake = local.current.get();

@@ -80,6 +80,11 @@ impl View {
         self.clearance
     }
 
+    /// All of the ledger: for code that keeps to the clearance by itself.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     fn levels(&self) -> impl Iterator<Item = (Level, usize)> + use<> {
         (0..=level_of(self.clearance)).map(|level| (level, usize::from(level)))
     }

@@ -427,7 +427,7 @@ impl Enforcer {
 
     /// Looks at values anew.
     fn look_at(&self, values: &[Observable]) -> Result<(), LedgerError> {
-        let mut reading = Reading::new(&self.shared.ledger, self.shared.clock.now());
+        let mut reading = Reading::whole(&self.shared.ledger, self.shared.clock.now());
         values.iter().try_for_each(|value| {
             let places = reading.places(value)?;
             self.consider(&mut reading, value, &places)
@@ -624,7 +624,7 @@ impl Enforcer {
                 touched.feeds.iter().for_each(|feed| values.extend(kept.set.of_feed(feed)));
             }
         }
-        let mut reading = Reading::new(&self.shared.ledger, self.shared.clock.now());
+        let mut reading = Reading::whole(&self.shared.ledger, self.shared.clock.now());
         for record in &touched.records {
             values.extend(value_behind(&mut reading, record)?);
         }
@@ -637,7 +637,7 @@ impl Enforcer {
     /// costs more than finding the other records of its values.
     fn sweep(&self, from: u64) -> Result<Option<u64>, LedgerError> {
         let end = self.shared.ledger.batches();
-        let mut reading = Reading::new(&self.shared.ledger, self.shared.clock.now());
+        let mut reading = Reading::whole(&self.shared.ledger, self.shared.clock.now());
         let to = (from + SWEEP_CHUNK).min(end);
         for number in from..to {
             let Some(batch) = reading.batch(number)?.filter(|batch| batch.aside.is_none()) else { continue };

@@ -84,7 +84,7 @@ impl Reading<'_> {
         let mut range = exactly(value);
         let mut records = BTreeSet::new();
         loop {
-            let (rows, more) = self.ledger.scan(&range, ROWS_MAX)?;
+            let (rows, more) = self.ledger.scan_up_to(&range, self.clearance, ROWS_MAX)?;
             for row in &rows {
                 if let Some(batch) = self.batch(row.place.batch)? {
                     records.insert(batch.reference(row.place.index));
@@ -229,7 +229,7 @@ fn usage_of(found: &Found) -> Use {
 /// Weighs every value of an answer: independent sources, disputes, effective confidence. Only what is marked up to `tlp_max`
 /// counts.
 pub fn weigh(answer: &mut Answer, ledger: &Ledger, intake: &Intake, tlp_max: Tlp, now: Timestamp) -> Result<(), LedgerError> {
-    let _all_that_is_looked_at = Reading::new(ledger, now).weigh(answer, intake, tlp_max, ROWS_MAX)?;
+    let _all_that_is_looked_at = Reading::up_to(tlp_max, ledger, now).weigh(answer, intake, tlp_max, ROWS_MAX)?;
     Ok(())
 }
 

@@ -117,7 +117,7 @@ pub fn explain(
     tlp_max: Tlp,
     now: Timestamp,
 ) -> Result<Explanation, QueryError> {
-    let mut teller = Teller { reading: Reading::new(ledger, now).up_to(tlp_max), intake, texts: HashMap::new(), tlp_max, now };
+    let mut teller = Teller { reading: Reading::up_to(tlp_max, ledger, now), intake, texts: HashMap::new(), tlp_max, now };
     let (mut records, mut value, mut erased) = (Vec::new(), None, None);
     if let Ok(reference) = text.parse::<RecordRef>() {
         let batch = ledger.batch_at(&reference.feed, reference.seq)?.filter(|batch| batch.head.tlp <= tlp_max);
@@ -125,7 +125,7 @@ pub fn explain(
             erased =
                 Some(format!("{reference} stood here; its content was erased, and a hash is left; `huecry decisions` says by whose order"));
         }
-        if let Some(found) = teller.reading.named(&reference)?.filter(|found| found.batch.head.tlp <= tlp_max) {
+        if let Some(found) = teller.reading.named(&reference)? {
             value = value_of(&found.record).cloned();
             records.push(teller.story(&found)?);
         }
@@ -171,7 +171,7 @@ impl Teller<'_> {
         };
         Ok(Story {
             about: title_of(&found.record),
-            assertion: self.reading.assertion_up_to(found, self.tlp_max)?,
+            assertion: self.reading.assertion(found)?,
             source: source.map_or("not said, so it corroborates nothing".to_owned(), named),
             through,
             path: entry.path.iter().map(ToString::to_string).collect(),
@@ -190,7 +190,7 @@ impl Teller<'_> {
             let Some(one) = self.reading.found(place)? else { continue };
             let Record::Sighting(sighting) = &one.record else { continue };
             let head = &one.batch.head;
-            if head.tlp <= self.tlp_max && self.reading.standing(&one).0 == Standing::Accepted {
+            if self.reading.standing(&one).0 == Standing::Accepted {
                 let (count, place) = (sighting.count.unwrap_or(1), sighting.country.as_ref().map(|place| format!(" in {place}")));
                 let place = place.unwrap_or_default();
                 told.push(format!("{} {count}x{place} by {} at {} ({})", sighting.sighting, head.member, head.time, one.reference));

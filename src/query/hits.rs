@@ -1,11 +1,7 @@
 //! Hits: what is known about values that were seen somewhere, in few words: the strongest assertion about each.
 
 use super::{QueryError, Reading, Standing, question::plan};
-use crate::{
-    ledger::SCAN_ROWS_MAX,
-    matching::counts,
-    record::{Observable, Tlp},
-};
+use crate::{ledger::SCAN_ROWS_MAX, matching::counts, record::Observable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -29,10 +25,10 @@ pub struct Hit {
     pub ends: String,
 }
 
-/// What counts here, now, about `value`, for a reader with this clearance; with `since`, only what came with that batch or later.
-pub fn hit(reading: &mut Reading<'_>, value: &Observable, clearance: Tlp, since: u64) -> Result<Option<Hit>, QueryError> {
+/// The accepted records about `value` that `reading` may see; with `since`, only those that came with that batch or later.
+pub fn hit(reading: &mut Reading<'_>, value: &Observable, since: u64) -> Result<Option<Hit>, QueryError> {
     let plan = plan(Some(&value.to_string()), reading.ledger.lengths())?;
-    let today = reading.now.day();
+    let (today, clearance) = (reading.now.day(), reading.clearance);
     let (mut best, mut origins): (Option<Hit>, BTreeSet<String>) = (None, BTreeSet::new());
     for (range, above) in plan.speaking() {
         let (rows, _more) = reading.ledger.scan_up_to(range, clearance, SCAN_ROWS_MAX)?;
@@ -42,7 +38,7 @@ pub fn hit(reading: &mut Reading<'_>, value: &Observable, clearance: Tlp, since:
                 continue;
             }
             let Some(indicator) = crate::intake::value_of(&found.record) else { continue };
-            let said = reading.assertion_up_to(&found, clearance)?;
+            let said = reading.assertion(&found)?;
             origins.insert(said.origin.clone());
             if best.as_ref().is_none_or(|best| said.confidence > best.confidence) {
                 best = Some(Hit {

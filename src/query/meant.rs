@@ -81,7 +81,7 @@ impl<'a> Meant<'a> {
             Some(report) => reading.named(report)?,
             None => None,
         };
-        // What a report above the marking says is not told by what stands under it.
+        // A report above the marking lends no words to its records.
         let report = report.filter(|report| question.tlp_max.is_none_or(|tlp| report.batch.head.tlp <= tlp));
         let said_here = |(what, word): &(Said, String)| {
             says(&found.record, *what, word) || report.as_ref().is_some_and(|report| says(&report.record, *what, word))

@@ -28,7 +28,7 @@ pub use trial::*;
 
 use crate::{
     intake::{Defaults, Known as _},
-    ledger::{Ledger, LedgerError, OutcomeLine, Place, Row, StoredBatch, Withdrawn, exactly, value_key},
+    ledger::{Ledger, LedgerError, OutcomeLine, Place, Row, StoredBatch, View, Withdrawn, exactly, value_key},
     policy::{CONFIDENCE_UNSAID, Verdict},
     record::{Indicator, Observable, Record, RecordRef, Sighted, Source, Timestamp, Tlp, WireRef},
 };
@@ -128,7 +128,7 @@ impl ValueAnswer {
     }
 }
 
-/// Reads records for one question or explanation.
+/// Reads records for one question or explanation. It finds nothing that is marked above its clearance.
 pub struct Reading<'a> {
     ledger: &'a Ledger,
     batches: HashMap<u64, Arc<StoredBatch>>,
@@ -162,14 +162,24 @@ impl Found {
 }
 
 impl<'a> Reading<'a> {
-    /// Reads `ledger` as of `now`.
-    pub fn new(ledger: &'a Ledger, now: Timestamp) -> Self {
-        Self { ledger, batches: HashMap::new(), found: HashMap::new(), rows: HashMap::new(), now, clearance: Tlp::Red }
+    /// Reads all of `ledger` as of `now`, for the node itself.
+    pub fn whole(ledger: &'a Ledger, now: Timestamp) -> Self {
+        Self::up_to(Tlp::Red, ledger, now)
     }
 
-    /// Reads for a caller with this clearance.
-    pub fn up_to(self, clearance: Tlp) -> Self {
-        Self { clearance, ..self }
+    /// Reads for whoever has `view`, as of `now`.
+    pub fn of(view: &'a View, now: Timestamp) -> Self {
+        Self::up_to(view.clearance(), view.ledger(), now)
+    }
+
+    /// Reads what is marked up to `clearance`, as of `now`.
+    pub fn up_to(clearance: Tlp, ledger: &'a Ledger, now: Timestamp) -> Self {
+        Self { ledger, batches: HashMap::new(), found: HashMap::new(), rows: HashMap::new(), now, clearance }
+    }
+
+    /// The strictest marking that it reads.
+    pub fn clearance(&self) -> Tlp {
+        self.clearance
     }
 
     /// As of when it reads.
@@ -182,7 +192,8 @@ impl<'a> Reading<'a> {
         if let Some(batch) = self.batches.get(&number) {
             return Ok(Some(Arc::clone(batch)));
         }
-        let Some(batch) = self.ledger.batch(number)?.map(Arc::new) else { return Ok(None) };
+        let batch = self.ledger.batch(number)?.filter(|batch| batch.head.tlp <= self.clearance);
+        let Some(batch) = batch.map(Arc::new) else { return Ok(None) };
         if self.batches.len() >= BATCHES_CACHED_MAX {
             self.batches.clear();
         }
@@ -283,16 +294,16 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Whether a record stands under a report that is, or may be, marked narrower than `tlp_max`.
-    pub fn is_report_above(&mut self, found: &Found, tlp_max: Tlp) -> Result<bool, LedgerError> {
+    /// Returns true for a record whose report is, or may be, marked above `tlp_max`.
+    fn is_report_above(&mut self, found: &Found, tlp_max: Tlp) -> Result<bool, LedgerError> {
         match &found.report {
-            // Nobody knows of one that is not here, or was set aside, how it is marked.
+            // The marking of a report that is missing or quarantined is unknown.
             Some(report) if tlp_max < Tlp::Red => Ok(self.named(report)?.is_none_or(|report| report.batch.head.tlp > tlp_max)),
             _ => Ok(false),
         }
     }
 
-    /// Whose finding its report says a record is, as far as a reader up to `tlp_max` may know: one that is marked narrower does not say.
+    /// The source that its report names for a record, unless the report is marked above `tlp_max`.
     pub fn lent_source<'f>(&mut self, found: &'f Found, tlp_max: Tlp) -> Result<Option<&'f Source>, LedgerError> {
         match found.defaults.as_ref().and_then(|defaults| defaults.source.as_ref()) {
             Some(lent) if !self.is_report_above(found, tlp_max)? => Ok(Some(lent)),
@@ -300,10 +311,10 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The record as an answer shows it to a reader up to `tlp_max`: a report that is marked narrower lends no word of its own.
-    pub fn assertion_up_to(&mut self, found: &Found, tlp_max: Tlp) -> Result<Assertion, LedgerError> {
-        let mut said = self.assertion(found);
-        if self.is_report_above(found, tlp_max)? {
+    /// The record as an answer shows it. A report marked above the clearance lends it no word.
+    pub fn assertion(&mut self, found: &Found) -> Result<Assertion, LedgerError> {
+        let mut said = self.whole_assertion(found);
+        if self.is_report_above(found, self.clearance)? {
             (said.title, said.report) = (None, None);
             said.tags = match &found.record {
                 Record::Indicator(indicator) => indicator.tags.clone(),
@@ -313,8 +324,7 @@ impl<'a> Reading<'a> {
         Ok(said)
     }
 
-    /// The record as an answer shows it.
-    pub fn assertion(&self, found: &Found) -> Assertion {
+    fn whole_assertion(&self, found: &Found) -> Assertion {
         let (standing, reason) = self.standing(found);
         let head = &found.batch.head;
         let nothing = Defaults::default();

@@ -183,7 +183,7 @@ pub(super) fn plan(text: Option<&str>, lengths: Lengths) -> Result<Plan, QueryEr
 
 /// Answers a question as of `now`.
 pub fn answer(ledger: &Ledger, question: &Question, now: Timestamp) -> Result<Answer, QueryError> {
-    answer_within(&mut Reading::new(ledger, now), ledger, question, SCAN_ROWS_MAX)
+    answer_within(&mut Reading::up_to(question.tlp_max.unwrap_or(Tlp::Red), ledger, now), ledger, question, SCAN_ROWS_MAX)
 }
 
 /// The same in a few microseconds, weighed; `None` of a question that takes longer, because there is much about its value or it names none.
@@ -194,10 +194,12 @@ pub fn answer_at_once(
     tlp_max: Tlp,
     now: Timestamp,
 ) -> Result<Option<Answer>, QueryError> {
-    if question.text.is_none() || !question.said()?.is_empty() {
+    // One reading serves the question and the weighing, so it has one clearance.
+    let narrower = question.tlp_max.is_some_and(|tlp| tlp < tlp_max);
+    if narrower || question.text.is_none() || !question.said()?.is_empty() {
         return Ok(None);
     }
-    let mut reading = Reading::new(ledger, now).up_to(tlp_max);
+    let mut reading = Reading::up_to(tlp_max, ledger, now);
     let mut answer = answer_within(&mut reading, ledger, question, LOOK_UP_ROWS_MAX)?;
     let weighed = !answer.cut && reading.weigh(&mut answer, intake, tlp_max, LOOK_UP_ROWS_MAX)?;
     Ok(weighed.then_some(answer))
@@ -288,7 +290,7 @@ impl Asking<'_, '_> {
         if (below && !speaks_below) || !self.meant.is_meant(self.reading, &found)? {
             return Ok(());
         }
-        let assertion = self.reading.assertion_up_to(&found, self.question.tlp_max.unwrap_or(Tlp::Red))?;
+        let assertion = self.reading.assertion(&found)?;
         if assertion.standing != Standing::Accepted && !self.question.all {
             *self.answer.not_shown.entry(rule_of(&assertion)).or_default() += 1;
             return Ok(());

@@ -140,8 +140,9 @@ impl Collection {
 
 /// The collections of which somebody may see something.
 fn all(local: &Local, operator: &Operator) -> BTreeSet<Collection> {
-    let (mut found, mut reading) = (BTreeSet::new(), Reading::new(&local.ledger, local.clock.now()));
-    for seen in local.ledger.view(operator.clearance).feeds() {
+    let view = local.view(operator);
+    let (mut found, mut reading) = (BTreeSet::new(), Reading::of(&view, local.clock.now()));
+    for seen in view.feeds() {
         let number = local.ledger.batch_number(&seen.feed, seen.last).ok().flatten();
         if let Some(batch) = number.and_then(|number| reading.batch(number).ok().flatten()) {
             found.insert(Collection { channel: seen.feed.channel.clone(), audience: batch.head.audience.name() });
@@ -266,7 +267,6 @@ struct Pager<'a> {
     reading: Reading<'a>,
     collection: &'a Collection,
     view: &'a View,
-    tlp_max: Tlp,
     witness: &'a Witness,
     asked: &'a Asked,
     limit: usize,
@@ -369,7 +369,7 @@ impl Pager<'_> {
     /// The object of a record, if it is one of this collection that the reader may see.
     fn shown(&mut self, found: &Found) -> Result<Option<Value>, ApiError> {
         let head = &found.batch.head;
-        if head.channel != self.collection.channel || head.audience.name() != self.collection.audience || head.tlp > self.tlp_max {
+        if head.channel != self.collection.channel || head.audience.name() != self.collection.audience {
             return Ok(None);
         }
         let standing = self.reading.standing(found).0;
@@ -379,14 +379,16 @@ impl Pager<'_> {
         if let Record::Report(report) = &found.record {
             return Ok(if standing == Standing::Accepted { self.report(found, &report.title)? } else { None });
         }
-        let assertion = self.reading.assertion_up_to(found, self.tlp_max)?;
-        Ok(stated(&mut self.reading, found, &assertion, self.tlp_max)?.map(|stated| indicator_object(&stated)))
+        let assertion = self.reading.assertion(found)?;
+        Ok(stated(&mut self.reading, found, &assertion)?.map(|stated| indicator_object(&stated)))
     }
 
     fn report(&mut self, found: &Found, title: &str) -> Result<Option<Value>, ApiError> {
         let mut members = Vec::new();
         self.local.ledger.each_indicator_of(&found.reference, |batch, index| {
-            members.push(record_id("indicator", &batch.reference(index)));
+            if batch.head.tlp <= self.view.clearance() {
+                members.push(record_id("indicator", &batch.reference(index)));
+            }
             members.len() < MEMBERS_MAX
         })?;
         let head = &found.batch.head;
@@ -417,7 +419,7 @@ async fn page(local: Local, (operator, witness): (Operator, Witness), name: &str
             moment.ok_or_else(|| ApiError::bad("added_after is a time such as 2026-12-31T18:00:00Z"))
         });
         let after_ns = after.transpose()?.unwrap_or(0);
-        let view = local.ledger.view(operator.clearance);
+        let view = local.view(&operator);
         let place = match &asked.next {
             Some(next) => Place::read(next, &local, &view)?,
             None if after_ns > 0 => {
@@ -426,11 +428,10 @@ async fn page(local: Local, (operator, witness): (Operator, Witness), name: &str
             }
             None => Place::default(),
         };
-        let reading = Reading::new(&local.ledger, local.clock.now());
+        let (reading, limit) = (Reading::of(&view, local.clock.now()), asked.limit()?);
         let page = Page { added: Vec::new(), next: None };
-        let (tlp_max, limit) = (operator.clearance, asked.limit()?);
         let (collection, view, witness, asked) = (&collection, &view, &witness, &asked);
-        Pager { local: &local, reading, collection, view, tlp_max, witness, asked, limit, after_ns, page, place }.run()
+        Pager { local: &local, reading, collection, view, witness, asked, limit, after_ns, page, place }.run()
     };
     blocking(read).await
 }
@@ -466,7 +467,7 @@ async fn paged(
     Query(asked): Query<Asked>,
     line: impl Fn(&Added) -> Value,
 ) -> Response {
-    let (mark, view) = (local.ledger.mark().to_owned(), local.ledger.view(operator.clearance));
+    let (mark, view) = (local.ledger.mark().to_owned(), local.view(&operator));
     let page = match page(local, (operator, witness), &name, asked).await {
         Ok(page) => page,
         Err(error) => return refuse(error),
@@ -490,12 +491,12 @@ async fn one(local: Local, (operator, witness): (Operator, Witness), name: &str,
     let collection = named(&local, &operator, name)?;
     let read = move || {
         let asked = Asked { ids: Some(id.clone()), ..Asked::default() };
-        let reading = Reading::new(&local.ledger, local.clock.now());
+        let view = local.view(&operator);
+        let reading = Reading::of(&view, local.clock.now());
         let page = Page { added: Vec::new(), next: None };
-        let (tlp_max, limit, place) = (operator.clearance, 1, Place::default());
-        let view = local.ledger.view(operator.clearance);
+        let (limit, place) = (1, Place::default());
         let (collection, witness, asked) = (&collection, &witness, &asked);
-        let mut pager = Pager { local: &local, reading, collection, view: &view, tlp_max, witness, asked, limit, after_ns: 0, page, place };
+        let mut pager = Pager { local: &local, reading, collection, view: &view, witness, asked, limit, after_ns: 0, page, place };
         pager.preamble();
         if let Some(fixed) = pager.page.added.pop() {
             return Ok(Some(fixed.object));

@@ -227,7 +227,7 @@ fn concerns(text: &str, about: &Observable, scope: Option<Scope>) -> bool {
 
 /// What a look at every single record finds: value or nothing, and name.
 fn slowly(ledger: &Ledger, question: &Question, now: Timestamp) -> BTreeSet<(String, String)> {
-    let (mut reading, mut found) = (Reading::new(ledger, now), BTreeSet::new());
+    let (mut reading, mut found) = (Reading::whole(ledger, now), BTreeSet::new());
     for number in 0..ledger.batches() {
         let count = reading.batch(number).unwrap().unwrap().head.count;
         for index in 0..count {

@@ -265,11 +265,11 @@ fn a_sighting_before_an_indicator_does_not_hide_it_and_a_withdrawn_dispute_is_no
     });
     add(&ledger, &mut writer, Class::Removal, &[dispute]);
     add(&ledger, &mut writer, Class::Content, &[Record::Indicator(Indicator::of(value.clone(), None))]);
-    let mut reading = huecry::query::Reading::new(&ledger, at(30_000));
+    let mut reading = huecry::query::Reading::whole(&ledger, at(30_000));
     let places = reading.places(&value).unwrap();
     assert_eq!(places.len(), 2, "the sighting stands in the index too");
     assert!(reading.is_first(&value, places[1], &places).unwrap(), "it is no assertion, so a sweep looks at the indicator");
-    let assessed = |ledger: &Ledger| huecry::query::Reading::new(ledger, at(30_000)).assess(&intake(), &value, Tlp::Red).unwrap();
+    let assessed = |ledger: &Ledger| huecry::query::Reading::whole(ledger, at(30_000)).assess(&intake(), &value, Tlp::Red).unwrap();
     let one = assessed(&ledger);
     assert_eq!((one.supports.len(), one.origins, one.disputed_by.len()), (0, 0, 0), "what is disputed when it comes is held");
     // The author takes the dispute back: nothing is disputed any more, neither live nor after a rebuild.

@@ -65,7 +65,7 @@ fn found(ledger: &Ledger, value: &str, now: Timestamp) -> (Standing, String) {
 /// Whether a value is found by the rows of the index alone, which say by themselves when something ends.
 fn in_index(ledger: &Ledger, value: &str, now: Timestamp) -> bool {
     let value = Observable::recognise(value).unwrap();
-    !huecry::query::Reading::new(ledger, now).places(&value).unwrap().is_empty()
+    !huecry::query::Reading::whole(ledger, now).places(&value).unwrap().is_empty()
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn who_comes_late_finds_what_was_renewed_before_whatever_comes_first() {
     carry_out(&mut police);
     assert_eq!(found(&police.ledger, "n7.example", day(5)), (Standing::Accepted, day(60).to_string()));
     assert_eq!(found(&police.ledger, "own-end.example", day(5)).0, Standing::Refused);
-    let explained = huecry::query::Reading::new(&police.ledger, day(5)).named(&report).unwrap().unwrap();
+    let explained = huecry::query::Reading::whole(&police.ledger, day(5)).named(&report).unwrap().unwrap();
     assert_eq!(explained.outcome.verdict(), Some(huecry::policy::Verdict::Accept), "the report itself too");
 
     // The renewal first, the batches that it is about afterwards.

@@ -64,7 +64,7 @@ impl Door {
             // As it was remembered a renewal that was taken back may still count.
             ledger.forget_report(&report);
         }
-        let Renewal { verdicts, next } = Reading::new(&ledger, now).renewed(&intake, &report, from, RENEWED_BATCHES)?;
+        let Renewal { verdicts, next } = Reading::whole(&ledger, now).renewed(&intake, &report, from, RENEWED_BATCHES)?;
         let mut later = Later::new(now, None, intake.policy.hash());
         later.put_runs(&report.feed, verdicts);
         let once_more = next.is_none() && self.renewing.once_more.remove(&report);
@@ -101,7 +101,7 @@ impl Door {
     pub(super) fn rejudge(&mut self, records: &[RecordRef], at: As, by: Option<String>) -> Result<usize, DoorError> {
         let (intake, ledger, now) = (self.current.get(), self.ledger(), self.clock.now());
         let mut later = Later::new(now, by, intake.policy.hash());
-        let (mut reading, doubted) = (Reading::new(&ledger, now), self.clock.moment().doubted);
+        let (mut reading, doubted) = (Reading::whole(&ledger, now), self.clock.moment().doubted);
         for record in records {
             let line = match reading.judged_again(&intake, record, at)? {
                 Some(OutcomeLine::Judged { judgement, ends }) if doubted && judgement.verdict == Verdict::Accept => {
