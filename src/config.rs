@@ -547,6 +547,13 @@ uint_enum! {
     }
 }
 
+impl Role {
+    /// Returns true for a role whose answers are about every record, whatever its marking: the logs, erasure, bundles, backups.
+    pub fn sees_all(self) -> bool {
+        matches!(self, Self::Administers | Self::Audits)
+    }
+}
+
 /// Searches that every new record is held against.
 const SEARCHES_MAX: usize = 64;
 /// Who may be notified; each reads the journal by itself.

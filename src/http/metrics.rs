@@ -1,8 +1,12 @@
-//! Prometheus metrics, computed when they are asked for: everything here is known already, so nothing has to be counted twice.
+//! Prometheus metrics, computed for each request from what is known already. Figures of the machine are whole; records and outlets are
+//! counted up to the caller's clearance.
 
-use super::Local;
-use crate::charter::{Freshness, Stage};
-use axum::{extract::State, http::header, response::IntoResponse};
+use super::{Local, Operator, enforce::outlets_for};
+use crate::{
+    charter::{Freshness, Stage},
+    ledger::SeenFeed,
+};
+use axum::{Extension, extract::State, http::header, response::IntoResponse};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{family::Family, gauge::Gauge},
@@ -30,7 +34,7 @@ fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-pub(super) async fn metrics(State(local): State<Local>) -> impl IntoResponse {
+pub(super) async fn metrics(State(local): State<Local>, Extension(operator): Extension<Operator>) -> impl IntoResponse {
     let mut registry = Registry::with_prefix("huecry");
     let (intake, now) = (local.current.get(), local.clock.now());
     let roster = &intake.roster;
@@ -71,7 +75,9 @@ pub(super) async fn metrics(State(local): State<Local>) -> impl IntoResponse {
         "Batches that connected nodes have and this one lacks",
         number(network.behind.values().copied().fold(0, u64::saturating_add)),
     );
-    let withheld = local.ledger.feeds().iter().map(|(_, state)| state.withheld).sum();
+    let feeds = local.view(&operator).feeds();
+    let withheld = |seen: &SeenFeed| local.ledger.feed(&seen.feed).map_or(0, |state| state.withheld);
+    let withheld = feeds.iter().filter(|seen| seen.whole).map(withheld).sum();
     gauge(&mut registry, "records_withheld", "Records withheld from this node in batches that are here", number(withheld));
     let left = Family::<OfAgreement, Gauge>::default();
     let warned = Family::<OfAgreement, Gauge>::default();
@@ -85,7 +91,7 @@ pub(super) async fn metrics(State(local): State<Local>) -> impl IntoResponse {
     registry.register("agreement_warned", "1 when the agreement ends within 120 days and nothing follows it", warned);
     let records = Family::<Labelled, Gauge>::default();
     let mut counts = crate::ledger::Counts::default();
-    local.ledger.feeds().iter().for_each(|(_, state)| counts.add(&state.counts));
+    feeds.iter().for_each(|seen| counts.add(&seen.counts));
     for (what, value) in [("accepted", counts.accepted), ("held", counts.held), ("refused", counts.refused), ("waiting", counts.waiting)] {
         records.get_or_create(&Labelled { what: what.to_owned() }).set(number(value));
     }
@@ -93,7 +99,7 @@ pub(super) async fn metrics(State(local): State<Local>) -> impl IntoResponse {
     gauge(&mut registry, "policy_alarms", "Files of policies and lists that do not read", number(local.current.alarms().len() as u64));
     let lines = Family::<OfOutlet, Gauge>::default();
     let stopped = Family::<Labelled, Gauge>::default();
-    for outlet in local.enforcer.outlets() {
+    for outlet in outlets_for(&local, &operator) {
         let sum = |of: fn(&crate::enforce::StageCounts) -> usize| outlet.origins.iter().map(|one| of(&one.counts) as u64).sum();
         let stages: [(&str, u64); 4] = [
             ("exported", outlet.lines as u64),

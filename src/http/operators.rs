@@ -161,8 +161,9 @@ impl Operators {
                     None if self.known.is_empty() => of_keeper(operator)?,
                     person => person?,
                 };
-                let roles = roles.iter().filter_map(|role| role.parse().ok()).filter(|role| person.has(*role)).collect();
                 let clearance = Tlp::parse(tlp_max).ok()?.min(person.clearance);
+                let carries = |role: &Role| person.has(*role) && (clearance == person.clearance || !role.sees_all());
+                let roles = roles.iter().filter_map(|role| role.parse().ok()).filter(carries).collect();
                 Some(Operator { roles, clearance, key: None, uid: None, token, because, ..person })
             }
         }

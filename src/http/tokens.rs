@@ -298,20 +298,28 @@ fn for_outlet(local: &Local, operator: &Operator, outlet: String, roles: &[Strin
 }
 
 fn for_operator(operator: &Operator, roles: &[String], tlp_max: Option<&str>) -> Result<Bearer, ApiError> {
+    let tlp_max = tlp_max.map(Tlp::parse).transpose().map_err(ApiError::bad)?.unwrap_or(operator.clearance);
+    if tlp_max > operator.clearance {
+        return Err(ApiError::forbidden(format!("you may see up to {}, so no token of yours shows more", operator.clearance.label())));
+    }
+    let narrowed = tlp_max < operator.clearance;
     let mut lent = Vec::new();
     for role in roles {
         let role: Role = role.parse().map_err(ApiError::bad)?;
         if !operator.has(role) {
             return Err(ApiError::forbidden(format!("you have not the role `{role}` yourself, so no token of yours has it")));
         }
+        if narrowed && role.sees_all() {
+            let (tlp, yours) = (tlp_max.label(), operator.clearance.label());
+            return Err(ApiError::bad(format!(
+                "the role `{role}` shows names and counts of every record, so a token for {tlp} cannot have it; leave out --tlp-max \
+                 (yours is {yours}) or the role"
+            )));
+        }
         lent.push(role.to_string());
     }
     if lent.is_empty() {
-        lent = operator.roles.iter().map(ToString::to_string).collect();
-    }
-    let tlp_max = tlp_max.map(Tlp::parse).transpose().map_err(ApiError::bad)?.unwrap_or(operator.clearance);
-    if tlp_max > operator.clearance {
-        return Err(ApiError::forbidden(format!("you may see up to {}, so no token of yours shows more", operator.clearance.label())));
+        lent = operator.roles.iter().filter(|role| !(narrowed && role.sees_all())).map(ToString::to_string).collect();
     }
     Ok(Bearer::Operator { operator: operator.name.clone(), roles: lent, tlp_max: tlp_max.to_string() })
 }

@@ -203,6 +203,7 @@ fn p_11_a_token_lends_no_more_than_its_maker_has_and_ends_with_what_it_stands_fo
     for (words, why) in [
         (&["one", "--roles", "decides"][..], "you have not the role `decides`"),
         (&["one", "--tlp-max", "amber"], "you may see up to TLP:GREEN"),
+        (&["one", "--tlp-max", "clear", "--roles", "administers"], "shows names and counts of every record"),
         (&["one", "--outlet", "nowhere"], "there is no outlet `nowhere`"),
         (&["one", "--days", "0"], "1 to 366 days"),
         (&["o ne"], "a token's name"),

@@ -23,6 +23,8 @@ struct Worlds {
     ports: [u16; 2],
     _running: Vec<Running>,
     token: String,
+    /// A token for the state of the machine.
+    machine: String,
     /// A cursor of news from before the copy.
     cursor: String,
     /// A visible record.
@@ -71,6 +73,7 @@ impl Worlds {
         run(&first, &["withdraw", "old.example", "--reason", "wrong"]);
         run(&first, &["ask", "evil.example", "--text", "who has seen it", "--channel", "indicators", "--tlp", "green"]);
         let roles = "reads,decides,publishes";
+        let machine = token(&first, &["prometheus", "--tlp-max", "green", "--roles", "operates"]);
         let token = token(&first, &["green", "--tlp-max", "green", "--roles", roles]);
         let found = json_of(&run(&first, &["--json", "query", "evil.example"]));
         let record = found["values"][0]["assertions"][0]["reference"].as_str().unwrap().to_owned();
@@ -88,7 +91,7 @@ impl Worlds {
         hidden(&second);
         let running = vec![start(&first), start(&second)];
         let _kept = data.keep();
-        let worlds = Self { _place: place, paths: [first, second], ports: [one, two], _running: running, token, cursor, record };
+        let worlds = Self { _place: place, paths: [first, second], ports: [one, two], _running: running, token, machine, cursor, record };
         for at in 0..2 {
             until("the outlets to be filled", || worlds.get(at, "/v1/outlets").json()[0]["lines"].as_u64().is_some_and(|lines| lines > 1));
         }
@@ -118,8 +121,7 @@ fn timeless(text: &str) -> String {
     moment.replace_all(&undated(text), "_").into_owned()
 }
 
-/// What a caller may ask, by operation. Each of the roles that it has is here; others see the whole ledger, and need no clearance to be
-/// a world.
+/// Requests by operation, for each operation of the roles that the caller has.
 fn cases(worlds: &Worlds) -> BTreeMap<&'static str, Vec<(String, Value)>> {
     let record = worlds.record.replace('#', "%23");
     let hidden = "xx-police/secret%231.1";
@@ -230,12 +232,12 @@ fn x2_every_route_answers_a_caller_as_if_nothing_were_above_the_clearance() {
     let worlds = Worlds::new();
     let description: Value = serde_json::from_str(&stdout(&run(&worlds.paths[0], &["openapi"]))).unwrap();
     let has = ["reads", "decides", "publishes"];
-    let mut operations: BTreeSet<String> = BTreeSet::new();
+    // A token below its owner's clearance cannot carry the roles that show every record.
+    let (mut operations, mut refused) = (BTreeSet::new(), BTreeSet::new());
     for (path, item) in description["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
-            if has.contains(&operation["tags"][0].as_str().unwrap()) {
-                operations.insert(format!("{method} {path}"));
-            }
+            let set = if has.contains(&operation["tags"][0].as_str().unwrap()) { &mut operations } else { &mut refused };
+            set.insert(format!("{method} {path}"));
         }
     }
     // Its stream does not end: it has a test of its own.
@@ -261,6 +263,16 @@ fn x2_every_route_answers_a_caller_as_if_nothing_were_above_the_clearance() {
             compare(name, path, [worlds.get(0, path), worlds.get(1, path)], true);
         }
     }
+    for name in &refused {
+        let (method, path) = name.split_once(' ').unwrap();
+        let answers = [0, 1].map(|at| if method == "get" { worlds.get(at, path) } else { worlds.post(at, path, &json!({})) });
+        assert!(answers.iter().all(|answer| answer.status == 403), "{name}: {}", answers[0].body);
+        compare(name, path, answers, true);
+    }
+    compare("get", "/v1/clock of the machine", [0, 1].map(|at| get(worlds.ports[at], "/v1/clock", &worlds.machine)), false);
+    let counted = [0, 1].map(|at| counted(&get(worlds.ports[at], "/metrics", &worlds.machine).body));
+    assert!(counted[0].contains("huecry_records{what=\"accepted\"} ") && counted[0].contains("outlet=\"resolver\""), "{}", counted[0]);
+    assert!(!counted[1].contains("inner") && counted[0] == counted[1], "{}\n{}", counted[0], counted[1]);
     for path in [
         "/taxii2/",
         "/taxii2/api/collections/",
@@ -292,6 +304,13 @@ fn x2_every_route_answers_a_caller_as_if_nothing_were_above_the_clearance() {
         }
     }
     assert!(differ.is_empty(), "{} answers differ:\n{}", differ.len(), differ.join("\n"));
+}
+
+/// The lines of metrics that count records and lines of outlets.
+fn counted(metrics: &str) -> String {
+    let families = ["huecry_records", "huecry_outlet"];
+    let lines: BTreeSet<&str> = metrics.lines().filter(|line| families.iter().any(|family| line.starts_with(family))).collect();
+    lines.into_iter().collect::<Vec<_>>().join("\n")
 }
 
 /// Takes out only what differs because a node was started, and asked, a moment later than the other.
