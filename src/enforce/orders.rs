@@ -220,12 +220,13 @@ impl Orders {
         !self.forced.is_empty() && self.forced.get(&value.to_string()).is_some_and(|one| one.until > now)
     }
 
-    /// The exception that keeps a line from being enforced: of the line's own value, or of one that the line would hit.
+    /// The exception that keeps a line from being enforced: of the line's own value, of one that the line would hit, or of the host on
+    /// which the line's value stands.
     pub fn unblocks(&self, line: &Observable, below: bool, now: Timestamp) -> Option<(&str, &Exception)> {
         let live = || self.unblocked.iter().filter(|(_, one)| one.until > now);
         // The common case first: thousands of lines, a handful of exceptions.
         live()
-            .find(|(value, _)| Observable::recognise(value).is_ok_and(|value| hits(line, below, &value)))
+            .find(|(value, _)| Observable::recognise(value).is_ok_and(|value| lifts(&value, line, below)))
             .map(|(value, one)| (value.as_str(), one))
     }
 
@@ -277,6 +278,25 @@ pub fn hits(line: &Observable, below: bool, value: &Observable) -> bool {
     }
 }
 
+/// Returns true for a line that an exception for `value` takes out: one that hits it, and a URL, endpoint or e-mail address on exactly
+/// that name or address.
+pub fn lifts(value: &Observable, line: &Observable, below: bool) -> bool {
+    hits(line, below, value) || is_on(line, value)
+}
+
+/// Returns true for a URL, endpoint or e-mail address whose host is this name or address.
+fn is_on(line: &Observable, host: &Observable) -> bool {
+    use ObservableType as T;
+    if !matches!(line.kind(), T::Url | T::Endpoint | T::Email) {
+        return false;
+    }
+    match host.kind() {
+        T::Domain => line.host().as_deref() == host.text(),
+        T::Ipv4 | T::Ipv6 | T::Cidr => host.network().zip(host_address(line)).is_some_and(|(net, address)| net.contains(&address)),
+        _ => false,
+    }
+}
+
 /// The address on which a URL or endpoint stands, if it stands on one.
 pub(super) fn host_address(value: &Observable) -> Option<IpNet> {
     value.host()?.trim_matches(['[', ']']).parse::<IpAddr>().ok().map(IpNet::from)
@@ -298,6 +318,10 @@ mod tests {
         assert!(hits("evil.example", true, "www.evil.example"));
         assert!(hits("evil.example", false, "http://evil.example/x"));
         assert!(hits("evil.example", true, "http://www.evil.example/x"));
+        let lifts = |text: &str, line: &str| lifts(&value(text), &value(line), false);
+        assert!(lifts("agency.example", "http://agency.example./a") && lifts("192.0.2.10", "tcp://[::ffff:192.0.2.10]:4444/n13"));
+        assert!(lifts("agency.example", "agency.example:443") && lifts("192.0.2.0/24", "http://192.0.2.10/x"));
+        assert!(!lifts("agency.example", "http://www.agency.example/a") && !lifts("http://agency.example/a", "http://agency.example/b"));
         assert!(!hits("evil.example", true, "notevil.example"));
         assert!(hits("192.0.2.0/24", false, "192.0.2.7"));
         assert!(hits("192.0.2.0/24", false, "http://192.0.2.7/x"));

@@ -7,7 +7,7 @@
 //! enforced -> withdrawn (its author withdrew it; remembered for an hour) -> kept (in force by an operator's order)
 //! ```
 
-use super::{HOUR_ADDITIONS_MIN, HOUR_ADDITIONS_PERCENT, Mode, Order, Orders, Outlet, hits, orders::host_address};
+use super::{HOUR_ADDITIONS_MIN, HOUR_ADDITIONS_PERCENT, Mode, Order, Orders, Outlet, hits, lifts, orders::host_address};
 use crate::{
     policy::Permission,
     record::{FeedId, HOUR_MS, MemberId, Observable, ObservableType, RecordRef, Timestamp},
@@ -447,6 +447,21 @@ impl OutletSet {
         found.filter(|(line, it)| it.stage != Stage::Withdrawn && hits(line, it.proposal.below, value)).collect()
     }
 
+    /// The lines that an exception for `value` takes out.
+    pub fn lifted(&self, value: &Observable) -> Vec<(&Observable, &Line)> {
+        use ObservableType as T;
+        let mut lines = self.hitting(value);
+        if matches!(value.kind(), T::Domain | T::Ipv4 | T::Ipv6 | T::Cidr) {
+            let on_it = |(line, it): &(&Observable, &Line)| {
+                it.stage != Stage::Withdrawn
+                    && matches!(line.kind(), T::Url | T::Endpoint | T::Email)
+                    && lifts(value, line, it.proposal.below)
+            };
+            lines.extend(self.lines.iter().filter(on_it));
+        }
+        lines
+    }
+
     /// What stands in the export: the enforced lines, less what is stopped and unblocked.
     pub fn export(&self, orders: &Orders, now: Timestamp) -> Vec<(&Observable, &Line)> {
         if orders.outlet_mode(&self.outlet.name) == Mode::Monitor {
@@ -473,7 +488,7 @@ impl OutletSet {
             .iter()
             .filter(|(_, one)| one.until > now)
             .filter_map(|(value, _)| Observable::recognise(value).ok())
-            .flat_map(|value| self.hitting(&value).into_iter().map(|(line, _)| line).collect::<Vec<_>>())
+            .flat_map(|value| self.lifted(&value).into_iter().map(|(line, _)| line).collect::<Vec<_>>())
             .collect();
         let edge = orders.rolled_back.get(&self.outlet.name).copied();
         let stands = |value: &Observable, line: &Line| {

@@ -753,12 +753,12 @@ impl Enforcer {
         Some(entries)
     }
 
-    /// The lines that hit a value, in all outlets, enforced or not.
+    /// The lines that hit a value or stand on it as their host, in all outlets, enforced or not.
     pub fn hitting(&self, value: &Observable) -> Vec<HitLine> {
         let (desk, now) = (held(&self.shared.desk), self.shared.clock.now());
         let mut hits = Vec::new();
         for kept in &desk.outlets {
-            let found = kept.set.hitting(value);
+            let found = kept.set.lifted(value);
             let export = if found.is_empty() { Vec::new() } else { kept.set.export(&desk.orders, now) };
             for (line, it) in found {
                 let plain = kept.shelf.delivery.tool == Tool::List;

@@ -5,7 +5,7 @@
 //! or re-share it, members that quote one source are counted once, and one that does not say whose finding it is never
 //! raises the number.
 
-use crate::record::{MemberId, Source, Timestamp};
+use crate::record::{MemberId, Observable, ObservableType, Source, Timestamp};
 use std::collections::BTreeMap;
 
 /// Most claims about one value that are weighed, the newest ones. More do not change a decision.
@@ -54,7 +54,8 @@ fn plain(text: &str) -> String {
 
 /// The registrable domain of a URL: two pages of one blog are one source.
 fn site(url: &str) -> Option<String> {
-    let host = url::Url::parse(url).ok()?.host_str()?.to_ascii_lowercase();
+    let page = Observable::from_text(ObservableType::Url, url).ok()?;
+    let host = page.host()?;
     Some(psl::domain_str(&host).unwrap_or(&host).to_owned())
 }
 

@@ -9,6 +9,10 @@
 //! People may write as they like ([`Observable::recognise`], [`Observable::from_text`]); the wire may not
 //! ([`Observable::from_wire`]): a spelling that we would write otherwise is refused there, or one value would have two
 //! ids. Not accepted at all: patterns, wildcards, regular expressions (`threats.md` D-07).
+//!
+//! A host has one spelling wherever it occurs, in a name, an endpoint, an e-mail address or a URL of any scheme: lower case, A-labels,
+//! no trailing dot; an address as an address, IPv4 inside IPv6 as IPv4. The rest of a URL is as the WHATWG URL Standard of
+//! January 2026 serialises it (crate `url` 2.5.8). Names follow UTS 46 for Unicode 18, non-transitional (crate `idna` 1.1.0).
 
 use super::{UnknownName, nearest};
 use crate::cbor::{normalized, uint_enum};
@@ -575,32 +579,42 @@ fn check_labels(name: &str) -> Result<(), &'static str> {
     let mut labels = 0;
     let mut last = "";
     for label in name.split('.') {
-        if label.is_empty() || label.len() > LABEL_BYTES_MAX {
-            return Err("labels have 1 to 63 bytes");
-        }
-        // Underscores are no host names (RFC 952), but they are in the DNS and in real indicators.
-        if !label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_') {
-            return Err("a label has letters, digits, `-` and `_` only; patterns and wildcards are not accepted");
-        }
+        check_label(label)?;
         labels += 1;
         last = label;
     }
     if labels < 2 {
         return Err("a single label is not a name on the internet");
     }
-    if last.bytes().all(|byte| byte.is_ascii_digit()) {
+    if is_number(last) {
         return Err("its last label is a number");
     }
     Ok(())
+}
+
+fn check_label(label: &str) -> Result<(), &'static str> {
+    if label.is_empty() || label.len() > LABEL_BYTES_MAX {
+        return Err("labels have 1 to 63 bytes");
+    }
+    // Underscores are no host names (RFC 952), but they are in the DNS and in real indicators.
+    if !label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_') {
+        return Err("a label has letters, digits, `-` and `_` only; patterns and wildcards are not accepted");
+    }
+    Ok(())
+}
+
+/// Whether programs take a name that ends with this label for an IPv4 address (URL Standard, "ends in a number").
+fn is_number(label: &str) -> bool {
+    let hexadecimal = label.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    hexadecimal || label.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The canonical form of a domain name: lower case, IDNA A-labels (UTS 46, non-transitional), no trailing dot.
 fn domain(text: &str) -> Result<String, ObservableError> {
     use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
     let malformed = |why| ObservableError::malformed(ObservableType::Domain, text, why);
-    let bare = text.strip_suffix('.').unwrap_or(text);
-    let lower = bare.to_ascii_lowercase();
-    let name = if lower.is_ascii() && !lower.contains("xn--") {
+    let lower = text.to_ascii_lowercase();
+    let mut name = if lower.is_ascii() && !lower.contains("xn--") {
         lower
     } else {
         Uts46::new()
@@ -608,8 +622,36 @@ fn domain(text: &str) -> Result<String, ObservableError> {
             .map_err(|_| malformed("not a valid internationalised name"))?
             .into_owned()
     };
+    // Full stops of other scripts are dots by now.
+    if name.ends_with('.') {
+        name.pop();
+    }
     check_labels(&name).map_err(malformed)?;
     Ok(name)
+}
+
+/// The canonical spelling of a URL's host; `None` if it is spelt so already. Names of one label are hosts of a URL, and no domains.
+fn host_of_url(given: &str) -> Result<Option<String>, &'static str> {
+    if is_plain_domain(given) {
+        return Ok(None);
+    }
+    let host = match url::Host::parse(given).map_err(|_| "its host is none that a resolver would accept")? {
+        url::Host::Ipv4(address) => address.to_string(),
+        url::Host::Ipv6(address) => match embedded_ipv4(address) {
+            Some(address) => address.to_string(),
+            None => format!("[{address}]"),
+        },
+        url::Host::Domain(name) => {
+            let bare = name.strip_suffix('.').unwrap_or(&name);
+            if bare.contains('.') {
+                domain(&name).map_err(|_| "its host is no name that a resolver would accept")?
+            } else {
+                check_label(bare)?;
+                bare.to_owned()
+            }
+        }
+    };
+    Ok(Some(host).filter(|host| host != given))
 }
 
 /// Endings that lists of domains contain by mistake, and that are no top-level domain.
@@ -645,9 +687,10 @@ fn web_address(text: &str) -> Result<Observable, ObservableError> {
     if text.chars().any(|char| char.is_control() || char == ' ') {
         return Err(malformed("spaces or control characters"));
     }
-    let parsed = url::Url::parse(text).map_err(|_| malformed("not a URL"))?;
-    if parsed.host_str().is_none_or(str::is_empty) {
-        return Err(malformed("it names no host"));
+    let mut parsed = url::Url::parse(text).map_err(|_| malformed("not a URL"))?;
+    let given = parsed.host_str().filter(|host| !host.is_empty()).ok_or_else(|| malformed("it names no host"))?;
+    if let Some(host) = host_of_url(given).map_err(malformed)? {
+        parsed.set_host(Some(&host)).map_err(|_| malformed("its host is none that a resolver would accept"))?;
     }
     let canonical = String::from(parsed);
     // Some non-special URLs change again when they are read again; such a text has no one spelling.
@@ -842,6 +885,52 @@ mod tests {
         }
         let mapped = WireValue::Bytes("::ffff:8.8.8.8".parse::<Ipv6Addr>().unwrap().octets().to_vec());
         assert!(Observable::from_wire(ObservableType::Ipv6, mapped, None).is_err());
+    }
+
+    #[test]
+    fn a_host_has_one_spelling_inside_a_url_of_any_scheme() {
+        for (text, expected) in [
+            ("http://agency.example./n01", "http://agency.example/n01"),
+            ("tcp://agency.example.:4444/n08", "tcp://agency.example:4444/n08"),
+            ("tcp://AGENCY.Example:4444/n04", "tcp://agency.example:4444/n04"),
+            ("ftp://AGENCY.Example/n06", "ftp://agency.example/n06"),
+            ("tcp://agency%2Eexample/n16", "tcp://agency.example/n16"),
+            ("http://agency%2eexample/n16", "http://agency.example/n16"),
+            ("tcp://ａｇｅｎｃｙ。example/n18", "tcp://agency.example/n18"),
+            ("http://agency。example。/n18", "http://agency.example/n18"),
+            ("tcp://[::ffff:192.0.2.10]:4444/n13", "tcp://192.0.2.10:4444/n13"),
+            ("http://[64:ff9b::192.0.2.10]/n14", "http://192.0.2.10/n14"),
+            ("http://192.0.2.10./n20", "http://192.0.2.10/n20"),
+            ("tcp://192.0.2.10./n20", "tcp://192.0.2.10/n20"),
+            ("tcp://3221225994/z", "tcp://192.0.2.10/z"),
+            ("tcp://0xc000020a/z", "tcp://192.0.2.10/z"),
+            ("tcp://[2001:DB8::10]/y", "tcp://[2001:db8::10]/y"),
+            ("http://user@agency.example.:80/n32", "http://user@agency.example/n32"),
+            ("http://localhost./n21", "http://localhost/n21"),
+            ("https://co.uk./n27", "https://co.uk/n27"),
+            ("dns://agency.example.?type=TXT", "dns://agency.example?type=TXT"),
+        ] {
+            let found = Observable::from_text(ObservableType::Url, text).map(|one| one.to_string());
+            assert_eq!(found.as_deref(), Ok(expected), "{text}");
+            let wire = |text: &str| Observable::from_wire(ObservableType::Url, WireValue::Text(text.to_owned()), None);
+            assert!(wire(expected).is_ok() && wire(text).is_err(), "{text} on the wire");
+        }
+        for text in [
+            "http://agency.example../n02",
+            "http://agency..example/n03",
+            "tcp://agency..example/n03",
+            "http://*.agency.example/",
+            "http://-agency'.example/",
+            "tcp://agency.0x1/",
+            "http://agency.example.1/",
+            "tcp://a%20b.example/",
+        ] {
+            assert!(Observable::from_text(ObservableType::Url, text).is_err(), "{text}");
+        }
+        check("agency.example。", Some(("domain", "agency.example")));
+        check("bad@AGENCY.example.", Some(("email", "bad@agency.example")));
+        check("AGENCY.example.:444", Some(("endpoint", "agency.example:444")));
+        check("[::ffff:192.0.2.10]:443", Some(("endpoint", "192.0.2.10:443")));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod asking;
 mod audience;
 mod browser;
 mod care;
+mod cases;
 mod charter;
 mod clocks;
 mod command_line;
