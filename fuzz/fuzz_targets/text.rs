@@ -7,7 +7,8 @@ fuzz_target!(|bytes: &[u8]| {
     for layout in [Layout::Plain, Layout::Csv, Layout::Prose] {
         let mut reader = TextReader::new(layout, None);
         let (mut values, mut complaints) = (Vec::new(), Vec::new());
-        bytes.split(|byte| *byte == b'\n').for_each(|line| reader.line(line, &mut complaints, |value, _, _| values.push(value)));
+        bytes.split(|byte| *byte == b'\n').for_each(|line| reader.line(line, &mut complaints, |one, _| values.push(one.value)));
+        reader.end(&mut complaints, |one, _| values.push(one.value));
         for value in values {
             let wire = Observable::from_wire(value.kind(), value.wire().clone(), None);
             assert_eq!(wire.ok(), Some(value));

@@ -12,16 +12,12 @@
 //! Source: MISP core format (draft-dulaunoy-misp-core-format), attribute types of MISP 2.5, MISP taxonomies.
 
 use super::{
-    At, Attached, Element, GROUPS_MAX, Group, Is, Notes, Said, Step, Take, add_word, fit, host, is_technique, one_line, url, use_of_pap,
+    At, Attached, Element, GROUPS_MAX, Group, Is, Notes, Said, Step, Take, add_word, fit, is_technique, one_line, typed::parts, use_of_pap,
 };
-use crate::record::{
-    Indicator, Observable, ObservableError, ObservableType, Report, Role, Sighted, Sighting, SightingKind, Source, TEXT_BYTES_MAX,
-    Timestamp, Tlp, TypeName, Use, excerpt,
-};
+use crate::record::{Indicator, Observable, Report, Sighted, Sighting, SightingKind, Source, TEXT_BYTES_MAX, Timestamp, Tlp, Use, excerpt};
 use serde::Deserialize;
 
 const SPLIT: &str = "a value of two parts becomes two indicators; what ties them is left out";
-const ONE_LINE: &str = "line breaks in a text become spaces";
 const NO_COMMENT: &str = "comments of single attributes are left out; those of events are kept";
 const SAMPLE: &str = "a malware sample is not taken in, only its name and hashes";
 const SHORTENED: &str = "an event's texts or lists are shortened to what a record holds";
@@ -445,6 +441,7 @@ impl MispReader {
                 }
             }
             let mut indicator = Indicator::of(part.value, None);
+            indicator.scope = part.scope;
             // What is not for detection is kept to be found, never acted on.
             indicator.usage = if acts && !part.aside { tagged.usage } else { Some(Use::Context) };
             indicator.role = part.role;
@@ -474,89 +471,6 @@ fn rule_type(kind: &str) -> Option<&'static str> {
         "stix2-pattern" => Some("application/stix"),
         _ => None,
     }
-}
-
-/// One value of an attribute.
-struct Part {
-    value: Observable,
-    change: Option<&'static str>,
-    role: Option<Role>,
-    /// Kept to be found beside the value that is acted on.
-    aside: bool,
-}
-
-impl From<Observable> for Part {
-    fn from(value: Observable) -> Self {
-        Self { value, change: None, role: None, aside: false }
-    }
-}
-
-/// The values of an attribute, by its type's name.
-fn parts(kind: &str, text: &str) -> Result<Vec<Part>, ObservableError> {
-    use ObservableType as T;
-    let (left, right) = text.split_once('|').unwrap_or((text, ""));
-    let (left, right) = (left.trim(), right.trim());
-    let typed = |kind: T, text: &str| Observable::from_text(kind, text).map(Part::from);
-    let one = |part: Result<Part, ObservableError>| part.map(|part| vec![part]);
-    let named = |found: Result<(Observable, Option<&'static str>), super::TermError>| {
-        let found = found.map_err(|error| match error {
-            super::TermError::Value(error) => error,
-            super::TermError::Inexpressible(_) => ObservableError::Unrecognised { text: excerpt(text) },
-        });
-        found.map(|(value, change)| Part { change, ..Part::from(value) })
-    };
-    let address = |text: &str| typed(if text.contains('/') { T::Cidr } else { T::Ipv6 }, text);
-    if let Some(hash) = kind.strip_prefix("filename|") {
-        let name = other("filename", left).map(|part| Part { aside: true, ..part })?;
-        return Ok(vec![hash_part(hash, right)?, name]);
-    }
-    match kind {
-        "ip-src" | "ip-dst" => one(address(text.trim())),
-        "domain" | "hostname" => one(named(host(text))),
-        "domain|ip" => Ok(vec![named(host(left))?, address(right)?]),
-        "ip-src|port" | "ip-dst|port" | "hostname|port" => {
-            // `192.0.2.7|443`, and the same with a colon as older versions wrote it.
-            let (host, port) = if right.is_empty() { text.rsplit_once(':').unwrap_or((text, "")) } else { (left, right) };
-            let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
-            one(typed(T::Endpoint, &format!("{host}:{port}")))
-        }
-        "url" => one(named(url(text))),
-        "uri" if text.contains("://") => one(typed(T::Url, text)),
-        "email" | "email-src" => one(typed(T::Email, text)),
-        "email-dst" => one(typed(T::Email, text).map(|part| Part { role: Some(Role::Victim), ..part })),
-        "malware-sample" => {
-            let name = other("filename", left).map(|part| Part { aside: true, ..part })?;
-            Ok(if right.is_empty() { vec![name] } else { vec![typed(T::Md5, right)?, name] })
-        }
-        "as" => one(typed(T::Asn, text)),
-        "ja3-fingerprint-md5" => one(typed(T::Ja3, text)),
-        "btc" | "xmr" | "dash" => one(typed(T::Wallet, text)),
-        _ => one(hash_part(kind, text)),
-    }
-}
-
-fn hash_part(kind: &str, text: &str) -> Result<Part, ObservableError> {
-    use ObservableType as T;
-    let typed = match kind {
-        "md5" => T::Md5,
-        "sha1" => T::Sha1,
-        "sha256" => T::Sha256,
-        "sha512" => T::Sha512,
-        "x509-fingerprint-sha256" => T::CertSha256,
-        _ => return other(kind, text),
-    };
-    Observable::from_text(typed, text).map(Part::from)
-}
-
-fn other(kind: &str, text: &str) -> Result<Part, ObservableError> {
-    let (flat, long) = one_line(text, crate::record::VALUE_BYTES_MAX);
-    if long {
-        return Err(ObservableError::Malformed { kind: ObservableType::Other, text: excerpt(text), why: "longer than 2,048 bytes" });
-    }
-    // A few MISP types have the names of types of ours and other values; `url` and the like never come here.
-    let name = if kind.parse::<ObservableType>().is_ok() { format!("misp-{kind}") } else { kind.replace('/', "-") };
-    let value = TypeName::Other(name).read(&flat)?;
-    Ok(Part { change: (text.trim().contains(['\n', '\r', '\t'])).then_some(ONE_LINE), ..Part::from(value) })
 }
 
 fn sighting_of(one: &MispSighting, value: &Observable) -> Option<Sighting> {

@@ -11,13 +11,19 @@
 
 mod carried;
 mod export;
+mod list;
 mod misp;
 mod pattern;
+mod prose;
 mod reader;
 mod said;
+mod scale;
 mod stix;
+mod table;
 mod terms;
 mod text;
+mod times;
+mod typed;
 mod walk;
 
 pub use carried::*;
@@ -27,6 +33,8 @@ pub use pattern::*;
 pub use reader::*;
 pub use said::*;
 pub use stix::*;
+pub use table::{ColumnError, Details};
 pub use terms::*;
 pub use text::*;
+pub use times::*;
 pub use walk::*;

@@ -5,8 +5,8 @@
 //! ```
 
 use super::{
-    At, Complaint, Element, FileError, Group, Is, LINE_BYTES_MAX, Layout, MispReader, Notes, Said, Step, StixReader, Take, TextReader,
-    Visit, WalkError, Walker, path_text, sniff,
+    At, Complaint, Details, Element, FileError, Group, Is, LINE_BYTES_MAX, Layout, MispReader, Notes, Said, Step, StixReader, Take,
+    TextReader, Visit, WalkError, Walker, path_text, sniff,
 };
 use crate::record::{Indicator, ObservableType, Report, Scope, UnknownName};
 
@@ -144,7 +144,6 @@ struct Visitor {
     given: Given,
     elements: u64,
     subdomains: bool,
-    notes: Notes,
 }
 
 /// Reads a file in any format. Feed it the whole file in pieces; while [`Self::end_pass`] says so, feed it again.
@@ -159,7 +158,10 @@ impl Reader {
     pub fn new(about: &About, start: &[u8]) -> Self {
         let About { format, title, text, subdomains } = about.clone();
         let (kind, pass) = match format {
-            Format::Text(_) => (Kind::Text { reader: Box::new(text), line: Vec::new() }, Pass::Last),
+            Format::Text(_) => {
+                let pass = if text.needs_survey(start) { Pass::Survey } else { Pass::Last };
+                (Kind::Text { reader: Box::new(text), line: Vec::new() }, pass)
+            }
             Format::Misp => (Kind::Misp(Box::new(MispReader::new(&title))), Pass::Survey),
             Format::Stix => {
                 let mut keys = Keys::default();
@@ -168,7 +170,7 @@ impl Reader {
                 (Kind::Stix { reader: Box::new(StixReader::new(&title)), single: !bundle }, Pass::Survey)
             }
         };
-        let visitor = Visitor { kind, pass, given: Given::default(), elements: 0, subdomains, notes: Notes::default() };
+        let visitor = Visitor { kind, pass, given: Given::default(), elements: 0, subdomains };
         Self { walker: Walker::default(), visitor, title }
     }
 
@@ -188,14 +190,19 @@ impl Reader {
             if !last.is_empty() {
                 self.visitor.line(&last);
             }
+            if self.visitor.pass == Pass::Survey {
+                self.visitor.pass = Pass::Last;
+                return Ok(true);
+            }
+            self.visitor.end();
             return Ok(false);
         }
         let commas = std::mem::take(&mut self.walker).finish(&mut self.visitor)?;
-        let Visitor { kind, pass, given, notes, .. } = &mut self.visitor;
+        let Visitor { kind, pass, given, .. } = &mut self.visitor;
         let notes = match kind {
             Kind::Stix { reader, .. } => &mut reader.notes,
             Kind::Misp(reader) => &mut reader.notes,
-            Kind::Text { .. } => notes,
+            Kind::Text { reader, .. } => &mut reader.notes,
         };
         if commas > 0 && *pass == Pass::Survey {
             notes.changed(COMMAS, &At::default());
@@ -249,7 +256,7 @@ impl Reader {
         match &self.visitor.kind {
             Kind::Stix { reader, .. } => &reader.notes,
             Kind::Misp(reader) => &reader.notes,
-            Kind::Text { .. } => &self.visitor.notes,
+            Kind::Text { reader, .. } => &reader.notes,
         }
     }
 
@@ -296,15 +303,28 @@ impl Visitor {
 
     fn line(&mut self, raw: &[u8]) {
         let Kind::Text { reader, .. } = &mut self.kind else { return };
+        if self.pass == Pass::Survey {
+            return reader.survey(raw);
+        }
         self.elements += 1;
-        let (below, said) = (self.subdomains, &mut self.given.said);
-        reader.line(raw, &mut self.given.complaints, |value, scope, details| {
-            let widened = below && value.kind() == ObservableType::Domain;
-            let mut indicator = Indicator::of(value, None);
-            indicator.scope = if widened { Some(Scope::Subdomains) } else { scope };
-            details.apply(&mut indicator);
-            said.push(Said::Indicator { indicator: Box::new(indicator), group: 0, tlp: details.tlp });
-        });
+        let Given { said, complaints } = &mut self.given;
+        reader.line(raw, complaints, said_of(self.subdomains, said));
+    }
+
+    fn end(&mut self) {
+        let Kind::Text { reader, .. } = &mut self.kind else { return };
+        let Given { said, complaints } = &mut self.given;
+        reader.end(complaints, said_of(self.subdomains, said));
+    }
+}
+
+/// Takes what lines say; with `below`, every domain means also what is below it.
+fn said_of(below: bool, said: &mut Vec<Said>) -> impl FnMut(Indicator, &Details) {
+    move |mut indicator, details| {
+        if below && indicator.value.kind() == ObservableType::Domain {
+            indicator.scope = Some(Scope::Subdomains);
+        }
+        said.push(Said::Indicator { indicator: Box::new(indicator), group: 0, tlp: details.tlp });
     }
 }
 

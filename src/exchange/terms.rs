@@ -154,6 +154,8 @@ pub fn value(object: &str, property: &str, text: &str) -> Result<Term, TermError
         ("network-traffic", "extensions.http-request-ext.request_method") => other("http-method"),
         ("network-traffic", "extensions.http-request-ext.request_header.User-Agent") => other("user-agent"),
         ("network-traffic", "dst_port" | "src_port") => other("port"),
+        ("cryptocurrency-wallet", "value") => TypeName::Typed(T::Wallet),
+        ("user-agent", "value") => other("user-agent"),
         ("file", "size") => other("size-in-bytes"),
         ("vulnerability", "name") => other("vulnerability"),
         ("process", "command_line") => other("process.command_line"),
@@ -217,13 +219,18 @@ fn is_file(text: &str) -> bool {
 
 /// A URL; many are published without their scheme.
 pub(super) fn url(text: &str) -> Result<Term, TermError> {
+    if !super::typed::is_page(text.trim()) {
+        let why = "it is a path or a pattern and names no host";
+        return Err(ObservableError::Malformed { kind: ObservableType::Url, text: crate::record::excerpt(text), why }.into());
+    }
     match Observable::from_text(ObservableType::Url, text) {
         Ok(found) => Ok((found, None)),
         Err(error) => {
             let with_scheme = Observable::recognise(text).ok().filter(|found| found.kind() == ObservableType::Url);
             // A host alone is no page; whoever wrote it as a URL means the site.
             let site = || Observable::from_text(ObservableType::Url, &format!("http://{}", text.trim()));
-            let plain = !text.contains("://") && !text.contains(char::is_whitespace) && text.contains('.');
+            let file = matches!(error, ObservableError::FileName { .. }) || is_file(text.trim());
+            let plain = !file && !text.contains("://") && !text.contains(char::is_whitespace) && text.contains('.');
             match with_scheme.or_else(|| plain.then(|| site().ok()).flatten()) {
                 Some(found) => Ok((found, Some(WITH_SCHEME))),
                 None => Err(error.into()),

@@ -74,6 +74,8 @@ pub enum ObservableError {
     Unrecognised { text: String },
     #[error("`{text}` is more than one word; if the file is prose or a table, say --format text or --format csv")]
     Words { text: String },
+    #[error("`{text}` is a rule for a part of a name or for some requests; only rules that block a whole name are taken")]
+    Partial { text: String },
     #[error("`{text}` looks like a file name, not a domain; give --type other:filename to keep it as one")]
     FileName { text: String },
     #[error("`{text}` is not a {kind}: {why}")]
@@ -613,6 +615,9 @@ fn is_number(label: &str) -> bool {
 fn domain(text: &str) -> Result<String, ObservableError> {
     use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
     let malformed = |why| ObservableError::malformed(ObservableType::Domain, text, why);
+    if !text.is_ascii() && text.contains(is_quotation) {
+        return Err(malformed("there is a quotation mark, dash or bullet in it"));
+    }
     let lower = text.to_ascii_lowercase();
     let mut name = if lower.is_ascii() && !lower.contains("xn--") {
         lower
@@ -628,6 +633,11 @@ fn domain(text: &str) -> Result<String, ObservableError> {
     }
     check_labels(&name).map_err(malformed)?;
     Ok(name)
+}
+
+/// Quotation marks, dashes, bullets and ellipses, which word processors put beside a name: no name has them.
+fn is_quotation(char: char) -> bool {
+    matches!(char, '«' | '»' | '\u{2010}'..='\u{201f}' | '\u{2020}'..='\u{2023}' | '\u{2026}' | '\u{2039}' | '\u{203a}' | '\u{25e6}')
 }
 
 /// The canonical spelling of a URL's host; `None` if it is spelt so already. Names of one label are hosts of a URL, and no domains.
@@ -655,13 +665,27 @@ fn host_of_url(given: &str) -> Result<Option<String>, &'static str> {
 }
 
 /// Endings that lists of domains contain by mistake, and that are no top-level domain.
-const FILE_ENDINGS: [&str; 24] = [
-    "exe", "dll", "bat", "ps1", "vbs", "vbe", "js", "jse", "lnk", "scr", "cmd", "doc", "docx", "xls", "xlsx", "pdf", "rar", "jar", "php",
-    "html", "txt", "tmp", "dat", "bin",
+const FILE_ENDINGS: [&str; 71] = [
+    "exe", "dll", "bat", "ps1", "psm1", "vbs", "vbe", "js", "jse", "wsf", "hta", "lnk", "scr", "cmd", "msi", "msp", "cpl", "sys", "ocx",
+    "doc", "docx", "docm", "dotm", "xls", "xlsx", "xlsm", "xlsb", "ppt", "pptx", "pptm", "rtf", "odt", "pdf", "rar", "7z", "gz", "tgz",
+    "tar", "bz2", "xz", "iso", "img", "vhd", "vhdx", "dmg", "jar", "apk", "ipa", "class", "elf", "php", "asp", "aspx", "jsp", "html",
+    "htm", "xml", "json", "csv", "txt", "log", "ini", "cfg", "tmp", "dat", "bin", "jpg", "jpeg", "png", "gif", "bmp",
 ];
+/// Endings of files that are top-level domains too.
+const FILE_OR_NAME_ENDINGS: [&str; 10] = ["zip", "sh", "py", "md", "pl", "so", "rs", "cc", "ps", "mov"];
 
+/// The name of a file: by its ending, or by two of them, as in `invoice.pdf.zip`.
 fn is_file_name(text: &str) -> bool {
-    text.rsplit_once('.').is_some_and(|(_, ending)| FILE_ENDINGS.contains(&ending.to_ascii_lowercase().as_str()))
+    let is = |ending: &str, endings: &[&str]| endings.contains(&ending.to_ascii_lowercase().as_str());
+    let Some((rest, ending)) = text.rsplit_once('.') else { return false };
+    let before = rest.rsplit_once('.').map(|(_, before)| before);
+    is(ending, &FILE_ENDINGS) || (is(ending, &FILE_OR_NAME_ENDINGS) && before.is_some_and(|before| is(before, &FILE_ENDINGS)))
+}
+
+/// Returns true for a name of two labels whose ending is one of files and a top-level domain: `run.sh`.
+pub fn may_be_file(name: &str) -> bool {
+    let Some((rest, ending)) = name.rsplit_once('.') else { return false };
+    !rest.contains('.') && FILE_OR_NAME_ENDINGS.iter().any(|one| one.eq_ignore_ascii_case(ending))
 }
 
 fn endpoint(text: &str) -> Result<Observable, ObservableError> {
@@ -686,6 +710,10 @@ fn web_address(text: &str) -> Result<Observable, ObservableError> {
     let malformed = |why| ObservableError::malformed(ObservableType::Url, text, why);
     if text.chars().any(|char| char.is_control() || char == ' ') {
         return Err(malformed("spaces or control characters"));
+    }
+    let authority = text.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    if !authority.is_ascii() && authority.contains(is_quotation) {
+        return Err(malformed("there is a quotation mark, dash or bullet in its host"));
     }
     let mut parsed = url::Url::parse(text).map_err(|_| malformed("not a URL"))?;
     let given = parsed.host_str().filter(|host| !host.is_empty()).ok_or_else(|| malformed("it names no host"))?;

@@ -22,6 +22,9 @@ impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const START: Self = Self(0);
 
+    /// The last moment that there is.
+    pub const END: Self = Self(TIMESTAMP_MS_MAX);
+
     /// The moment `ms` milliseconds after 1970; `None` past the year 9999.
     pub fn from_ms(ms: u64) -> Option<Self> {
         (ms <= TIMESTAMP_MS_MAX).then_some(Self(ms))

@@ -1,7 +1,10 @@
 //! Cases after public bug reports, by their number in `tests/cases`: what a file means, and nothing that its author did not write.
 
 use crate::support::stdout;
-use huecry::record::{Observable, ObservableType};
+use huecry::{
+    exchange::{About, Complaint, Format, Given, Layout, Reader, Said, TextReader, detect},
+    record::{Observable, ObservableType, Scope, Use},
+};
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
@@ -107,4 +110,367 @@ fn interop() -> Option<PathBuf> {
         return None;
     }
     Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/interop/venv/bin/python"))
+}
+
+/// What a case's file says, each as `type value`, with `*.` for a name and all below it and `?` for what is never acted on.
+fn said(name: &str) -> Vec<String> {
+    said_as(name, None, None)
+}
+
+fn said_as(name: &str, kind: Option<&str>, columns: Option<&str>) -> Vec<String> {
+    let (said, _) = read(name, kind, columns);
+    let mut said: Vec<String> = said
+        .iter()
+        .filter_map(|said| match said {
+            Said::Indicator { indicator, .. } => {
+                let name = indicator.value.other().unwrap_or_else(|| indicator.value.kind().name()).to_owned();
+                let below = if indicator.scope == Some(Scope::Subdomains) { "*." } else { "" };
+                let context = if indicator.usage == Some(Use::Context) { " ?" } else { "" };
+                Some(format!("{name} {below}{}{context}", indicator.value))
+            }
+            _ => None,
+        })
+        .collect();
+    said.sort();
+    said
+}
+
+/// Reads a case's file as `import` does.
+fn read(name: &str, kind: Option<&str>, columns: Option<&str>) -> (Vec<Said>, Vec<Complaint>) {
+    let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(name)).unwrap();
+    let format = detect(&bytes, name).unwrap();
+    let layout = if let Format::Text(layout) = format { layout } else { Layout::Plain };
+    let mut text = TextReader::new(layout, kind.map(|kind| kind.parse().unwrap()));
+    if let Some(columns) = columns {
+        text = text.with_columns(columns).unwrap();
+    }
+    let mut reader = Reader::new(&About { format, title: "case".to_owned(), text, subdomains: false }, &bytes);
+    let mut given = Given::default();
+    loop {
+        reader.feed(&bytes).unwrap();
+        let again = reader.end_pass().unwrap();
+        let Given { said, complaints } = reader.take();
+        if !again {
+            given.said.extend(said);
+        }
+        given.complaints.extend(complaints);
+        if !again {
+            return (given.said, given.complaints);
+        }
+    }
+}
+
+fn check(name: &str, expected: &[&str]) {
+    assert_eq!(said(name), expected, "{name}");
+}
+
+#[test]
+fn case_01_a_quoted_comment_over_several_lines_is_one_cell_and_no_source_of_values() {
+    check("01-misp-comment-newlines.csv", &["domain c2.multi.example", "domain last.multi.example", "ipv4 192.0.2.61"]);
+    check("01b-no-header-newlines.csv", &["ipv4 192.0.2.62", "ipv4 198.51.100.96"]);
+}
+
+#[test]
+fn case_02_what_is_not_for_detection_is_context_in_a_table_too() {
+    check(
+        "02-misp-to-ids.csv",
+        &["domain acts.toids.example", "domain shop-that-was-hacked.toids.example ?", "link https://blog.toids.example/our-report ?"],
+    );
+}
+
+#[test]
+fn case_03_composite_types_mean_the_same_in_a_table_as_in_json() {
+    check(
+        "03-misp-composite.csv",
+        &[
+            "domain pair.comp.example",
+            "endpoint 192.0.2.32:8443",
+            "endpoint [2001:db8::33]:443",
+            "endpoint h.comp.example:4444",
+            "filename a.bin ?",
+            "filename b.bin ?",
+            "ipv4 192.0.2.31",
+            "md5 000000000000000000000000000003b1",
+            "regkey|value HKLM\\Software\\X|run ?",
+            "sha256 00000000000000000000000000000000000000000000000000000000000003a1",
+        ],
+    );
+}
+
+#[test]
+fn case_04_tables_are_separated_by_semicolons_and_tabs_too() {
+    check("04-semicolon.csv", &["domain semi.example", "ipv4 192.0.2.41", "url http://semi.example/a"]);
+    check("04b-tab.tsv", &["domain tabbed.example", "ipv4 192.0.2.42"]);
+    check("04c-tab.csv", &["domain tabbed.example", "ipv4 192.0.2.42"]);
+    check("04d-excel-sep.csv", &["domain semi2.example"]);
+}
+
+#[test]
+fn cases_05_06_07_exports_of_abuse_ch_and_otx_are_read_by_their_headers() {
+    check(
+        "05-threatfox.csv",
+        &["domain arv.tfox.example", "endpoint 192.0.2.51:4433", "sha256 0000000000000000000000000000000000000000000000000000000000000051"],
+    );
+    let confidence = |name: &str| -> Vec<Option<u8>> {
+        let (said, _) = read(name, None, None);
+        said.iter().map(|said| if let Said::Indicator { indicator, .. } = said { indicator.confidence } else { None }).collect()
+    };
+    assert_eq!(confidence("05-threatfox.csv"), [Some(100), Some(75), Some(50)]);
+    check("06-urlhaus.csv", &["url http://192.0.2.66:8080/bin.sh", "url http://dl.uhaus.example/a.exe"]);
+    let (rows, _) = read("06-urlhaus.csv", None, None);
+    let Said::Indicator { indicator, .. } = &rows[0] else { panic!("{rows:?}") };
+    assert!(
+        ["32-bit", "elf", "mips", "malware_download"].iter().all(|tag| indicator.tags.contains(&(*tag).to_owned())),
+        "{:?}",
+        indicator.tags
+    );
+    check(
+        "07-malwarebazaar.csv",
+        &[
+            "md5 00000000000000000000000000000071",
+            "md5 00000000000000000000000000000072",
+            "sha1 0000000000000000000000000000000000000071",
+            "sha1 0000000000000000000000000000000000000072",
+            "sha256 0000000000000000000000000000000000000000000000000000000000000071",
+            "sha256 0000000000000000000000000000000000000000000000000000000000000072",
+        ],
+    );
+    check("07b-hash-table.csv", &["sha256 0000000000000000000000000000000000000000000000000000000000000073"]);
+    check(
+        "07c-otx.csv",
+        &[
+            "cidr 192.0.2.128/25",
+            "domain h.otx.example",
+            "filename C:\\Temp\\x.exe ?",
+            "ipv4 192.0.2.74",
+            "ja3 00000000000000000000000000000075",
+            "mutex Global\\otxmutex ?",
+            "sha256 0000000000000000000000000000000000000000000000000000000000000074",
+            "uri /gate.php ?",
+            "vulnerability CVE-2026-0001 ?",
+            "wallet 1AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "x509-fingerprint-sha1 00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:75 ?",
+        ],
+    );
+}
+
+#[test]
+fn case_08_a_hash_of_another_kind_is_no_hash_of_a_file() {
+    check("08-imphash.md", &["md5 00000000000000000000000000000081"]);
+}
+
+#[test]
+fn cases_09_to_14_and_45_46_lists_are_read_by_their_grammars() {
+    let names = |letters: &str| letters.chars().map(|letter| format!("domain {letter}.hosts.example")).collect::<Vec<_>>();
+    assert_eq!(said("09-hosts-several.txt"), names("abcdefgh"));
+    check("10-stevenblack-head.txt", &["domain bad.sb.example"]);
+    check("11-drop.txt", &["cidr 192.0.2.0/28", "cidr 198.51.100.0/24", "cidr 2001:db8:d0d0::/48"]);
+    check("11c-asndrop.txt", &["asn AS64500", "asn AS64501"]);
+    check("12-adguard.txt", &["domain *.blocked.adg.example"]);
+    check(
+        "13-networks.txt",
+        &[
+            "cidr 192.0.2.0/25",
+            "cidr 198.51.100.0/24",
+            "cidr 198.51.100.0/24",
+            "cidr 2001:db8::/32",
+            "cidr 203.0.113.0/24",
+            "cidr 203.0.113.64/26",
+        ],
+    );
+    check("45-dshield.txt", &["cidr 192.0.2.0/24"]);
+    check("45b-p2p.txt", &["cidr 192.0.2.12/30"]);
+    check("46-list-mixed.txt", &["domain *.if.mix.example", "url http://192.0.2.50/24"]);
+    check(
+        "28c-dnsmasq.txt",
+        &[
+            "domain *.dnsm1.conf.example",
+            "domain *.dnsm2.conf.example",
+            "domain *.rpz.conf.example",
+            "domain *.unb.conf.example",
+            "domain rpz.conf.example",
+        ],
+    );
+    check("28b-leading-dots.txt", &["domain *.lead.dots.example", "domain *.lead2.dots.example", "domain *.star.dots.example"]);
+}
+
+#[test]
+fn case_14_what_word_and_pdf_put_around_a_name_is_no_part_of_it() {
+    check(
+        "14-quotes.txt",
+        &[
+            "domain bullet.quote.example",
+            "domain cloudsafety.quote.example",
+            "domain dash.quote.example",
+            "domain deutsch.quote.example",
+            "domain dots.quote.example",
+            "domain guillemet.quote.example",
+            "domain ideographic.quote.example",
+            "domain nbsp.quote.example",
+            "domain single.quote.example",
+            "domain zerowidth.quote.example",
+        ],
+    );
+    check("14b-quotes.md", &["domain cloudsafety.example", "domain drive-global.example", "url https://evil-quote.example/x"]);
+}
+
+#[test]
+fn cases_15_to_18_lines_and_cells_with_more_than_a_value() {
+    check(
+        "15b-hash-and-name.txt",
+        &[
+            "md5 00000000000000000000000000000153",
+            "md5 00000000000000000000000000000154",
+            "sha256 0000000000000000000000000000000000000000000000000000000000000155",
+        ],
+    );
+    check("15c-two-names-cell.csv", &["domain ns1.cells.example", "domain ns2.cells.example", "domain single.cells.example"]);
+    check("15d-keyvalue.txt", &[]);
+    check(
+        "39-url-first.txt",
+        &[
+            "url http://csvurl5.example/x",
+            "url http://csvurl6.example/x",
+            "url http://csvurl7.example/x",
+            "url http://csvurl8.example/a,b.html",
+        ],
+    );
+}
+
+#[test]
+fn case_19_names_of_files_and_products_are_no_domains() {
+    check("16-names.md", &["domain c2.names.example", "ipv4 192.0.2.18"]);
+    let listed = said("16b-names.txt");
+    for file in ["invoice.pdf.zip", "update.msi", "photo.jpg", "archive.7z", "virus.exe"] {
+        assert!(!listed.iter().any(|one| one.contains(file)), "{file}: {listed:?}");
+    }
+}
+
+#[test]
+fn case_20_urls_in_prose_are_whole_or_left() {
+    check(
+        "17-urls.md",
+        &[
+            "url http://amp.url.example/?a=1&b=2",
+            "url http://angle.url.example/z",
+            "url http://apos.url.example/o'brien",
+            "url http://bold.url.example/b",
+            "url http://brack.url.example/?f[0]=1&g=2",
+            "url http://comma.url.example/abc,1,2.html",
+            "url http://dot.url.example/a.php",
+            "url http://inparen.url.example/c",
+            "url http://md.url.example/gate.php",
+            "url http://md2.url.example/a",
+            "url http://md2.url.example/b",
+            "url http://paren.url.example/a_(b)",
+            "url http://pipe.url.example/a|b",
+            "url http://quote.url.example/q",
+            "url http://semi.url.example/login;jsessionid=77?x=1",
+            "url http://tick.url.example/t",
+            "url http://trk.url.example/L0/http:%2F%2Fwww.target.example%2Fx%23y/1",
+            "url http://under.url.example/a_",
+        ],
+    );
+}
+
+#[test]
+fn cases_36_37_44_columns_hold_what_their_author_meant() {
+    check(
+        "36-typed.csv",
+        &[
+            "cidr 192.0.2.0/30",
+            "domain *.wild.typed.example",
+            "domain ok.typed.example",
+            "endpoint 192.0.2.36:8080",
+            "ipv4 192.0.2.37",
+            "ipv4 192.0.2.38",
+            "ipv6 2001:db8::361",
+            "url http://bare.typed.example/x",
+            "url http://bare2.typed.example/",
+            "url http://inurl.typed.example/x",
+            "url http://ok.typed.example/x",
+        ],
+    );
+    check(
+        "36b-misp-typed.csv",
+        &[
+            "cidr 192.0.2.4/30",
+            "cidr 2001:db8:36::/48",
+            "email x@mail.typed.example",
+            "ipv4 192.0.2.39",
+            "ipv6 2001:db8::362",
+            "ipv6 2001:db8::363",
+            "ipv6 2001:db8::364",
+            "sha256 0000000000000000000000000000000000000000000000000000000000000361",
+            "url http://bare3.typed.example/x",
+            "url http://inurl2.typed.example/x",
+        ],
+    );
+    assert_eq!(said_as("36c-ips.txt", Some("ip"), None), ["cidr 192.0.2.8/30", "ipv4 192.0.2.40", "ipv6 2001:db8::365"]);
+    check("37-describing.csv", &["ipv4 192.0.2.45", "ipv4 192.0.2.46"]);
+    check("28-crowdsec.csv", &["asn AS64502", "cidr 198.51.100.128/25", "ipv4 192.0.2.91", "ipv6 2001:db8::91"]);
+}
+
+#[test]
+fn case_46_confidence_in_words_is_read_or_its_row_is_named() {
+    let (said, complaints) = read("38-confidence.csv", None, None);
+    let told: Vec<String> = said
+        .iter()
+        .filter_map(|said| if let Said::Indicator { indicator, .. } = said { Some(indicator) } else { None })
+        .map(|one| format!("{} {:?}", one.value, one.confidence))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "low.conf.example Some(15)",
+            "percent.conf.example Some(30)",
+            "fraction.conf.example Some(30)",
+            "scale.conf.example Some(30)",
+            "number.conf.example Some(30)",
+            "blank.conf.example None"
+        ]
+    );
+    assert_eq!(complaints.iter().map(|one| one.line).collect::<Vec<_>>(), [6]);
+}
+
+#[test]
+fn cases_22_23_an_end_in_a_table_is_never_later_than_it_says() {
+    let (said, complaints) = read("20-until.csv", None, None);
+    let told: Vec<String> = said
+        .iter()
+        .filter_map(|said| if let Said::Indicator { indicator, .. } = said { Some(indicator) } else { None })
+        .map(|one| format!("{} {}", one.value, one.valid_until.map(|until| until.to_string()).unwrap_or_default()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "forever.csv.example 9999-12-30T22:00:00Z",
+            "forever2.csv.example 9999-12-30T22:00:00Z",
+            "never.csv.example 9999-12-30T22:00:00Z",
+            "empty.csv.example ",
+            "day.csv.example 2027-12-31T00:00:00Z",
+            "space.csv.example 2027-12-31T23:59:59Z",
+            "utc.csv.example 2027-12-31T23:59:59Z",
+            "epoch.csv.example 2027-12-31T23:59:59Z",
+            "fine.csv.example 2027-12-31T00:00:00Z"
+        ]
+    );
+    assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+#[test]
+fn cases_40_48_paths_and_patterns_are_no_urls() {
+    let told = said("47-misp-url-field.json");
+    let urls: Vec<&str> = told.iter().filter_map(|one| one.strip_prefix("url ")).collect();
+    assert_eq!(
+        urls,
+        [
+            "http://192.0.2.61/x",
+            "http://example/test.php",
+            "http://urlf.example/x",
+            "http://urlf.example:8080/x",
+            "http://user@urlf.example/x"
+        ]
+    );
+    check("48-stix-wildcards.json", &["url https://wc.example/a?b=*"]);
 }

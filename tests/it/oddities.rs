@@ -21,12 +21,13 @@ fn decide(case: &serde_json::Value, corpus: &Path) -> (String, String) {
     if kind.starts_with("file with") {
         // The oddity is the file's: its line ends or its first bytes must disturb nothing.
         let bytes = read(&corpus.join(file));
-        bytes.split(|byte| *byte == b'\n').for_each(|line| reader.line(line, &mut complaints, |value, _, _| items.push(value)));
+        bytes.split(|byte| *byte == b'\n').for_each(|line| reader.line(line, &mut complaints, |one, _| items.push(one.value)));
         assert!(items.iter().all(|item| !item.to_string().contains(['\r', '\u{feff}'])));
     } else {
         // One cell or word, as it stands; a row of a table is a row without its header.
-        reader.line(case["raw"].as_str().unwrap().as_bytes(), &mut complaints, |value, _, _| items.push(value));
+        reader.line(case["raw"].as_str().unwrap().as_bytes(), &mut complaints, |one, _| items.push(one.value));
     }
+    reader.end(&mut complaints, |one, _| items.push(one.value));
     let types: Vec<&str> = items.iter().map(|item| item.kind().name()).collect();
     let types = match types.len() {
         0 => "nothing".to_owned(),

@@ -154,7 +154,7 @@ fn read(path: &Path, seen: &mut HashSet<Observable>) -> std::io::Result<()> {
     let mut reader = TextReader::new(Layout::of_name(&path.to_string_lossy()), None);
     let mut complaints = Vec::new();
     for line in bytes.split(|byte| *byte == b'\n') {
-        reader.line(line, &mut complaints, |value, _, _| seen.extend([value]));
+        reader.line(line, &mut complaints, |one, _| seen.extend([one.value]));
         complaints.clear();
     }
     Ok(())
