@@ -12,7 +12,8 @@
 //! Source: MISP core format (draft-dulaunoy-misp-core-format), attribute types of MISP 2.5, MISP taxonomies.
 
 use super::{
-    At, Attached, Element, GROUPS_MAX, Group, Is, Notes, Said, Step, Take, add_word, fit, is_technique, one_line, typed::parts, use_of_pap,
+    At, Attached, Element, GROUPS_MAX, Group, Is, Notes, Said, Step, Take, Version, VersionKey, Versions, add_word, fit, is_technique,
+    key_of_version, one_line, typed::parts, use_of_pap, versions::Counts,
 };
 use crate::record::{Indicator, Observable, Report, Sighted, Sighting, SightingKind, Source, TEXT_BYTES_MAX, Timestamp, Tlp, Use, excerpt};
 use serde::Deserialize;
@@ -93,6 +94,7 @@ struct Attribute {
     value: Loose,
     to_ids: Option<Loose>,
     uuid: Option<String>,
+    timestamp: Option<Loose>,
     deleted: Option<Loose>,
     comment: Option<String>,
     first_seen: Option<String>,
@@ -130,6 +132,22 @@ struct Tagged {
 struct Event {
     report: Report,
     tlp: Option<Tlp>,
+    /// Seconds since 1970 of its last change.
+    timestamp: Option<u64>,
+    /// Another version of it counts.
+    is_older: bool,
+}
+
+impl Event {
+    fn author(&self) -> Option<&str> {
+        self.report.source.as_ref()?.organisation.as_deref()
+    }
+
+    fn version(&self) -> Option<(VersionKey, Version)> {
+        let id = uuid::Uuid::parse_str(self.report.source.as_ref()?.external_id.as_deref()?).ok()?;
+        let version = Version { ms: self.timestamp?.checked_mul(1_000)?, is_final: false };
+        Some((key_of_version(self.author().unwrap_or_default(), id.as_u128()), version))
+    }
 }
 
 /// Reads events in two passes: [`Self::survey`] every element, then [`Self::read`] every element.
@@ -139,13 +157,21 @@ pub struct MispReader {
     /// Where the event that is read begins, to tell it from the next.
     place: Option<Vec<Step>>,
     current: usize,
+    pub versions: Versions,
     pub notes: Notes,
 }
 
 impl MispReader {
     /// For a file called `title`.
     pub fn new(title: &str) -> Self {
-        Self { title: title.to_owned(), events: Vec::new(), place: None, current: 0, notes: Notes::default() }
+        Self {
+            title: title.to_owned(),
+            events: Vec::new(),
+            place: None,
+            current: 0,
+            versions: Versions::default(),
+            notes: Notes::default(),
+        }
     }
 
     /// What of a file is taken: members of events one by one, attributes and objects each by itself.
@@ -178,7 +204,7 @@ impl MispReader {
             return None;
         }
         while self.events.len() <= self.current {
-            self.events.push(Event { report: Report::titled(self.title.clone()), tlp: None });
+            self.events.push(Event { report: Report::titled(self.title.clone()), tlp: None, timestamp: None, is_older: false });
         }
         Some((self.current, name))
     }
@@ -211,7 +237,7 @@ impl MispReader {
                 let name = organisation.and_then(|one| one.name).map(|name| one_line(&name, 256).0).filter(|name| !name.is_empty());
                 source_of(&mut event.report).organisation = name;
             }
-            "date" => event.report.valid_from = text()?.and_then(|date| Timestamp::parse(&date)),
+            "date" => event.report.valid_from = text()?.and_then(|date| super::moment_of(&date)),
             "Tag" => {
                 // Which of them cannot be read is not known, so it may be the marking.
                 let (tags, unread) = match serde_json::from_slice::<Vec<serde_json::Value>>(bytes) {
@@ -249,6 +275,7 @@ impl MispReader {
                     self.notes.changed(NARROW, &At { line: element.line, path: String::new() });
                 }
             }
+            "timestamp" => event.timestamp = serde_json::from_slice::<Loose>(bytes).map_err(said)?.number(),
             "ShadowAttribute" if bytes.len() > 2 => self.notes.changed(PROPOSAL, &At { line: element.line, path: String::new() }),
             _ => (),
         }
@@ -277,6 +304,16 @@ impl MispReader {
     /// Ends the first pass.
     pub fn surveyed(&mut self) {
         (self.place, self.current) = (None, 0);
+        let versions: Vec<Option<(VersionKey, Version)>> = self.events.iter().map(Event::version).collect();
+        versions.iter().flatten().for_each(|(key, version)| self.versions.note(*key, *version));
+    }
+
+    /// Tells events apart that count and that do not, once it is known what was taken before.
+    pub fn begin(&mut self) {
+        let versions: Vec<Option<(VersionKey, Version)>> = self.events.iter().map(Event::version).collect();
+        for (event, version) in self.events.iter_mut().zip(versions) {
+            event.is_older = version.is_some_and(|(key, version)| self.versions.judge(key, version) != Counts::Yes);
+        }
         for event in &mut self.events {
             if event.report.source.as_ref().is_some_and(|source| *source == EMPTY_SOURCE) {
                 event.report.source = None;
@@ -293,7 +330,7 @@ impl MispReader {
         Group {
             report: event.map_or_else(|| Report::titled(self.title.clone()), |event| event.report.clone()),
             tlp: event.and_then(|event| event.tlp),
-            revoked: false,
+            revoked: event.is_some_and(|event| event.is_older),
         }
     }
 
@@ -310,6 +347,14 @@ impl MispReader {
             }
             return;
         };
+        if self.events.get(group).is_some_and(|event| event.is_older) {
+            if matches!(name, "Attribute" | "Object" | "EventReport") {
+                self.notes.changed(super::OLDER, at);
+                let read = |bytes: &[u8]| serde_json::from_slice::<Attribute>(bytes).ok().and_then(|one| one.uuid);
+                out.extend(element.bytes.filter(|_| name == "Attribute").and_then(read).map(|external_id| Said::Older { external_id }));
+            }
+            return;
+        }
         if name == "EventReport" {
             self.page(element, group, at, out, bad);
             return;
@@ -352,6 +397,20 @@ impl MispReader {
         }
     }
 
+    /// Returns true for the version of an attribute that counts; MISP's own are by the second.
+    fn counts(&mut self, attribute: &Attribute, group: usize, at: &At, bad: &mut Vec<(At, String)>) -> bool {
+        let id = attribute.uuid.as_deref().and_then(|uuid| uuid::Uuid::parse_str(uuid).ok());
+        let seconds = attribute.timestamp.as_ref().and_then(Loose::number);
+        let (Some(id), Some(ms)) = (id, seconds.and_then(|seconds| seconds.checked_mul(1_000))) else { return true };
+        let author = self.events.get(group).and_then(Event::author).unwrap_or_default();
+        match self.versions.judge(key_of_version(author, id.as_u128()), Version { ms, is_final: false }) {
+            Counts::Yes => return true,
+            Counts::Older | Counts::Ended => self.notes.changed(super::OLDER, at),
+            Counts::Future => bad.push((at.clone(), format!("its version is dated {}, in the future", ms / 1_000))),
+        }
+        false
+    }
+
     fn withdrawn(&mut self, attribute: &Attribute, at: &At, out: &mut Vec<Said>) {
         match &attribute.uuid {
             Some(uuid) => out.push(Said::Withdrawn { external_id: uuid.clone() }),
@@ -370,6 +429,10 @@ impl MispReader {
     ) {
         if let Some(uuid) = &attribute.uuid {
             at.path = format!("{} {}", at.path, excerpt(uuid));
+        }
+        if !self.counts(&attribute, group, at, bad) {
+            out.extend(attribute.uuid.map(|external_id| Said::Older { external_id }));
+            return;
         }
         if attribute.deleted.as_ref().and_then(Loose::truth) == Some(true) {
             self.withdrawn(&attribute, at, out);
@@ -427,7 +490,7 @@ impl MispReader {
         }
         let acts = attribute.to_ids.as_ref().and_then(Loose::truth).unwrap_or(false);
         let from = attribute.first_seen.as_ref().and_then(|text| {
-            let time = Timestamp::parse(text);
+            let time = super::moment_of(text);
             if time.is_none() {
                 self.notes.changed(TIMES, at);
             }

@@ -24,6 +24,7 @@ mod terms;
 mod text;
 mod times;
 mod typed;
+mod versions;
 mod walk;
 
 pub use carried::*;
@@ -37,4 +38,5 @@ pub use table::{ColumnError, Details};
 pub use terms::*;
 pub use text::*;
 pub use times::*;
+pub use versions::*;
 pub use walk::*;

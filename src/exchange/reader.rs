@@ -6,9 +6,10 @@
 
 use super::{
     At, Complaint, Details, Element, FileError, Group, Is, LINE_BYTES_MAX, Layout, MispReader, Notes, Said, Step, StixReader, Take,
-    TextReader, Visit, WalkError, Walker, path_text, sniff,
+    TextReader, Version, VersionKey, Versions, Visit, WalkError, Walker, path_text, sniff,
 };
-use crate::record::{Indicator, ObservableType, Report, Scope, UnknownName};
+use crate::record::{Indicator, ObservableType, Report, Scope, Timestamp, UnknownName};
+use std::{collections::HashMap, sync::Arc};
 
 /// Bytes from the start of a file by which its format is told.
 pub const DETECT_BYTES: usize = 64 * 1024;
@@ -212,6 +213,7 @@ impl Reader {
             (Kind::Stix { .. }, Pass::Survey | Pass::Reports) => Pass::Last,
             (Kind::Misp(reader), Pass::Survey | Pass::Reports) => {
                 reader.surveyed();
+                reader.begin();
                 Pass::Last
             }
             (Kind::Stix { reader, .. }, Pass::Last) => {
@@ -221,6 +223,22 @@ impl Reader {
             (Kind::Misp(_) | Kind::Text { .. }, _) => return Ok(false),
         };
         Ok(true)
+    }
+
+    /// Says what was taken before, and how late a version may be dated. To be said before the first pass.
+    pub fn compare(&mut self, known: Arc<HashMap<VersionKey, Version>>, latest: Timestamp) {
+        if let Some(versions) = self.versions() {
+            versions.begin(known, latest);
+        }
+    }
+
+    /// Versions of the file, where its format has some.
+    pub fn versions(&mut self) -> Option<&mut Versions> {
+        match &mut self.visitor.kind {
+            Kind::Stix { reader, .. } => Some(&mut reader.versions),
+            Kind::Misp(reader) => Some(&mut reader.versions),
+            Kind::Text { .. } => None,
+        }
     }
 
     /// Whether this is the pass that gives what the file says.

@@ -19,6 +19,8 @@ pub enum Said {
     Document(Attached),
     /// Its author has taken back what has this outside id.
     Withdrawn { external_id: String },
+    /// An older version of what has this outside id: it changes nothing, and is not gone from the file.
+    Older { external_id: String },
 }
 
 /// Content that travels as a document.

@@ -13,8 +13,9 @@
 //! Sources: STIX 2.1 sections 3, 4, 7, 9; STIX 2.0 parts 2 to 5; markings of TLP 2.0: the OASIS common object repository.
 
 use super::{
-    At, Attached, Element, GROUPS_MAX, Group, Inexpressible, Is, LINKS_MAX, Notes, Pattern, Said, Step, TERMS_MAX, Take, Term, TermError,
-    add_word, described, lines_of_text, one_line, terms, value,
+    At, Attached, Element, End, GROUPS_MAX, Group, Inexpressible, Is, LINKS_MAX, Notes, Pattern, Said, Step, TERMS_MAX, Take, Term,
+    TermError, Version, VersionKey, Versions, add_word, described, end_of, key_of_version, lines_of_text, moment_of, one_line, terms,
+    value, versions::Counts,
 };
 use crate::record::{
     Indicator, Observable, ObservableType, Report, Role, Scope, Sighted, Sighting, SightingKind, Source, TEXT_BYTES_MAX, Timestamp, Tlp,
@@ -60,6 +61,9 @@ const RULE: &str = "a rule in another language than STIX is kept as a document";
 const SHORTENED: &str = "a report's texts or lists are shortened to what a record holds";
 const SIGHTING_OF_OTHER: &str = "a sighting of something else than an indicator of this file is left out";
 const TIMES: &str = "a time that cannot be is left out";
+pub(super) const OLDER: &str = "a version older than one that is here or in the file changes nothing";
+const ENDED: &str = "an object that its author revoked for good does not come back";
+const ENDS_FIRST: &str = "an end before its beginning counts; the beginning is left out";
 const MANY_REPORTS: &str = "beyond 50,000 reports of one file, indicators are gathered in one more";
 
 /// `type--uuid`, as a number where it is one: most memory of a bundle goes into these.
@@ -71,6 +75,12 @@ fn key_of(id: &str) -> Option<u128> {
 
 fn may_be_report(element: &[u8]) -> bool {
     memmem::find(element, b"\"report\"").or_else(|| memmem::find(element, b"\"grouping\"")).is_some()
+}
+
+/// The version of an object, for one that says when it was modified.
+fn version_of(id: &str, author: Option<&str>, modified: Option<&str>, revoked: bool) -> Option<(VersionKey, Version)> {
+    let version = Version { ms: moment_of(modified?)?.ms(), is_final: revoked };
+    Some((key_of_version(author.unwrap_or_default(), key_of(id)?), version))
 }
 
 fn type_of(id: &str) -> &str {
@@ -138,6 +148,10 @@ struct Link {
     sighting_of_ref: Option<String>,
     #[serde(default)]
     revoked: bool,
+    #[serde(default)]
+    created_by_ref: Option<String>,
+    #[serde(default)]
+    modified: Option<String>,
 }
 
 /// What our own exports say beyond STIX.
@@ -159,6 +173,8 @@ struct Object {
     revoked: bool,
     #[serde(default)]
     created_by_ref: Option<String>,
+    #[serde(default)]
+    modified: Option<String>,
     #[serde(default)]
     confidence: Option<i64>,
     #[serde(default)]
@@ -252,6 +268,7 @@ pub struct StixReader {
     overflow: Option<usize>,
     groups: Vec<Option<Group>>,
     gathered: HashMap<Gathering, usize>,
+    pub versions: Versions,
     pub notes: Notes,
 }
 
@@ -277,6 +294,7 @@ impl StixReader {
             overflow: None,
             groups: Vec::new(),
             gathered: HashMap::new(),
+            versions: Versions::default(),
             notes: Notes::default(),
         }
     }
@@ -308,6 +326,10 @@ impl StixReader {
             self.blind |= matches!(link.kind.as_str(), "report" | "grouping");
             return Ok(());
         };
+        let revoked = link.revoked && link.kind == "indicator";
+        if let Some((key, version)) = version_of(&link.id, link.created_by_ref.as_deref(), link.modified.as_deref(), revoked) {
+            self.versions.note(key, version);
+        }
         match link.kind.as_str() {
             "marking-definition" => self.survey_marking(key, &link)?,
             "report" | "grouping" => {
@@ -423,6 +445,7 @@ impl StixReader {
         if may_be_report(element)
             && let Ok(object) = serde_json::from_slice::<Object>(element)
             && matches!(object.kind.as_str(), "report" | "grouping")
+            && self.counts(&object, at).unwrap_or(false)
         {
             self.report(object, at);
         }
@@ -436,6 +459,10 @@ impl StixReader {
             at.path = format!("{} {}", at.path, excerpt(&object.id)).trim_start().to_owned();
         }
         let at = &*at;
+        if !matches!(object.kind.as_str(), "report" | "grouping") && !self.counts(&object, at)? {
+            out.push(Said::Older { external_id: object.id });
+            return Ok(());
+        }
         match object.kind.as_str() {
             "indicator" => self.indicator(object, bytes, at, out),
             "sighting" => self.sighting(&object, at),
@@ -458,6 +485,23 @@ impl StixReader {
                 Ok(())
             }
         }
+    }
+
+    /// Returns true for the version of an id that counts.
+    fn counts(&mut self, object: &Object, at: &At) -> Result<bool, String> {
+        let revoked = object.revoked && object.kind == "indicator";
+        let Some((key, version)) = version_of(&object.id, object.created_by_ref.as_deref(), object.modified.as_deref(), revoked) else {
+            return Ok(true);
+        };
+        match self.versions.judge(key, version) {
+            Counts::Yes => return Ok(true),
+            Counts::Older => self.notes.changed(OLDER, at),
+            Counts::Ended => self.notes.changed(ENDED, at),
+            Counts::Future => {
+                return Err(format!("its version is dated `{}`, in the future", object.modified.as_deref().unwrap_or_default()));
+            }
+        }
+        Ok(false)
     }
 
     /// The report with a number; what is said of it in the file, or what its indicators have in common.
@@ -505,7 +549,7 @@ impl StixReader {
 
     fn time(&mut self, text: Option<&String>, at: &At) -> Option<Timestamp> {
         let text = text?;
-        let time = Timestamp::parse(text);
+        let time = moment_of(text);
         if time.is_none() {
             self.notes.changed(TIMES, at);
         }
@@ -655,7 +699,17 @@ impl StixReader {
             }
             Err(TermError::Value(error)) => return Err(error.to_string()),
         };
-        let (from, until) = (self.time(object.valid_from.as_ref(), at), self.time(object.valid_until.as_ref(), at));
+        let mut from = self.time(object.valid_from.as_ref(), at);
+        let until = match object.valid_until.as_deref().map(|text| end_of(text).ok_or_else(|| unreadable_end(text))).transpose()? {
+            Some(End::At(end)) => Some(end),
+            Some(End::Never) => Some(Timestamp::END),
+            Some(End::Unsaid) | None => None,
+        };
+        if from.zip(until).is_some_and(|(from, until)| until < from) {
+            // The end is what is certain.
+            self.notes.changed(ENDS_FIRST, at);
+            from = None;
+        }
         // Our own exports have nothing in these that is not in the value and the record's name.
         let ours = object.extensions.get(super::EXTENSION).and_then(|ours| OurExtension::deserialize(ours).ok());
         let own_export = ours.is_some();
@@ -665,7 +719,7 @@ impl StixReader {
         let mut model = Indicator::of(Observable::of_address(std::net::Ipv4Addr::UNSPECIFIED.into()), None);
         model.confidence = percent(object.confidence);
         model.usage = marking.usage;
-        (model.valid_from, model.valid_until) = (from, until.filter(|until| from.is_none_or(|from| from <= *until)));
+        (model.valid_from, model.valid_until) = (from, until);
         for word in object.indicator_types.iter().chain(&object.labels) {
             match word.as_str() {
                 "malicious-activity" => model.role = model.role.or(Some(Role::Attacker)),
@@ -805,6 +859,10 @@ impl StixReader {
             }
         }
     }
+}
+
+fn unreadable_end(text: &str) -> String {
+    format!("its end `{}` cannot be read, so nobody knows whether it counts", excerpt(text))
 }
 
 /// What people do with a value under a PAP marking (MISP's PAP taxonomy): RED is only looked for in what is at hand.

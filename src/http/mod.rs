@@ -47,6 +47,7 @@ mod talk;
 mod tokens;
 mod travel;
 mod upload;
+mod versions;
 mod withdraw;
 
 use crate::{

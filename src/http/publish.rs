@@ -16,8 +16,9 @@ use super::{
     plan::{Mode, Plan, PublishParameters, is_of},
     queue,
     renew::renewals,
-    standing::{Meaning, Standing, Step},
+    standing::{Meaning, Standing, Step, organisation_of},
     upload::Upload,
+    versions::TakenVersions,
 };
 use crate::{
     envelope::{Audience, Class},
@@ -29,6 +30,7 @@ use crate::{
         ChannelName, Content, DOCUMENT_BYTES_MAX, Document, Indicator, RECORD_BYTES_MAX, Reason, Record, RecordRef, Report, Role, Sighting,
         SightingKind, Source, Timestamp, Tlp, Use, WireRef,
     },
+    timekeeping::CLOCK_SKEW_MS,
 };
 use axum::extract::State;
 use schemars::JsonSchema;
@@ -37,6 +39,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::BuildHasher as _,
     io::{Read as _, Seek as _},
+    sync::Arc,
 };
 use tempfile::SpooledTempFile;
 
@@ -335,7 +338,14 @@ impl Work {
         file.by_ref().take(DETECT_BYTES as u64).read_to_end(&mut begin).map_err(ApiError::internal)?;
         let about = self.plan.about(&begin)?;
         self.reply.format = about.format.name().to_owned();
-        let mut reader = Reader::new(&about, &begin);
+        let taken = TakenVersions::of(&self.local.data, self.plan.channel.as_str(), self.plan.origin.as_deref());
+        let latest = self.local.clock.moment().latest.plus_ms(CLOCK_SKEW_MS);
+        let fresh = || {
+            let mut reader = Reader::new(&about, &begin);
+            reader.compare(Arc::clone(&taken.all), latest);
+            reader
+        };
+        let mut reader = fresh();
         let is_text = matches!(about.format, Format::Text(_));
         // A list cannot say it; what is published as a list is for the federation unless it is said otherwise.
         if is_text && self.plan.tlp.is_none() && !self.plan.must_say {
@@ -360,6 +370,11 @@ impl Work {
         let count_first = mirror || (!complete && may_say);
         self.counting = count_first;
         let mut again = self.pass(&mut reader, &mut file)?;
+        // A newer version of what was added takes its place.
+        if self.plan.mode == Mode::Add && reader.versions().is_some_and(|versions| versions.any_known()) {
+            self.plan.mode = Mode::Refresh;
+            self.standing = Some(Standing::of(&self.local, &self.plan, &self.permits)?);
+        }
         // The client learns which details are missing before anything is signed.
         if count_first {
             while again {
@@ -374,13 +389,19 @@ impl Work {
             self.withdrawn.clear();
             self.reply.complaints = 0;
             self.reply.first_complaints.clear();
-            reader = Reader::new(&about, &begin);
+            reader = fresh();
             again = true;
         }
         while again {
             again = self.pass(&mut reader, &mut file)?;
         }
-        self.finish(reader)
+        let versions = reader.versions().map(|versions| versions.take()).unwrap_or_default();
+        let dry_run = self.plan.dry_run;
+        let reply = self.finish(reader)?;
+        if !dry_run {
+            taken.add(versions)?;
+        }
+        Ok(reply)
     }
 
     /// Reads the file once. Answers whether its reader wants it again.
@@ -443,6 +464,10 @@ impl Work {
                 Said::Indicator { indicator, group, tlp } => self.indicator(*indicator, group, tlp, reader)?,
                 Said::Sighting { sighting, tlp, group } => self.sighting(*sighting, tlp, group, reader)?,
                 Said::Document(document) => self.document(document, reader)?,
+                Said::Older { external_id } => {
+                    self.reply.unchanged += u64::from(!self.counting);
+                    self.standing.iter_mut().for_each(|standing| standing.see_older(&external_id));
+                }
                 Said::Withdrawn { external_id } => {
                     if self.withdrawn.len() < WITHDRAWN_MAX {
                         self.withdrawn.insert(external_id);
@@ -530,7 +555,8 @@ impl Work {
                 indicator.source.filter(|source| source.organisation.is_some() || source.url.is_some() || source.external_id.is_some());
         }
         if self.counting {
-            self.standing.iter_mut().for_each(|standing| standing.see(&indicator));
+            let organisation = organisation_of(&indicator, lent.source.as_ref());
+            self.standing.iter_mut().for_each(|standing| standing.see(&indicator, organisation));
             return Ok(());
         }
         let mut record = Record::Indicator(indicator);
@@ -550,7 +576,12 @@ impl Work {
                 tags: &indicator.tags,
                 until: indicator.valid_until,
             };
-            match standing.step(&indicator, &meaning, indicator.valid_until.or(lent.until), now) {
+            match standing.step(
+                (&indicator, organisation_of(&indicator, lent.source.as_ref())),
+                &meaning,
+                indicator.valid_until.or(lent.until),
+                now,
+            ) {
                 Step::Nothing => {
                     self.reply.unchanged += 1;
                     return Ok(());

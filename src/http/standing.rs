@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     query::{Reading, Standing as Stands},
-    record::{Document, Indicator, Record, RecordRef, Role, Scope, Timestamp, Tlp, Use},
+    record::{Document, Indicator, Record, RecordRef, Role, Scope, Source, Timestamp, Tlp, Use},
 };
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -74,6 +74,8 @@ pub(super) struct Standing {
     /// Subjects under one id of the file, and the ids that the file has: a value that is gone from under its id was changed.
     by_id: HashMap<u64, Vec<(u64, u64)>>,
     ids: HashSet<u64>,
+    /// The same by the outside id alone, whoever uses it.
+    by_outside_id: HashMap<u64, Vec<(u64, u64)>>,
     /// Documents and sightings, by all that they say.
     beside: HashSet<u64>,
     hashers: (RandomState, RandomState),
@@ -82,6 +84,12 @@ pub(super) struct Standing {
     reports: Vec<(RecordRef, Tlp, Option<Timestamp>)>,
     /// What is taken back once the rest is said.
     replaced: Vec<RecordRef>,
+}
+
+/// Whose finding an indicator is, by itself or by its report.
+pub(super) fn organisation_of<'a>(indicator: &'a Indicator, lent: Option<&'a Source>) -> Option<&'a str> {
+    let own = indicator.source.as_ref().and_then(|source| source.organisation.as_deref());
+    own.or_else(|| lent.and_then(|source| source.organisation.as_deref()))
 }
 
 impl Standing {
@@ -95,6 +103,7 @@ impl Standing {
             subjects: HashMap::new(),
             by_id: HashMap::new(),
             ids: HashSet::new(),
+            by_outside_id: HashMap::new(),
             beside: HashSet::new(),
             hashers: Default::default(),
             count: 0,
@@ -155,9 +164,13 @@ impl Standing {
                             }
                         },
                     };
-                    let key = found.key(indicator);
-                    if let Some(id) = found.id(indicator) {
+                    let organisation = organisation_of(indicator, lent.source.as_ref());
+                    let key = found.key(indicator, organisation);
+                    if let Some(id) = found.id(indicator, organisation) {
                         found.by_id.entry(id).or_default().push(key);
+                        let outside = indicator.source.as_ref().and_then(|source| source.external_id.as_deref()).unwrap_or_default();
+                        let outside = found.hashers.0.hash_one(outside);
+                        found.by_outside_id.entry(outside).or_default().push(key);
                     }
                     found.subjects.entry(key).or_default().ones.push(One { feed: number, seq, index, meaning, ends, report });
                 }
@@ -187,15 +200,16 @@ impl Standing {
         found.into_iter().map(|((until, tlp), reports)| (until, tlp, reports)).collect()
     }
 
-    fn id(&self, indicator: &Indicator) -> Option<u64> {
+    /// An id is its author's: two organisations that use one id say two things.
+    fn id(&self, indicator: &Indicator, organisation: Option<&str>) -> Option<u64> {
         let id = indicator.source.as_ref()?.external_id.as_deref()?;
-        Some(self.hashers.0.hash_one(id))
+        Some(self.hashers.0.hash_one((id, organisation)))
     }
 
-    fn key(&self, indicator: &Indicator) -> (u64, u64) {
+    fn key(&self, indicator: &Indicator, organisation: Option<&str>) -> (u64, u64) {
         let id = indicator.source.as_ref().and_then(|source| source.external_id.as_deref());
         // Two values of one pattern share its id.
-        let subject = (id, &indicator.value);
+        let subject = (id, organisation.filter(|_| id.is_some()), &indicator.value);
         (self.hashers.0.hash_one(subject), self.hashers.1.hash_one(subject))
     }
 
@@ -222,10 +236,16 @@ impl Standing {
     }
 
     /// What to do with an indicator that means `meaning` and is wanted until `until`.
-    pub(super) fn step(&mut self, indicator: &Indicator, meaning: &Meaning<'_>, until: Option<Timestamp>, now: Timestamp) -> Step {
+    pub(super) fn step(
+        &mut self,
+        (indicator, organisation): (&Indicator, Option<&str>),
+        meaning: &Meaning<'_>,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Step {
         let meaning = self.hashers.0.hash_one(meaning);
-        let key = self.key(indicator);
-        self.ids.extend(self.id(indicator));
+        let key = self.key(indicator, organisation);
+        self.ids.extend(self.id(indicator, organisation));
         let Some(subject) = self.subjects.get_mut(&key) else { return Step::Say };
         subject.seen = true;
         // Said anew when less than half of what is wanted is left: a file that is read every hour renews nothing every hour.
@@ -248,11 +268,17 @@ impl Standing {
     }
 
     /// Notes that a file has this, and nothing else.
-    pub(super) fn see(&mut self, indicator: &Indicator) {
-        let key = self.key(indicator);
+    pub(super) fn see(&mut self, indicator: &Indicator, organisation: Option<&str>) {
+        let key = self.key(indicator, organisation);
         if let Some(subject) = self.subjects.get_mut(&key) {
             subject.seen = true;
         }
+    }
+
+    /// Notes that a file has an older version of what stands under an id.
+    pub(super) fn see_older(&mut self, id: &str) {
+        let keys = self.by_outside_id.get(&self.hashers.0.hash_one(id)).cloned().unwrap_or_default();
+        keys.iter().for_each(|key| self.subjects.get_mut(key).into_iter().for_each(|subject| subject.seen = true));
     }
 
     /// How many records the file does not have.

@@ -1,9 +1,9 @@
 //! Cases after public bug reports, by their number in `tests/cases`: what a file means, and nothing that its author did not write.
 
-use crate::support::stdout;
+use crate::support::{founded, huecry, json_of, run, stderr, stdout};
 use huecry::{
     exchange::{About, Complaint, Format, Given, Layout, Reader, Said, TextReader, detect},
-    record::{Observable, ObservableType, Scope, Use},
+    record::{Indicator, Observable, ObservableType, Scope, Use},
 };
 use std::{
     io::Write as _,
@@ -473,4 +473,126 @@ fn cases_40_48_paths_and_patterns_are_no_urls() {
         ]
     );
     check("48-stix-wildcards.json", &["url https://wc.example/a?b=*"]);
+}
+
+#[test]
+fn cases_22_23_an_end_in_stix_is_never_later_than_it_says() {
+    let (said, complaints) = read("19-times.json", None, None);
+    let until = |one: &Indicator| one.valid_until.map(|until| until.to_string()).unwrap_or_default();
+    let told: Vec<String> = indicators(&said).map(|one| format!("{} {}", one.value, until(one))).collect();
+    assert_eq!(
+        told,
+        [
+            "same.time.example 2026-01-01T00:00:00Z",
+            "before.time.example 2026-05-01T00:00:00Z",
+            "forever.time.example 9999-12-30T22:00:00Z",
+            "leap.time.example 2027-12-31T23:59:59Z",
+            "before1970.time.example 2027-01-01T00:00:00Z",
+            "nano.time.example 2027-01-01T00:00:00Z",
+            "nozone.time.example 2027-01-01T00:00:00Z",
+            "space.time.example 2027-01-01T00:00:00Z",
+            "dotnetnull.time.example 1970-01-01T00:00:00Z",
+            "epoch.time.example 2027-01-01T00:00:00Z",
+            "almostforever.time.example 9999-12-30T22:00:00Z"
+        ]
+    );
+    assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+fn indicators(said: &[Said]) -> impl Iterator<Item = &Indicator> {
+    said.iter().filter_map(|said| if let Said::Indicator { indicator, .. } = said { Some(&**indicator) } else { None })
+}
+
+/// Imports case files one after another, and answers which values are accepted then.
+fn imported(steps: &[(&str, &[&str])]) -> Vec<String> {
+    let data = founded();
+    for (name, words) in steps {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(name);
+        let file = ["import", path.to_str().unwrap(), "--tlp", "green", "--confidence", "60", "--valid-days", "30"];
+        run(data.path(), &[&file[..], words].concat());
+    }
+    let found = json_of(&huecry(data.path(), &["--json", "query", "--record", "indicator", "--limit", "1000"]));
+    let mut values: Vec<String> = found["values"].as_array().unwrap().iter().map(|one| one["value"].as_str().unwrap().to_owned()).collect();
+    values.sort();
+    values
+}
+
+#[test]
+fn case_21_the_newest_version_of_an_id_stands_whatever_the_order_file_and_way() {
+    assert_eq!(imported(&[("18-versions.json", &[])]), ["right-new.ver.example", "right-new2.ver.example"]);
+    for way in [&[][..], &["--refresh"]] {
+        assert_eq!(imported(&[("18d-new.json", way), ("18e-old.json", way)]), ["new.upd.example"], "{way:?}");
+        assert_eq!(imported(&[("18e-old.json", way), ("18d-new.json", way)]), ["new.upd.example"], "{way:?}");
+        let revoked = imported(&[("18b-v1.json", way), ("18c-v2-revoked.json", way), ("18b-v1.json", way)]);
+        assert!(revoked.is_empty(), "{way:?}: {revoked:?}");
+        assert!(imported(&[("18c-v2-revoked.json", way), ("18b-v1.json", way)]).is_empty(), "{way:?}");
+    }
+    // An old file that is mirrored takes nothing back either.
+    assert_eq!(imported(&[("18d-new.json", &["--mirror"]), ("18e-old.json", &["--mirror"])]), ["new.upd.example"]);
+}
+
+/// Writes a bundle with one indicator and reads it after another one.
+fn bundle(data: &Path, name: &str, author: &str, modified: &str, value: &str) -> String {
+    let id = "indicator--0c0c0c0c-0000-4000-8000-000000009901";
+    let identity = format!("identity--0c0c0c0c-0000-4000-8000-00000000{author}");
+    let objects = serde_json::json!([
+        { "type": "identity", "spec_version": "2.1", "id": identity, "created": "2026-01-01T00:00:00.000Z",
+          "modified": "2026-01-01T00:00:00.000Z", "name": format!("Lab {author}"), "identity_class": "organization" },
+        { "type": "indicator", "spec_version": "2.1", "id": id, "created": "2026-01-01T00:00:00.000Z", "modified": modified,
+          "created_by_ref": identity, "valid_from": "2026-01-01T00:00:00Z", "pattern_type": "stix",
+          "pattern": format!("[domain-name:value = '{value}']") }
+    ]);
+    let bundle = serde_json::json!({ "type": "bundle", "id": "bundle--0c0c0c0c-0000-4000-8000-000000009900", "objects": objects });
+    let path = data.join(name);
+    std::fs::write(&path, bundle.to_string()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn case_21_nobody_replaces_the_id_of_another_and_a_version_of_the_future_does_not_count() {
+    let data = founded();
+    let data = data.path();
+    let import = |path: &str| huecry(data, &["import", path, "--tlp", "green", "--confidence", "60", "--valid-days", "30", "--refresh"]);
+    import(&bundle(data, "one.json", "0001", "2026-02-01T00:00:00.000Z", "one.author.example"));
+    import(&bundle(data, "other.json", "0002", "2026-03-01T00:00:00.000Z", "other.author.example"));
+    let future = import(&bundle(data, "future.json", "0001", "2099-01-01T00:00:00.000Z", "future.author.example"));
+    assert!(stderr(&future).contains("in the future"), "{}", stderr(&future));
+    import(&bundle(data, "newer.json", "0001", "2026-04-01T00:00:00.000Z", "newer.author.example"));
+    let found = json_of(&huecry(data, &["--json", "query", "--record", "indicator", "--limit", "1000"]));
+    let values: std::collections::BTreeSet<&str> =
+        found["values"].as_array().unwrap().iter().map(|one| one["value"].as_str().unwrap()).collect();
+    assert_eq!(values, ["newer.author.example", "other.author.example"].into());
+}
+
+#[test]
+fn case_43_the_newest_timestamp_of_an_attribute_or_event_stands() {
+    let data = founded();
+    let data = data.path();
+    let event = |name: &str, timestamp: u64, attributes: serde_json::Value| {
+        let event = serde_json::json!({ "Event": { "uuid": "0d0d0d0d-0000-4000-8000-000000009300", "info": "versions", "date": "2026-01-01",
+            "timestamp": timestamp.to_string(), "Orgc": { "name": "Lab" }, "Tag": [{ "name": "tlp:green" }], "Attribute": attributes } });
+        let path = data.join(name);
+        std::fs::write(&path, event.to_string()).unwrap();
+        run(data, &["import", path.to_str().unwrap(), "--confidence", "60", "--valid-days", "30"]);
+    };
+    let attribute = |value: &str, timestamp: u64, deleted: bool| {
+        serde_json::json!({ "uuid": "0d0d0d0d-0000-4000-8000-000000009301", "type": "domain", "value": value, "to_ids": true,
+            "timestamp": timestamp.to_string(), "deleted": deleted })
+    };
+    let values = || {
+        let found = json_of(&huecry(data, &["--json", "query", "--record", "indicator", "--limit", "1000"]));
+        found["values"].as_array().unwrap().iter().map(|one| one["value"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    event("1.json", 1_767_000_000, serde_json::json!([attribute("first.misp.example", 1_767_000_000, false)]));
+    event("2.json", 1_767_000_100, serde_json::json!([attribute("second.misp.example", 1_767_000_100, false)]));
+    assert_eq!(values(), ["second.misp.example"]);
+    event("1.json", 1_767_000_000, serde_json::json!([attribute("first.misp.example", 1_767_000_000, false)]));
+    assert_eq!(values(), ["second.misp.example"], "an older file changes nothing");
+    event("3.json", 1_767_000_200, serde_json::json!([attribute("second.misp.example", 1_767_000_200, true)]));
+    assert_eq!(values(), Vec::<String>::new());
+    event("2.json", 1_767_000_100, serde_json::json!([attribute("second.misp.example", 1_767_000_100, false)]));
+    assert_eq!(values(), Vec::<String>::new());
+    // MISP's deletion is not final.
+    event("4.json", 1_767_000_300, serde_json::json!([attribute("third.misp.example", 1_767_000_300, false)]));
+    assert_eq!(values(), ["third.misp.example"]);
 }

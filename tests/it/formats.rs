@@ -63,6 +63,7 @@ fn outline(bytes: &[u8]) -> Result<Outline, String> {
             Said::Document(_) => found.documents += 1,
             Said::Sighting { .. } => found.sightings += 1,
             Said::Withdrawn { .. } => found.withdrawn += 1,
+            Said::Older { .. } => (),
         }
     }
     found.complaints = given.complaints.iter().map(|one| format!("{} {}: {}", one.line, one.path, one.why)).collect();
@@ -297,7 +298,7 @@ fn can_be_said(format: Format, bytes: &[u8]) {
                 let document = Document { title, media_type, content, description, language, tags, targets, replaces };
                 Record::Document(document).encode().unwrap();
             }
-            Said::Withdrawn { .. } => (),
+            Said::Withdrawn { .. } | Said::Older { .. } => (),
         }
     }
 }
