@@ -12,8 +12,8 @@
 //! Source: MISP core format (draft-dulaunoy-misp-core-format), attribute types of MISP 2.5, MISP taxonomies.
 
 use super::{
-    At, Attached, Element, GROUPS_MAX, Group, Is, Notes, Said, Step, Take, Version, VersionKey, Versions, add_word, fit, is_technique,
-    key_of_version, one_line, typed::parts, use_of_pap, versions::Counts,
+    At, Attached, Element, GROUPS_MAX, Group, Is, Notes, Reach, Said, Step, Take, Version, VersionKey, Versions, add_word, fit,
+    is_technique, key_of_version, one_line, typed::parts, use_of_pap, versions::Counts,
 };
 use crate::record::{Indicator, Observable, Report, Sighted, Sighting, SightingKind, Source, TEXT_BYTES_MAX, Timestamp, Tlp, Use, excerpt};
 use serde::Deserialize;
@@ -24,7 +24,6 @@ const SAMPLE: &str = "a malware sample is not taken in, only its name and hashes
 const SHORTENED: &str = "an event's texts or lists are shortened to what a record holds";
 const RULE: &str = "a rule is kept as a document";
 const PROPOSAL: &str = "proposals that an event's owner has not accepted are left out";
-const NARROW: &str = "an event was for its own organisation or a sharing group alone; here its TLP marking says who reads it";
 const MANY_EVENTS: &str = "what stands beyond 50,000 events of one file is left out; import it in parts";
 const BAD_TAGS: &str = "a tag that cannot be read may be a marking: what carries it is read as TLP:RED";
 const NO_ID: &str = "a deleted attribute without a UUID is left out: nobody could say which record it was";
@@ -95,6 +94,7 @@ struct Attribute {
     to_ids: Option<Loose>,
     uuid: Option<String>,
     timestamp: Option<Loose>,
+    distribution: Option<Loose>,
     deleted: Option<Loose>,
     comment: Option<String>,
     first_seen: Option<String>,
@@ -120,6 +120,8 @@ struct Object {
 #[derive(Default)]
 struct Tagged {
     tlp: Option<Tlp>,
+    /// A tag that claims to be a TLP marking and is none.
+    unreadable: Option<String>,
     usage: Option<Use>,
     confidence: Option<u8>,
     actors: Vec<String>,
@@ -132,6 +134,9 @@ struct Tagged {
 struct Event {
     report: Report,
     tlp: Option<Tlp>,
+    /// Its tag that claims to be a TLP marking and is none.
+    unreadable: Option<String>,
+    reach: Reach,
     /// Seconds since 1970 of its last change.
     timestamp: Option<u64>,
     /// Another version of it counts.
@@ -204,7 +209,14 @@ impl MispReader {
             return None;
         }
         while self.events.len() <= self.current {
-            self.events.push(Event { report: Report::titled(self.title.clone()), tlp: None, timestamp: None, is_older: false });
+            self.events.push(Event {
+                report: Report::titled(self.title.clone()),
+                tlp: None,
+                unreadable: None,
+                reach: Reach::AsMarked,
+                timestamp: None,
+                is_older: false,
+            });
         }
         Some((self.current, name))
     }
@@ -254,6 +266,7 @@ impl MispReader {
                     event.tlp = Some(Tlp::Red);
                 }
                 event.tlp = event.tlp.max(tagged.tlp);
+                event.unreadable = event.unreadable.take().or(tagged.unreadable);
                 let report = &mut event.report;
                 (report.usage, report.confidence) = (tagged.usage.or(report.usage), tagged.confidence.or(report.confidence));
                 (report.actors, report.malware, report.techniques) = (tagged.actors, tagged.malware, tagged.techniques);
@@ -271,9 +284,7 @@ impl MispReader {
             }
             "distribution" => {
                 let distribution: Loose = serde_json::from_slice(bytes).map_err(said)?;
-                if matches!(distribution.number(), Some(0 | 4)) {
-                    self.notes.changed(NARROW, &At { line: element.line, path: String::new() });
-                }
+                event.reach = reach_of(distribution.number());
             }
             "timestamp" => event.timestamp = serde_json::from_slice::<Loose>(bytes).map_err(said)?.number(),
             "ShadowAttribute" if bytes.len() > 2 => self.notes.changed(PROPOSAL, &At { line: element.line, path: String::new() }),
@@ -330,7 +341,8 @@ impl MispReader {
         Group {
             report: event.map_or_else(|| Report::titled(self.title.clone()), |event| event.report.clone()),
             tlp: event.and_then(|event| event.tlp),
-            revoked: event.is_some_and(|event| event.is_older),
+            revoked: event.is_some_and(|event| event.is_older || event.unreadable.is_some()),
+            reach: event.map_or(Reach::AsMarked, |event| event.reach),
         }
     }
 
@@ -434,8 +446,19 @@ impl MispReader {
             out.extend(attribute.uuid.map(|external_id| Said::Older { external_id }));
             return;
         }
+        let event = self.events.get(group);
+        let reach = match attribute.distribution.as_ref().map(|distribution| distribution.number()) {
+            None | Some(Some(5)) => event.map_or(Reach::AsMarked, |event| event.reach),
+            Some(distribution) => reach_of(distribution).max(event.map_or(Reach::AsMarked, |event| event.reach)),
+        };
+        let unreadable = event.and_then(|event| event.unreadable.clone()).or_else(|| read_tags(&attribute.tags).unreadable);
         if attribute.deleted.as_ref().and_then(Loose::truth) == Some(true) {
             self.withdrawn(&attribute, at, out);
+            return;
+        }
+        if let Some(tag) = unreadable {
+            let why = "claims to be a TLP marking and is none of the five, so nobody knows who may read it; have its author say it";
+            bad.push((at.clone(), format!("its tag `{}` {why}", excerpt(&tag))));
             return;
         }
         let text = match &attribute.value {
@@ -512,7 +535,7 @@ impl MispReader {
             indicator.valid_from = from;
             indicator.tags = tags.clone();
             indicator.source = external_id.clone().map(|id| Source { organisation: None, url: None, external_id: Some(id) });
-            out.push(Said::Indicator { indicator: Box::new(indicator), group, tlp: tagged.tlp });
+            out.push(Said::Indicator { indicator: Box::new(indicator), group, tlp: tagged.tlp, reach });
         }
     }
 }
@@ -547,6 +570,16 @@ fn sighting_of(one: &MispSighting, value: &Observable) -> Option<Sighting> {
     Some(Sighting { of: Sighted::Value(value.clone()), sighting, count: None, from: seen, until: seen, country: None, description: None })
 }
 
+/// How far a MISP distribution lets something go: 3 is for all communities; 2 for connected ones, which here is an audience that is named; 0,
+/// 1, 4 (a sharing group of its own instance) and what is not known stay.
+fn reach_of(distribution: Option<u64>) -> Reach {
+    match distribution {
+        Some(3) => Reach::AsMarked,
+        Some(2) => Reach::Some,
+        _ => Reach::Here,
+    }
+}
+
 /// `namespace:predicate="value"` in its parts; plain tags have no value.
 fn machine_tag(tag: &str) -> (&str, &str) {
     match tag.split_once('=') {
@@ -560,13 +593,17 @@ fn read_tags(tags: &[TagName]) -> Tagged {
     for TagName { name } in tags {
         let lower = name.to_ascii_lowercase();
         let (predicate, value) = machine_tag(name);
-        if let Some(word) = lower.strip_prefix("tlp:") {
-            // `tlp:ex:chr` and `tlp:unclear` are beside TLP 2.0: kept as tags.
-            match Tlp::parse(word) {
-                Ok(tlp) => found.tlp = found.tlp.max(Some(tlp)),
-                Err(_) => add_word(&mut found.tags, name),
+        match Tlp::claimed(name) {
+            Some(Ok(tlp)) => {
+                found.tlp = found.tlp.max(Some(tlp));
+                continue;
             }
-            continue;
+            // `tlp:ex:chr` and `tlp:unclear` are beside TLP 2.0.
+            Some(Err(_)) => {
+                found.unreadable.get_or_insert_with(|| name.clone());
+                continue;
+            }
+            None => (),
         }
         if let Some(word) = lower.strip_prefix("pap:") {
             let usage = use_of_pap(word);

@@ -5,7 +5,7 @@
 //! ```
 
 use super::{
-    At, Complaint, Details, Element, FileError, Group, Is, LINE_BYTES_MAX, Layout, MispReader, Notes, Said, Step, StixReader, Take,
+    At, Complaint, Details, Element, FileError, Group, Is, LINE_BYTES_MAX, Layout, MispReader, Notes, Reach, Said, Step, StixReader, Take,
     TextReader, Version, VersionKey, Versions, Visit, WalkError, Walker, path_text, sniff,
 };
 use crate::record::{Indicator, ObservableType, Report, Scope, Timestamp, UnknownName};
@@ -256,7 +256,7 @@ impl Reader {
         match &mut self.visitor.kind {
             Kind::Stix { reader, .. } => reader.group(number),
             Kind::Misp(reader) => reader.group(number),
-            Kind::Text { .. } => Group { report: Report::titled(self.title.clone()), tlp: None, revoked: false },
+            Kind::Text { .. } => Group { report: Report::titled(self.title.clone()), tlp: None, revoked: false, reach: Reach::AsMarked },
         }
     }
 
@@ -342,7 +342,7 @@ fn said_of(below: bool, said: &mut Vec<Said>) -> impl FnMut(Indicator, &Details)
         if below && indicator.value.kind() == ObservableType::Domain {
             indicator.scope = Some(Scope::Subdomains);
         }
-        said.push(Said::Indicator { indicator: Box::new(indicator), group: 0, tlp: details.tlp });
+        said.push(Said::Indicator { indicator: Box::new(indicator), group: 0, tlp: details.tlp, reach: Reach::AsMarked });
     }
 }
 

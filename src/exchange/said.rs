@@ -12,7 +12,7 @@ pub const LINKS_MAX: usize = 1_000_000;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
     /// A claim about a value, within the report with this number.
-    Indicator { indicator: Box<Indicator>, group: usize, tlp: Option<Tlp> },
+    Indicator { indicator: Box<Indicator>, group: usize, tlp: Option<Tlp>, reach: Reach },
     /// Of a value of the report with this number, with the marking of what it is of if that is narrower.
     Sighting { sighting: Box<Sighting>, tlp: Option<Tlp>, group: usize },
     /// What is kept as it is: a rule, a pattern that is no list of values, an attached file.
@@ -21,6 +21,18 @@ pub enum Said {
     Withdrawn { external_id: String },
     /// An older version of what has this outside id: it changes nothing, and is not gone from the file.
     Older { external_id: String },
+}
+
+/// How far something may go, beside its marking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// As its marking says.
+    #[default]
+    AsMarked,
+    /// Not to everybody: its author names a group that is none of ours.
+    Some,
+    /// Nowhere from here.
+    Here,
 }
 
 /// Content that travels as a document.
@@ -40,8 +52,9 @@ pub struct Attached {
 pub struct Group {
     pub report: Report,
     pub tlp: Option<Tlp>,
-    /// Its author has taken it back: it is not said again.
+    /// It is not said: its author has taken it back, or nobody knows who may read it.
     pub revoked: bool,
+    pub reach: Reach,
 }
 
 /// Where in a file something stands, for people.

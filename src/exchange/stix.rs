@@ -13,7 +13,7 @@
 //! Sources: STIX 2.1 sections 3, 4, 7, 9; STIX 2.0 parts 2 to 5; markings of TLP 2.0: the OASIS common object repository.
 
 use super::{
-    At, Attached, Element, End, GROUPS_MAX, Group, Inexpressible, Is, LINKS_MAX, Notes, Pattern, Said, Step, TERMS_MAX, Take, Term,
+    At, Attached, Element, End, GROUPS_MAX, Group, Inexpressible, Is, LINKS_MAX, Notes, Pattern, Reach, Said, Step, TERMS_MAX, Take, Term,
     TermError, Version, VersionKey, Versions, add_word, described, end_of, key_of_version, lines_of_text, moment_of, one_line, terms,
     value, versions::Counts,
 };
@@ -23,7 +23,7 @@ use crate::record::{
 };
 use memchr::memmem;
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Media type of what is kept as it stood in a bundle.
 pub const STIX_OBJECT: &str = "application/stix+json;version=2.1";
@@ -98,14 +98,12 @@ struct ExternalReference {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Definition {
-    tlp: Option<String>,
     statement: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct MarkingExtension {
-    tlp_2_0: Option<String>,
     pap: Option<String>,
 }
 
@@ -238,6 +236,8 @@ enum Named {
 #[derive(Clone, Copy, Default)]
 struct Marking {
     tlp: Option<Tlp>,
+    /// It claims to be a TLP marking and is none.
+    unreadable: bool,
     usage: Option<Use>,
     /// Place of its statement in `statements`, from 1.
     statement: usize,
@@ -268,6 +268,8 @@ pub struct StixReader {
     overflow: Option<usize>,
     groups: Vec<Option<Group>>,
     gathered: HashMap<Gathering, usize>,
+    /// Reports whose marking cannot be read.
+    unreadable_groups: BTreeSet<usize>,
     pub versions: Versions,
     pub notes: Notes,
 }
@@ -294,6 +296,7 @@ impl StixReader {
             overflow: None,
             groups: Vec::new(),
             gathered: HashMap::new(),
+            unreadable_groups: BTreeSet::new(),
             versions: Versions::default(),
             notes: Notes::default(),
         }
@@ -331,7 +334,7 @@ impl StixReader {
             self.versions.note(key, version);
         }
         match link.kind.as_str() {
-            "marking-definition" => self.survey_marking(key, &link)?,
+            "marking-definition" => self.survey_marking(key, &link, element)?,
             "report" | "grouping" => {
                 // An id that stands twice in a file is one object; the first counts.
                 let number = self.groups.len();
@@ -412,26 +415,24 @@ impl StixReader {
         Ok(())
     }
 
-    fn survey_marking(&mut self, key: u128, link: &Link) -> Result<(), String> {
-        let extension = |id: &str| {
-            let value = link.extensions.get(id)?;
-            MarkingExtension::deserialize(value).ok()
-        };
-        let definition = link.definition.as_ref();
-        let spelt = extension(TLP_EXTENSION).and_then(|one| one.tlp_2_0).or_else(|| definition.and_then(|one| one.tlp.clone()));
-        let named = || link.name.as_deref().filter(|name| name.to_ascii_lowercase().starts_with("tlp:")).map(str::to_owned);
-        // A marking of a kind that we know, with a word that we do not, is the strictest.
-        let tlp = spelt.or_else(named).map(|text| Tlp::parse(&text).unwrap_or(Tlp::Red));
-        let usage = extension(PAP_EXTENSION).and_then(|one| one.pap).map(|word| use_of_pap(&word));
-        let mut marking = Marking { tlp, usage, statement: 0 };
-        if let Some(text) = definition.and_then(|one| one.statement.as_deref())
+    fn survey_marking(&mut self, key: u128, link: &Link, element: &[u8]) -> Result<(), String> {
+        let extension = link.extensions.get(PAP_EXTENSION).and_then(|value| MarkingExtension::deserialize(value).ok());
+        let usage = extension.and_then(|one| one.pap).map(|word| use_of_pap(&word));
+        let (tlp, unreadable) = serde_json::from_slice::<serde_json::Value>(element).map_or((None, true), |value| claims_of(&value));
+        let mut marking = Marking { tlp, unreadable, usage, statement: 0 };
+        if let Some(text) = link.definition.as_ref().and_then(|one| one.statement.as_deref())
             && self.statements.len() < STATEMENTS_MAX
         {
             self.statements.push(lines_of_text(text, TEXT_BYTES_MAX).0);
             marking.statement = self.statements.len();
         }
         self.linked(1)?;
-        self.markings.insert(key, marking);
+        // Of definitions that contradict one another the strictest counts.
+        let known = self.markings.entry(key).or_insert(marking);
+        known.tlp = known.tlp.max(marking.tlp);
+        known.unreadable |= marking.unreadable;
+        known.usage = least(known.usage, marking.usage);
+        known.statement = known.statement.max(marking.statement);
         Ok(())
     }
 
@@ -509,7 +510,12 @@ impl StixReader {
         let known = self.groups.get(number).cloned().flatten();
         // A report of the file that could not be read may have been marked in any way.
         let known = known.map(|group| Group { tlp: group.tlp.or(self.blind.then_some(Tlp::Red)), ..group });
-        known.unwrap_or_else(|| Group { report: Report::titled(self.title.clone()), tlp: Some(Tlp::Red), revoked: false })
+        known.unwrap_or_else(|| Group {
+            report: Report::titled(self.title.clone()),
+            tlp: Some(Tlp::Red),
+            revoked: false,
+            reach: Reach::AsMarked,
+        })
     }
 
     /// How many reports the file has of its own; they come first and are said even without indicators.
@@ -524,6 +530,11 @@ impl StixReader {
         if object.granular_markings.iter().any(|one| one.marking_ref.is_some()) {
             self.notes.changed(PART_MARKED, at);
         }
+        // A label may claim to be one too.
+        for claim in object.labels.iter().filter_map(|label| Tlp::claimed(label)) {
+            found.unreadable |= claim.is_err();
+            found.tlp = found.tlp.max(claim.ok());
+        }
         for id in object.object_marking_refs.iter().chain(parts) {
             let known =
                 KNOWN_MARKINGS.iter().find(|(known, _)| known == id).map(|(_, tlp)| Marking { tlp: Some(*tlp), ..Marking::default() });
@@ -533,10 +544,8 @@ impl StixReader {
                 Marking { tlp: Some(Tlp::Red), ..Marking::default() }
             });
             found.tlp = found.tlp.max(one.tlp);
-            found.usage = match (found.usage, one.usage) {
-                (Some(left), Some(right)) => Some(left.min(right)),
-                (left, right) => left.or(right),
-            };
+            found.unreadable |= one.unreadable;
+            found.usage = least(found.usage, one.usage);
             found.statement = found.statement.max(one.statement);
         }
         found
@@ -594,8 +603,13 @@ impl StixReader {
         if fit(&mut report) || lost {
             self.notes.changed(SHORTENED, at);
         }
+        if marking.unreadable {
+            // Its indicators inherit the marking, so they do not go either.
+            self.notes.changed(UNREADABLE, at);
+            self.unreadable_groups.insert(number as usize);
+        }
         if let Some(place) = self.groups.get_mut(number as usize) {
-            *place = Some(Group { report, tlp: marking.tlp, revoked: object.revoked });
+            *place = Some(Group { report, tlp: marking.tlp, revoked: object.revoked || marking.unreadable, reach: Reach::AsMarked });
         }
     }
 
@@ -634,7 +648,12 @@ impl StixReader {
         if self.groups.len() >= GROUPS_MAX {
             self.notes.changed(MANY_REPORTS, at);
             return *self.overflow.get_or_insert_with(|| {
-                self.groups.push(Some(Group { report: Report::titled(self.title.clone()), tlp: None, revoked: false }));
+                self.groups.push(Some(Group {
+                    report: Report::titled(self.title.clone()),
+                    tlp: None,
+                    revoked: false,
+                    reach: Reach::AsMarked,
+                }));
                 self.groups.len() - 1
             });
         }
@@ -661,7 +680,7 @@ impl StixReader {
             self.notes.changed(SHORTENED, at);
         }
         let number = self.groups.len();
-        self.groups.push(Some(Group { report, tlp: None, revoked: false }));
+        self.groups.push(Some(Group { report, tlp: None, revoked: false, reach: Reach::AsMarked }));
         self.gathered.insert(gathering, number);
         number
     }
@@ -674,8 +693,11 @@ impl StixReader {
         let pattern = object.pattern.as_deref().ok_or("it has no pattern")?;
         let group = self.group_of(&object, at);
         let marking = self.marking(&object, at);
-        match object.pattern_type.as_deref() {
-            None | Some("stix") => (),
+        if marking.unreadable || self.unreadable_groups.contains(&group) {
+            return Err(UNREADABLE.to_owned());
+        }
+        match object.pattern_type.as_deref().map(str::to_ascii_lowercase).as_deref() {
+            None | Some("stix" | "stix2") => (),
             Some(language) => {
                 self.notes.changed(RULE, at);
                 let (ending, content) = (one_line(language, 64).0, pattern.as_bytes().to_vec());
@@ -748,7 +770,7 @@ impl StixReader {
             }
             let scope = (below && value.kind() == ObservableType::Domain).then_some(Scope::Subdomains);
             let indicator = Indicator { value, scope, ..model.clone() };
-            out.push(Said::Indicator { indicator: Box::new(indicator), group, tlp: marking.tlp });
+            out.push(Said::Indicator { indicator: Box::new(indicator), group, tlp: marking.tlp, reach: Reach::AsMarked });
         }
         Ok(())
     }
@@ -765,6 +787,9 @@ impl StixReader {
     fn sighting(&mut self, object: &Object, at: &At) -> Result<(), String> {
         let of = object.sighting_of_ref.as_deref().ok_or("it does not say what was seen")?;
         let marking = self.marking(object, at);
+        if marking.unreadable {
+            return Err(UNREADABLE.to_owned());
+        }
         let (from, until) = (self.time(object.first_seen.as_ref(), at), self.time(object.last_seen.as_ref(), at));
         if from.zip(until).is_some_and(|(from, until)| until < from) {
             return Err("it was last seen before it was first seen".to_owned());
@@ -835,11 +860,16 @@ impl StixReader {
             Ok(found) if !found.is_empty() => {
                 self.notes.changed(AS_CONTEXT, at);
                 let group = self.group_of(object, at);
-                let tlp = self.marking(object, at).tlp;
+                let marking = self.marking(object, at);
+                if marking.unreadable || self.unreadable_groups.contains(&group) {
+                    self.notes.changed(UNREADABLE, at);
+                    return;
+                }
+                let tlp = marking.tlp;
                 for (value, _) in found {
                     let mut indicator = Indicator::of(value, None);
                     indicator.usage = Some(Use::Context);
-                    out.push(Said::Indicator { indicator: Box::new(indicator), group, tlp });
+                    out.push(Said::Indicator { indicator: Box::new(indicator), group, tlp, reach: Reach::AsMarked });
                 }
             }
             _ => self.notes.without_record(kind),
@@ -864,6 +894,47 @@ impl StixReader {
 fn unreadable_end(text: &str) -> String {
     format!("its end `{}` cannot be read, so nobody knows whether it counts", excerpt(text))
 }
+
+fn least(one: Option<Use>, other: Option<Use>) -> Option<Use> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The strictest TLP marking that a definition claims in any of its fields, and whether it claims one that cannot be read.
+fn claims_of(definition: &serde_json::Value) -> (Option<Tlp>, bool) {
+    let (mut found, mut claimed, mut unreadable) = (None, false, false);
+    let mut left = vec![("", definition)];
+    while let Some((key, value)) = left.pop() {
+        match value {
+            serde_json::Value::Object(fields) => left.extend(fields.iter().map(|(key, value)| (key.as_str(), value))),
+            serde_json::Value::Array(items) => left.extend(items.iter().map(|value| (key, value))),
+            serde_json::Value::String(text) => {
+                let lower = key.to_ascii_lowercase();
+                let claim = match lower.as_str() {
+                    "definition_type" | "x_opencti_definition_type" => {
+                        claimed |= text.eq_ignore_ascii_case("tlp");
+                        continue;
+                    }
+                    "tlp" | "tlp_2_0" => Tlp::claimed(text).or_else(|| Tlp::claimed(&format!("tlp:{text}"))),
+                    _ => Tlp::claimed(text),
+                };
+                match claim {
+                    Some(Ok(tlp)) => found = found.max(Some(tlp)),
+                    Some(Err(_)) => unreadable = true,
+                    None => (),
+                }
+            }
+            _ => (),
+        }
+    }
+    // A definition that says it is one, and nowhere which.
+    (found, unreadable || (claimed && found.is_none()))
+}
+
+const UNREADABLE: &str =
+    "its marking claims to be a TLP marking and is none of the five, so nobody knows who may read it; have its author say it";
 
 /// What people do with a value under a PAP marking (MISP's PAP taxonomy): RED is only looked for in what is at hand.
 pub(super) fn use_of_pap(word: &str) -> Use {

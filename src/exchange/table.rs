@@ -73,10 +73,20 @@ impl Details {
                 "0" | "false" | "no" => self.usage = Some(Use::Context),
                 _ => return Err(wrong()),
             },
-            Detail::Tags => cell.split([';', '|', ',']).for_each(|tag| add_word(&mut self.tags, tag)),
+            Detail::Tags => {
+                for tag in cell.split([';', '|', ',']) {
+                    match Tlp::claimed(tag) {
+                        Some(tlp) => self.tlp = self.tlp.max(Some(tlp.map_err(|_| wrong())?)),
+                        None => add_word(&mut self.tags, tag),
+                    }
+                }
+            }
             Detail::Tag => add_word(&mut self.tags, cell),
             Detail::Id => self.external_id = Some(one_line(cell, crate::record::WORD_BYTES_MAX).0).filter(|id| !id.is_empty()),
-            Detail::Tlp => self.tlp = Some(Tlp::parse(cell).map_err(|_| wrong())?),
+            Detail::Tlp => {
+                let tlp = Tlp::claimed(cell).unwrap_or_else(|| Tlp::parse(cell)).map_err(|_| wrong())?;
+                self.tlp = self.tlp.max(Some(tlp));
+            }
             Detail::Scope => self.below = cell == Scope::Subdomains.name(),
             Detail::Standing => self.gone = cell == "withdrawn",
         }
@@ -329,7 +339,8 @@ impl Table {
                 (Column::Value, _) => each(cell, |cell| self.value(cell)),
                 (Column::Detail(detail), _) => {
                     // Nothing is guessed at that would widen, lengthen or enforce.
-                    let strict = self.mapped || matches!(detail, Detail::Tlp | Detail::ValidUntil | Detail::Confidence | Detail::ToIds);
+                    let strict = self.mapped
+                        || matches!(detail, Detail::Tlp | Detail::Tags | Detail::ValidUntil | Detail::Confidence | Detail::ToIds);
                     if let (Err(why), true) = (row.details.take(*detail, cell), strict) {
                         row.error.get_or_insert(why);
                     }

@@ -21,8 +21,8 @@ use super::{
     versions::TakenVersions,
 };
 use crate::{
-    envelope::{Audience, Class},
-    exchange::{Attached, Complaint, DETECT_BYTES, Format, Given, Group, Layout, Reader, Said},
+    envelope::{Audience, Class, Readers},
+    exchange::{Attached, Complaint, DETECT_BYTES, Format, Given, Group, Layout, Reach, Reader, Said},
     ledger::SamePassage,
     node::door::{DoorError, Request, TakeBack, own_audience, reach, see_gap, shared_channel},
     query::Reading,
@@ -267,6 +267,10 @@ struct Work {
     plan: Plan,
     permits: Vec<Tlp>,
     audience: String,
+    /// Nobody but us reads the channel.
+    is_local: bool,
+    /// The whole federation reads it.
+    is_for_all: bool,
     reply: PublishReply,
     /// Values seen, by 64-bit hash under two random keys: a list may name one twice.
     seen: HashSet<(u64, u64)>,
@@ -305,6 +309,8 @@ impl Work {
         };
         let permits: Vec<Tlp> = Tlp::ALL.iter().copied().filter(|tlp| audience.permits(*tlp)).collect();
         let outgoing = Outgoing::new(local.clone(), plan.channel.clone());
+        let is_local = matches!(&audience.readers, Readers::Named(members) if members.iter().all(|one| *one == local.identity.member));
+        let is_for_all = audience.readers == Readers::Federation;
         let (hashers, audience) = (Default::default(), audience.name());
         let (seen, lent, withdrawn, hits) = (HashSet::new(), HashMap::new(), BTreeSet::new(), BTreeMap::new());
         let (unsaid, counting, said, markings) = (Unsaid::default(), false, 0, BTreeSet::new());
@@ -314,6 +320,8 @@ impl Work {
             plan,
             permits,
             audience,
+            is_local,
+            is_for_all,
             reply,
             seen,
             hashers,
@@ -461,7 +469,11 @@ impl Work {
         complaints.into_iter().for_each(|complaint| self.complain(complaint));
         for one in said {
             match one {
-                Said::Indicator { indicator, group, tlp } => self.indicator(*indicator, group, tlp, reader)?,
+                Said::Indicator { indicator, group, tlp, reach } => {
+                    if self.may_reach(reach) {
+                        self.indicator(*indicator, group, tlp, reader)?;
+                    }
+                }
                 Said::Sighting { sighting, tlp, group } => self.sighting(*sighting, tlp, group, reader)?,
                 Said::Document(document) => self.document(document, reader)?,
                 Said::Older { external_id } => {
@@ -490,12 +502,12 @@ impl Work {
         if let Some(lent) = self.lent.get(&number) {
             return lent.clone();
         }
-        let Group { report, tlp, revoked } = reader.group(number);
+        let Group { report, tlp, revoked, reach } = reader.group(number);
         let (says_confidence, says_until) = (report.confidence.is_some(), report.valid_until.is_some());
         let report = self.plan.complete(report);
         let Report { role, usage, confidence, valid_until: until, .. } = report;
         let marking = tlp.or(self.plan.tlp).unwrap_or(Tlp::Red);
-        let mut goes = self.permits.contains(&marking) && !revoked;
+        let mut goes = self.permits.contains(&marking) && !revoked && self.reaches(reach);
         if goes && !self.counting {
             // Its indicators go without it.
             goes = !self.names_above(&Record::Report(report.clone()), marking).unwrap_or(true);
@@ -523,6 +535,27 @@ impl Work {
             self.complain(Complaint { line: 0, path: String::new(), why });
         }
         None
+    }
+
+    /// Returns true if the channel's audience is one that something may go to.
+    fn reaches(&self, reach: Reach) -> bool {
+        match reach {
+            Reach::AsMarked => true,
+            Reach::Some => !self.is_for_all,
+            Reach::Here => self.is_local,
+        }
+    }
+
+    /// The same, with a complaint if it is not.
+    fn may_reach(&mut self, reach: Reach) -> bool {
+        let beyond = !self.reaches(reach);
+        if beyond && !self.counting {
+            let audience = &self.audience;
+            let why =
+                format!("its author's MISP distribution does not let it go to {audience}; import it, or publish it to a narrower channel");
+            self.complain(Complaint { line: 0, path: String::new(), why });
+        }
+        !beyond
     }
 
     fn indicator(&mut self, mut indicator: Indicator, group: usize, tlp: Option<Tlp>, reader: &mut Reader) -> Result<(), ApiError> {

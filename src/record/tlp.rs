@@ -37,6 +37,31 @@ impl Tlp {
         }
     }
 
+    /// What a text of others says of a TLP marking, in whatever signs: `TLP: RED`, `tlp=red`, `misp-tlp:"red"`.
+    ///
+    /// A text claims to be one if it begins with the word TLP. `None` if it does not; an error if it does and names none of the five, such as
+    /// `tlp:unclear`: who may read such a thing is unknown, and no default stands in for that.
+    pub fn claimed(text: &str) -> Option<Result<Self, UnknownName>> {
+        use unicode_normalization::UnicodeNormalization as _;
+        let plain: String = text.nfkc().flat_map(char::to_lowercase).collect();
+        let plain = plain.trim_matches(|char: char| char.is_whitespace() || matches!(char, '"' | '\'' | '`' | '[' | ']' | '(' | ')'));
+        let rest = plain.strip_prefix("misp-").unwrap_or(plain).strip_prefix("tlp")?;
+        if rest.starts_with(|char: char| char.is_alphanumeric()) {
+            return None;
+        }
+        let sign = |char: char| char.is_whitespace() || matches!(char, ':' | '=' | '-' | '_' | '"' | '\'' | '.');
+        let words: Vec<&str> =
+            rest.split(|char: char| sign(char) || matches!(char, '+' | '(' | ',')).filter(|word| !word.is_empty()).collect();
+        Some(match words.as_slice() {
+            ["clear" | "white"] => Ok(Self::Clear),
+            ["green"] => Ok(Self::Green),
+            ["amber"] => Ok(Self::Amber),
+            ["amber", "strict"] => Ok(Self::AmberStrict),
+            ["red"] => Ok(Self::Red),
+            _ => Err(UnknownName::new("TLP marking", text, Self::ALL.iter().map(|one| one.name()))),
+        })
+    }
+
     /// The marking as FIRST writes it, `TLP:AMBER+STRICT`.
     pub fn label(self) -> String {
         format!("TLP:{}", self.name().to_ascii_uppercase())

@@ -2,8 +2,8 @@
 
 use crate::support::{founded, huecry, json_of, run, stderr, stdout};
 use huecry::{
-    exchange::{About, Complaint, Format, Given, Layout, Reader, Said, TextReader, detect},
-    record::{Indicator, Observable, ObservableType, Scope, Use},
+    exchange::{About, Complaint, Format, Given, Layout, Reach, Reader, Said, TextReader, detect},
+    record::{Indicator, Observable, ObservableType, Scope, Tlp, Use},
 };
 use std::{
     io::Write as _,
@@ -595,4 +595,87 @@ fn case_43_the_newest_timestamp_of_an_attribute_or_event_stands() {
     // MISP's deletion is not final.
     event("4.json", 1_767_000_300, serde_json::json!([attribute("third.misp.example", 1_767_000_300, false)]));
     assert_eq!(values(), ["third.misp.example"]);
+}
+
+/// Values with their markings as a file says them, and what was refused.
+fn marked(name: &str) -> (Vec<String>, Vec<String>) {
+    let (said, complaints) = read(name, None, None);
+    let shown = |said: &Said| match said {
+        Said::Indicator { indicator, tlp, reach, .. } => {
+            let tlp = tlp.map_or("unmarked".to_owned(), |tlp| tlp.name().to_owned());
+            let reach = if *reach == Reach::AsMarked { String::new() } else { format!(" {reach:?}") };
+            Some(format!("{} {tlp}{reach}", indicator.value))
+        }
+        _ => None,
+    };
+    (said.iter().filter_map(shown).collect(), complaints.into_iter().map(|one| one.why).collect())
+}
+
+#[test]
+fn cases_42_what_claims_to_be_a_marking_is_read_as_one_or_keeps_its_record_out() {
+    let (values, complaints) = marked("41-markings.json");
+    assert_eq!(
+        values,
+        [
+            "octi-named.mark.example amber+strict",
+            "twice-red-clear.mark.example red",
+            "twice-clear-red.mark.example red",
+            "undefined.mark.example red",
+            "lower-strict.mark.example amber+strict",
+            "upper-key.mark.example red",
+            "name-space.mark.example amber",
+            "no-definition.mark.example amber",
+            "copyright.mark.example unmarked",
+            "iep.mark.example red",
+            "white-as-clear.mark.example clear"
+        ]
+    );
+    assert!(complaints.is_empty(), "{complaints:?}");
+    // Of MISP the event is marked, and its attributes with it.
+    let (values, complaints) = marked("49-misp-tlp-words.json");
+    let values: Vec<&str> = values.iter().map(|one| one.split(' ').next().unwrap()).collect();
+    assert_eq!(
+        values,
+        ["t01.tag.example", "t02.tag.example", "t06.tag.example", "t09.tag.example", "t10.tag.example", "event-org-only.tag.example"]
+    );
+    assert_eq!(complaints.len(), 2);
+    assert!(complaints.iter().all(|why| why.contains("claims to be a TLP marking")), "{complaints:?}");
+    for (text, tlp) in [
+        ("TLP: RED", Tlp::Red),
+        ("tlp=red", Tlp::Red),
+        ("\"tlp:red\"", Tlp::Red),
+        ("misp-tlp:red", Tlp::Red),
+        ("TLP\u{ff1a}RED", Tlp::Red),
+        ("TLP AMBER STRICT", Tlp::AmberStrict),
+        ("tlp_amber+strict", Tlp::AmberStrict),
+        ("[TLP:WHITE]", Tlp::Clear),
+    ] {
+        assert_eq!(Tlp::claimed(text).map(Result::ok), Some(Some(tlp)), "{text}");
+    }
+    for text in ["tlp:unclear", "tlp:ex:chr", "TLP", "tlp:red amber", "tlp:gren"] {
+        assert!(matches!(Tlp::claimed(text), Some(Err(_))), "{text}");
+    }
+    assert!(Tlp::claimed("tlprat").is_none() && Tlp::claimed("the tlp of it").is_none());
+}
+
+#[test]
+fn case_41_a_distribution_keeps_an_attribute_where_its_author_left_it() {
+    let (values, _) = marked("42-misp-distribution.json");
+    assert_eq!(
+        values,
+        [
+            "inherit.dist.example unmarked",
+            "org-only.dist.example unmarked Here",
+            "group.dist.example unmarked Here",
+            "all.dist.example unmarked"
+        ]
+    );
+    let data = founded();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/42-misp-distribution.json");
+    let file = [path.to_str().unwrap(), "--confidence", "60", "--valid-days", "30"];
+    let published = huecry(data.path(), &[&["--json", "publish"], &file[..]].concat());
+    let reply = json_of(&published);
+    assert_eq!((reply["records"].as_u64(), reply["complaints"].as_u64()), (Some(2), Some(2)), "{reply}");
+    let imported = json_of(&run(data.path(), &[&["--json", "import"], &file[..]].concat()));
+    assert_eq!((imported["records"].as_u64(), imported["complaints"].as_u64()), (Some(4), Some(0)), "{imported}");
 }
