@@ -9,6 +9,7 @@
 use super::{
     Context, Failure,
     client::Client,
+    opened::opened,
     print::{confirm, grouped},
     runtime,
 };
@@ -38,7 +39,7 @@ const SIGHTINGS_MAX: usize = 200;
 /// Look through logs for what is known: addresses, domains, URLs, hashes, e-mail addresses, in any field of any format.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Text or JSON, a line an event, gzip too; `-` or nothing is standard input, read as it comes. Prints each line that hits, and under it \
+    after_help = "Text or JSON, a line an event, in UTF-8 or UTF-16, gzip too; `-` or nothing is standard input, read as it comes. Prints each line that hits, and under it \
                   who says what about which value. Exit code 1: nothing hit."
 )]
 pub struct Arguments {
@@ -269,9 +270,9 @@ fn look_at(matcher: &mut Matcher<'_>, piece: Piece) -> Looked {
     Looked { piece, lines, found }
 }
 
-/// Opens a log: plain or gzip, by its first two bytes. Its length is 0 where it is not known.
+/// Opens a log. Its length is 0 where it is not known.
 fn open(path: &Path) -> Result<(Box<dyn Read + Send>, u64), Failure> {
-    let (mut reader, length): (Box<dyn Read + Send>, u64) = if path.as_os_str() == "-" {
+    let (reader, length): (Box<dyn Read + Send>, u64) = if path.as_os_str() == "-" {
         (Box::new(std::io::stdin()), 0)
     } else {
         let failed = |error: std::io::Error| match error.kind() {
@@ -285,11 +286,8 @@ fn open(path: &Path) -> Result<(Box<dyn Read + Send>, u64), Failure> {
         }
         (Box::new(file), metadata.len())
     };
-    let mut first = Vec::new();
-    reader.by_ref().take(2).read_to_end(&mut first).map_err(|error| Failure::environment(format!("{}: {error}", path.display())))?;
-    let packed = first == [0x1f, 0x8b];
-    let whole = std::io::Cursor::new(first).chain(reader);
-    if packed { Ok((Box::new(flate2::read::MultiGzDecoder::new(whole)), 0)) } else { Ok((Box::new(whole), length)) }
+    let (reader, changes) = opened(reader, &path.display().to_string())?;
+    Ok((reader, if changes { 0 } else { length }))
 }
 
 fn show(context: &Context, name: &str, line: u64, text: &[u8], hits: &[Hit]) {

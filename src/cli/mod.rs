@@ -32,6 +32,7 @@ mod ledger;
 mod log;
 mod logs;
 mod notify;
+mod opened;
 mod orders;
 mod outlets;
 mod paper;

@@ -1,6 +1,6 @@
 //! `huecry import` and `huecry publish`: read indicator files, keep them to ourselves or sign them to others.
 
-use super::{Context, Failure, client::Client, print::grouped};
+use super::{Context, Failure, client::Client, opened::opened, print::grouped};
 use crate::{
     http::{AssumedLine, PublishParameters, PublishReply},
     node::membership::{IMPORTED, INDICATORS},
@@ -310,10 +310,8 @@ fn open(input: &Input) -> Result<Opened, Failure> {
     if metadata.is_dir() {
         return Err(Failure::usage(format!("{} is a directory; name the files in it, as in {}/*", path.display(), path.display())));
     }
-    if path.extension().is_some_and(|ending| ending == "gz") {
-        return Ok((Box::new(flate2::read::MultiGzDecoder::new(file)), 0));
-    }
-    Ok((Box::new(file), metadata.len()))
+    let (reader, changes) = opened(Box::new(file), &path.display().to_string())?;
+    Ok((reader, if changes { 0 } else { metadata.len() }))
 }
 
 async fn send(

@@ -143,6 +143,9 @@ impl<'a> Matcher<'a> {
             return;
         }
         tokens(line, |token| self.token(token, out));
+        for plain in respelt(line).into_iter().flatten() {
+            tokens(&plain, |token| self.token(token, out));
+        }
     }
 
     fn token(&mut self, token: Token<'_>, out: &mut Vec<Observable>) {
@@ -164,7 +167,11 @@ impl<'a> Matcher<'a> {
     }
 
     fn word(&mut self, token: Token<'_>, out: &mut Vec<Observable>) {
-        let Token { bytes, flags, .. } = token;
+        let Token { bytes, mut flags, .. } = token;
+        // A colon that only ended the word is none of it.
+        if flags & COLON != 0 && !bytes.contains(&b':') {
+            flags &= !COLON;
+        }
         if bytes.len() < TOKEN_BYTES_MIN {
             return;
         }
@@ -191,7 +198,17 @@ impl<'a> Matcher<'a> {
         let mut parts = bytes.splitn(3, |byte| *byte == b':');
         let (Some(host), Some(port)) = (parts.next(), parts.next()) else { return };
         if parts.next().is_some() {
-            let address = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<Ipv6Addr>().ok());
+            let pairs = bytes.len() % 3 == 2
+                && bytes
+                    .chunks(3)
+                    .all(|pair| pair.iter().take(2).all(u8::is_ascii_hexdigit) && pair.get(2).is_none_or(|sign| *sign == b':'));
+            if pairs && bytes.len() > 40 {
+                let digits: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != b':').collect();
+                return self.hash(&digits, out);
+            }
+            let parse = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<Ipv6Addr>().ok());
+            let port = || bytes.iter().rposition(|byte| *byte == b'.').and_then(|dot| bytes.get(..dot));
+            let address = parse(bytes).or_else(|| parse(port()?));
             return address.into_iter().for_each(|address| self.address(Observable::of_address(IpAddr::V6(address)), out));
         }
         let host_flags = host.iter().fold(0, |all, byte| all | tokens::class(*byte));
@@ -205,7 +222,9 @@ impl<'a> Matcher<'a> {
     }
 
     fn ipv4(&mut self, bytes: &[u8], out: &mut Vec<Observable>) {
-        if let Some(address) = ipv4_of(bytes)
+        // tcpdump writes a port as a fifth number.
+        let four = || bytes.iter().rposition(|byte| *byte == b'.').and_then(|dot| bytes.get(..dot));
+        if let Some(address) = ipv4_of(bytes).or_else(|| ipv4_of(four()?))
             && self.has_ipv4(address)
         {
             out.push(Observable::of_address(IpAddr::V4(address)));
@@ -335,6 +354,43 @@ impl<'a> Matcher<'a> {
     }
 }
 
+/// A line in other spellings that hide values: names by the length of their labels, as the log of Windows' DNS server has them
+/// (`(2)c2(7)example(0)`), percent-encoded, and defanged.
+fn respelt(line: &[u8]) -> [Option<Vec<u8>>; 3] {
+    let has = |sign: &[u8]| memchr::memmem::find(line, sign).is_some();
+    let Some(_) = memchr::memchr3(b'[', b'(', b'%', line)
+        .or_else(|| memchr::memmem::find(line, b"hxxp"))
+        .or_else(|| memchr::memmem::find(line, b"hXXp"))
+    else {
+        return Default::default();
+    };
+    let labels = has(b"(0)").then(|| without_lengths(line));
+    let encoded = has(b"%").then(|| percent_encoding::percent_decode(line).collect::<Vec<u8>>()).filter(|plain| plain.len() < line.len());
+    let marks: [&[u8]; 7] = [b"[.", b"(.", b"[dot", b"(dot", b"[@", b"[:", b"hxxp"];
+    let defanged = (marks.iter().any(|mark| has(mark)) || has(b"hXXp")).then(|| {
+        let text = String::from_utf8_lossy(line);
+        let words: Vec<String> = text.split_whitespace().map(|word| crate::record::refang(word).into_owned()).collect();
+        words.join(" ").into_bytes()
+    });
+    [labels, encoded, defanged]
+}
+
+/// A line in which numbers in brackets are dots.
+fn without_lengths(line: &[u8]) -> Vec<u8> {
+    let (mut plain, mut rest) = (Vec::with_capacity(line.len()), line);
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = behind.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if *first == b'(' && (1..=2).contains(&digits) && behind.get(digits) == Some(&b')') {
+            plain.push(b'.');
+            rest = behind.get(digits + 1..).unwrap_or_default();
+        } else {
+            plain.push(*first);
+            rest = behind;
+        }
+    }
+    plain
+}
+
 /// Four numbers of at most 255 without leading zeros, between dots.
 fn ipv4_of(bytes: &[u8]) -> Option<Ipv4Addr> {
     let mut octets = [0u8; 4];
@@ -408,6 +464,13 @@ mod tests {
             ("sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709", "da39a3ee5e6b4b0d3255bfef95601890afd80709"),
             ("MAIL FROM:<phish@MAIL.example> SIZE=1", "phish@mail.example"),
             ("connect to 198.51.100.1:8443 failed", "198.51.100.1:8443"),
+            ("0A0C PACKET UDP Rcv 192.0.2.1 Q [0001 D NOERROR] A (3)bad(7)example(0)", "bad.example"),
+            ("10:00 IP 192.0.2.150.51000 > 192.0.2.7.443: Flags [S], seq 1", "192.0.2.7"),
+            ("10:00 IP6 2001:db8::1.51000 > 2001:db8::bad.443: Flags [S]", "2001:db8::bad"),
+            ("url=http%3A%2F%2Fevil.example%2Fa%2Fb%3Fc%3Dd", "http://evil.example/a/b?c=d"),
+            ("user=phish%40mail.example", "phish@mail.example"),
+            ("seen in a ticket: hxxp://bad[.]example/", "bad.example"),
+            ("to bad[dot]example", "bad.example"),
         ];
         for (line, value) in cases {
             assert!(found(&sieve, line).contains(&value.to_owned()), "{line}: {:?}", found(&sieve, line));

@@ -50,8 +50,12 @@ const LIMIT_MAX: usize = 10_000;
 const PIECES_MAX: usize = 64;
 /// Indicators that a report's object names.
 const MEMBERS_MAX: usize = 10_000;
-/// Objects apart in time, at least, in nanoseconds.
-const APART_NS: u64 = 100;
+/// Objects apart in time, at least, in nanoseconds: clients read six digits of a second.
+const APART_NS: u64 = 1_000;
+/// Nanoseconds of a millisecond, which is what some clients keep.
+const MS_NS: u64 = 1_000_000;
+/// How far objects of one journal entry may reach into the time of the next: 20,000 of them.
+const APART_MARGIN_MS: u64 = 20;
 /// Texts of a filter, joined by commas.
 const MATCHES_MAX: usize = 256;
 const FIRST: HeaderName = HeaderName::from_static("x-taxii-date-added-first");
@@ -237,11 +241,13 @@ impl Place {
 struct Added {
     object: Value,
     ns: u64,
+    /// Where a page goes on that ends before it.
+    from: Place,
 }
 
 fn moment(ns: u64) -> String {
     let moment = jiff::Timestamp::from_nanosecond(i128::from(ns)).unwrap_or_default();
-    moment.strftime("%Y-%m-%dT%H:%M:%S%.7fZ").to_string()
+    moment.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
 struct Page {
@@ -297,11 +303,12 @@ impl Pager<'_> {
                         let object = if ns > self.after_ns { self.object(&record, entry.position)? } else { None };
                         if let Some((object, tlp)) = object.filter(|(object, _)| self.asked.means(object)) {
                             if self.page.added.len() >= self.limit {
-                                self.page.next = Some(Place { seen: entry.before, skip: number - 1, last_ns: self.place.last_ns });
-                                return Ok(self.page);
+                                let from = Place { seen: entry.before, skip: number - 1, last_ns: self.place.last_ns };
+                                return Ok(self.ended(from, ns));
                             }
                             self.witness.saw(&record, tlp);
-                            self.page.added.push(Added { object, ns });
+                            let from = Place { seen: entry.before, skip: number - 1, last_ns: self.place.last_ns };
+                            self.page.added.push(Added { object, ns, from });
                         }
                         self.place.last_ns = ns;
                     }
@@ -316,6 +323,20 @@ impl Pager<'_> {
         Ok(self.page)
     }
 
+    /// The page, which goes on at `from` with an object that was added at `ns`. It ends between two milliseconds if it can: clients that keep
+    /// milliseconds and go on by `added_after` would otherwise miss or repeat what shares one.
+    fn ended(mut self, from: Place, ns: u64) -> Page {
+        let apart = |pair: &[Added]| pair.first().zip(pair.last()).is_some_and(|(one, next)| one.ns / MS_NS != next.ns / MS_NS);
+        self.page.next = Some(from);
+        if self.page.added.last().is_some_and(|last| last.ns / MS_NS == ns / MS_NS)
+            && let Some(end) = self.page.added.windows(2).rposition(apart)
+        {
+            self.page.next = self.page.added.get(end + 1).map(|first| first.from);
+            self.page.added.truncate(end + 1);
+        }
+        self.page
+    }
+
     /// What objects refer to, and nobody in particular says: it comes first, once.
     fn preamble(&mut self) {
         let me = self.local.identity.member.to_string();
@@ -327,7 +348,7 @@ impl Pager<'_> {
             all.push(identity_object(&me));
         }
         for object in all.into_iter().filter(|object| self.asked.means(object)) {
-            self.page.added.push(Added { object, ns: 1 });
+            self.page.added.push(Added { object, ns: MS_NS, from: Place::default() });
         }
         // A page of one is still a page: what nobody can do without comes together.
         self.limit = self.limit.max(self.page.added.len());
@@ -423,7 +444,7 @@ async fn page(local: Local, (operator, witness): (Operator, Witness), name: &str
         let place = match &asked.next {
             Some(next) => Place::read(next, &local, &view)?,
             None if after_ns > 0 => {
-                let time = Timestamp::from_ms(after_ns / 1_000_000).unwrap_or_default();
+                let time = Timestamp::from_ms(after_ns / MS_NS).unwrap_or_default().minus_ms(APART_MARGIN_MS);
                 Place { seen: view.at_time(time)?, ..Place::default() }
             }
             None => Place::default(),

@@ -679,3 +679,31 @@ fn case_41_a_distribution_keeps_an_attribute_where_its_author_left_it() {
     let imported = json_of(&run(data.path(), &[&["--json", "import"], &file[..]].concat()));
     assert_eq!((imported["records"].as_u64(), imported["complaints"].as_u64()), (Some(4), Some(0)), "{imported}");
 }
+
+#[test]
+fn case_32_a_log_is_read_in_any_spelling_and_encoding_or_refused() {
+    let data = founded();
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let known = cases.join("26-known.txt");
+    run(data.path(), &["import", known.to_str().unwrap(), "--tlp", "green", "--confidence", "60", "--valid-days", "30"]);
+    let hits = |path: &Path| {
+        let output = huecry(data.path(), &["--json", "match", path.to_str().unwrap()]);
+        let lines: Vec<u64> = stdout(&output)
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter_map(|value| value["line"].as_u64())
+            .collect();
+        (crate::support::code(&output), lines)
+    };
+    let plain = cases.join("26-logs.txt");
+    let lines = std::fs::read_to_string(&plain).unwrap().lines().count() as u64;
+    // A name below a known one is none of it.
+    let expected = (1..=lines).filter(|line| *line != 13).collect();
+    assert_eq!(hits(&plain), (0, expected), "every line of it names something known");
+    let (code, found) = hits(&cases.join("26b-logs-utf16.txt"));
+    assert!(code == 0 && found.len() as u64 >= lines - 1, "{code} {found:?}");
+    let packed = data.path().join("log.xz");
+    std::fs::write(&packed, b"\xfd7zXZ\0\0").unwrap();
+    let output = huecry(data.path(), &["match", packed.to_str().unwrap()]);
+    assert!(crate::support::code(&output) == 2 && stderr(&output).contains("xz -dc"), "{}", stderr(&output));
+}
