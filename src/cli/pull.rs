@@ -19,6 +19,9 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<(), Failure
     let reply: PullReply = Client::with(&context.data, async |client| client.post("/v1/pull", &parameters).await)?;
     let cursor = reply.cursor.as_ref().map(|cursor| format!(", up to {cursor}")).unwrap_or_default();
     context.screen.line(&format!("{}: {} fetched in {} requests{cursor}", reply.name, grouped(reply.fetched), grouped(reply.pages)));
+    if let Some(why) = &reply.incomplete {
+        context.screen.note(&format!("{}: not everything came: {why}", reply.name));
+    }
     if reply.skipped > 0 {
         context.screen.note(&format!("{}: {} events could not be read; they are asked for again", reply.name, grouped(reply.skipped)));
     }

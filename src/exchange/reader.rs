@@ -82,7 +82,8 @@ pub fn detect(start: &[u8], name: &str) -> Result<Format, FormatError> {
     let second = plain.iter().filter(|byte| !byte.is_ascii_whitespace()).nth(1);
     let json = first == Some(&b'{') || (first == Some(&b'[') && matches!(second, Some(b'{' | b'[' | b']' | b'"')));
     if !json {
-        return Ok(Format::Text(Layout::of_name(name)));
+        let layout = Layout::of_name(name);
+        return if is_web_page(start, layout) { Err(FormatError::Page) } else { Ok(Format::Text(layout)) };
     }
     let mut keys = Keys::default();
     // The text is cut off somewhere: what stands before that is enough, and what is wrong with it is said when it is read.
@@ -97,11 +98,20 @@ pub fn detect(start: &[u8], name: &str) -> Result<Format, FormatError> {
     Err(FormatError::Json)
 }
 
+/// Returns true for a web page where a list or table was expected: what a portal or a broken server answers.
+pub fn is_web_page(start: &[u8], layout: Layout) -> bool {
+    let plain = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+    let begins = |text: &[u8]| plain.get(..text.len()).is_some_and(|head| head.eq_ignore_ascii_case(text));
+    layout != Layout::Prose && (begins(b"<!doctype html") || begins(b"<html"))
+}
+
 /// Why a file is in no format that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     #[error(transparent)]
     File(#[from] FileError),
+    #[error("this is a web page and no list; if values are to be taken out of its text, say --format text")]
+    Page,
     #[error("this is JSON, but neither a STIX bundle nor a MISP event; force a format with --format if it is one all the same")]
     Json,
 }

@@ -196,6 +196,11 @@ impl Plan {
         let format = match self.format {
             Some(format) => {
                 crate::exchange::sniff(start).map_err(ApiError::bad)?;
+                if let Format::Text(layout) = format
+                    && crate::exchange::is_web_page(start, layout)
+                {
+                    return Err(ApiError::bad(crate::exchange::FormatError::Page));
+                }
                 format
             }
             None => detect(start, &self.name).map_err(ApiError::bad)?,

@@ -44,6 +44,8 @@ const PAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Most pages of one pull: at a thousand objects each, ten million.
 const PAGES_MAX: u64 = 10_000;
+/// Pages without an object, one after another, behind which no more is expected.
+const EMPTY_PAGES_MAX: u32 = 100;
 /// Most events of a feed that one pull fetches; the next goes on.
 const EVENTS_MAX: usize = 2_000;
 /// Most bytes of all pages of a pull, which stand in a file until they are read.
@@ -83,6 +85,9 @@ pub struct PullReply {
     pub skipped: u64,
     /// From where the next pull goes on.
     pub cursor: Option<String>,
+    /// Why not everything came, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
     pub import: Option<PublishReply>,
 }
 
@@ -357,8 +362,15 @@ impl Visit for Page<'_> {
             return;
         };
         match element.path {
-            [Step::Key(key)] if key == "more" => self.more = bytes == b"true",
-            [Step::Key(_)] => self.next = serde_json::from_slice(bytes).ok(),
+            // Servers write them as texts, numbers and truths.
+            [Step::Key(key)] if key == "more" => self.more = matches!(bytes, b"true" | b"\"true\"" | b"1"),
+            [Step::Key(_)] => {
+                self.next = match serde_json::from_slice::<serde_json::Value>(bytes) {
+                    Ok(serde_json::Value::String(text)) => Some(text),
+                    Ok(serde_json::Value::Number(number)) => Some(number.to_string()),
+                    _ => None,
+                }
+            }
             _ => {
                 self.objects += 1;
                 self.remember(bytes);
@@ -406,6 +418,7 @@ async fn taxii(
     base.set_path(&format!("{path}/objects/"));
     spool.write_all(b"{\"type\":\"bundle\",\"objects\":[").map_err(ApiError::internal)?;
     let (mut next, mut first): (Option<String>, bool) = (None, true);
+    let (mut from, mut reached, mut empty) = (before.added_after.clone(), None::<String>, 0);
     for marking in before.markings.values() {
         let comma = if std::mem::take(&mut first) { "" } else { ",\n" };
         write!(spool, "{comma}{}", marking.get()).map_err(ApiError::internal)?;
@@ -415,7 +428,7 @@ async fn taxii(
         let mut url = base.clone();
         {
             let mut query = url.query_pairs_mut();
-            if let Some(time) = &before.added_after {
+            if let Some(time) = &from {
                 query.append_pair("added_after", time);
             }
             if let Some(next) = &next {
@@ -444,11 +457,26 @@ async fn taxii(
         }
         (reply.fetched, reply.pages) = (reply.fetched + page.objects, reply.pages + 1);
         first &= page.objects == 0;
-        after.added_after = last.or(after.added_after);
+        reached = last.clone().or(reached);
+        empty = if page.objects == 0 { empty + 1 } else { 0 };
         let turned = page.next.is_some() && page.next != next;
+        // Without a `next` of its own, a server is asked for what it added after the last object.
+        let moved = page.next.is_none() && last.is_some() && last != from && page.objects > 0;
         next = page.next.take();
-        if !page.more || !turned || page.objects == 0 {
+        if !page.more {
+            // Everything before it was taken.
+            after.added_after = reached.or(after.added_after);
             break;
+        }
+        if empty > EMPTY_PAGES_MAX || !(turned || moved) {
+            reply.incomplete = Some(
+                "the server says that there is more and does not say where; what came was taken, and the next pull begins at the same place"
+                    .to_owned(),
+            );
+            break;
+        }
+        if moved {
+            from = last;
         }
         if reply.pages >= PAGES_MAX {
             return Err(ApiError::bad("the collection has more than 10,000 pages; pull a narrower one"));

@@ -20,8 +20,8 @@ use std::{
 
 /// Most records of a channel that can be mirrored: some 200 MB of what is kept of each.
 const RECORDS_MAX: usize = 2_000_000;
-/// Removals that need no leave, however small the channel.
-const FREE_REMOVALS: usize = 10;
+/// Removals that need no leave, however small the channel: a list of four that loses one is a list of three.
+const FREE_REMOVALS: usize = 1;
 /// Removals in percent of what stands that need no leave: more is more often a broken file than a decision.
 pub const REMOVALS_PERCENT: u8 = 20;
 

@@ -170,3 +170,58 @@ fn a_07_a_source_inside_or_one_that_sends_elsewhere_is_refused_and_said() {
     refused(&format!("type = \"file\"\nurl = \"{url}\"\nallow = [\"127.0.0.0/8\"]\n"), "sends elsewhere, to http://169.254.169.254/latest");
     refused("type = \"taxi\"\nurl = \"https://a.example/\"\n", "did you mean `taxii`?");
 }
+
+/// A helper of this folder, run by whatever Python there is, once it answers.
+fn helper(script: &str, port: u16, words: &[&str]) -> Option<Server> {
+    Command::new("python3").arg("--version").output().ok()?;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop").join(script);
+    let mut command = Command::new("python3");
+    command.arg(path).arg(port.to_string()).args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let server = Server(command.spawn().unwrap());
+    until("the server to listen", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    Some(server)
+}
+
+#[test]
+fn case_25_a_collection_is_read_to_its_end_whatever_the_habits_of_its_server() {
+    let place = port();
+    let Some(_server) = helper("taxii_habits.py", place, &[]) else { return };
+    for (mode, values, whole) in [("A", 6, true), ("B", 6, true), ("C", 2, false), ("E", 6, true), ("F", 6, true), ("G", 6, true)] {
+        let url = format!("http://127.0.0.1:{place}/{mode}/api/collections/x/");
+        let data = configured(&format!("type = \"taxii\"\nurl = \"{url}\"\nevery = \"1h\"\nallow = [\"127.0.0.0/8\"]\n"));
+        for _time in 0..2 {
+            let pulled = huecry(data.path(), &["--json", "pull", "lab"]);
+            assert_eq!(code(&pulled), 0, "{mode}: {}", stderr(&pulled));
+            assert_eq!(!stderr(&pulled).contains("not everything came"), whole, "{mode}: {}", stderr(&pulled));
+        }
+        let found = json_of(&huecry(data.path(), &["--json", "query", "--record", "indicator", "--limit", "100"]));
+        assert_eq!(found["values"].as_array().unwrap().len(), values, "{mode}: {found}");
+    }
+}
+
+#[test]
+fn case_33_a_feed_that_answers_with_a_page_or_with_nothing_changes_nothing() {
+    let (place, state) = (port(), tempfile::tempdir().unwrap());
+    let state = state.path().join("state");
+    std::fs::write(&state, "few").unwrap();
+    let Some(_server) = helper("feed_moods.py", place, &[state.to_str().unwrap()]) else { return };
+    let url = format!("http://127.0.0.1:{place}/list.txt");
+    let data = configured(&format!("type = \"file\"\nurl = \"{url}\"\nevery = \"1h\"\nmode = \"mirror\"\nallow = [\"127.0.0.0/8\"]\n"));
+    let values = || {
+        let found = json_of(&huecry(data.path(), &["--json", "query", "--record", "indicator", "--limit", "100"]));
+        found["values"].as_array().unwrap().len()
+    };
+    let pull = || huecry(data.path(), &["--json", "pull", "lab"]);
+    assert_eq!((code(&pull()), values()), (0, 5));
+    for (mood, why) in [("html", "web page"), ("comments", "lacks 5 of the 5"), ("empty", "")] {
+        std::fs::write(&state, mood).unwrap();
+        let pulled = pull();
+        assert!(code(&pulled) != 0 && stderr(&pulled).contains(why), "{mood}: {}", stderr(&pulled));
+        assert_eq!(values(), 5, "{mood}");
+    }
+    std::fs::write(&state, "good").unwrap();
+    assert_eq!((code(&pull()), values()), (0, 40));
+    std::fs::write(&state, "half").unwrap();
+    assert!(code(&pull()) != 0);
+    assert_eq!(values(), 40);
+}
