@@ -221,7 +221,7 @@ fn feed(context: &Context, parameters: &QueryParameters, directory: &Path) -> Re
             return Err(Failure::environment(format!("{uuid}.json does not read back as it was meant; the manifest was not replaced")));
         }
         manifest.insert(uuid.clone(), listed);
-        for attribute in attributes {
+        for attribute in attributes.iter().filter(|attribute| attribute.get("deleted") != Some(&serde_json::json!(true))) {
             let text = |name: &str| attribute.get(name).and_then(|value| value.as_str()).unwrap_or_default();
             // Each part of a value of two parts is found by itself.
             let parts: Vec<&str> = if text("type").contains('|') { text("value").split('|').collect() } else { vec![text("value")] };

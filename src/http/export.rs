@@ -76,7 +76,7 @@ impl Form {
 
     /// Whether the format has a word for what does not stand any more.
     fn takes_back(self) -> bool {
-        matches!(self, Self::Stix | Self::Json | Self::Csv)
+        matches!(self, Self::Stix | Self::Json | Self::Csv | Self::Misp)
     }
 }
 
@@ -112,6 +112,7 @@ pub(super) async fn export(
     question.tlp_max = Some(question.tlp_max.map_or(operator.clearance, |tlp| tlp.min(operator.clearance)));
     question.record = Some(Kind::Indicator);
     question.limit = VALUES_MAX;
+    question.all |= form == Form::Misp;
     let view = local.view(&operator);
     let from = match (&parameters.outlet, &parameters.after) {
         (Some(_), Some(_)) => {
@@ -225,9 +226,14 @@ impl Sheet {
         loop {
             let answer = query::answer(&local.ledger, &question, now)?;
             for value in &answer.values {
-                for assertion in value.assertions.iter().filter(|one| one.kind == "indicator" && one.standing == Standing::Accepted) {
+                for assertion in value.assertions.iter().filter(|one| one.kind == "indicator") {
                     let Ok(reference) = assertion.reference.parse::<RecordRef>() else { continue };
                     let Some(found) = reading.named(&reference)? else { continue };
+                    // Readers of a feed keep what only vanishes from it, so what was taken back stays as deleted.
+                    let gone = self.form == Form::Misp && assertion.standing != Standing::Over && has_stood(&found);
+                    if assertion.standing != Standing::Accepted && !gone {
+                        continue;
+                    }
                     self.record(reading, &found, assertion)?;
                     if self.send_if_full().is_err() {
                         return Ok(Err(Gone));

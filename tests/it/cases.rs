@@ -707,3 +707,39 @@ fn case_32_a_log_is_read_in_any_spelling_and_encoding_or_refused() {
     let output = huecry(data.path(), &["match", packed.to_str().unwrap()]);
     assert!(crate::support::code(&output) == 2 && stderr(&output).contains("xz -dc"), "{}", stderr(&output));
 }
+
+#[test]
+fn case_43_a_withdrawal_reaches_whoever_reads_our_misp_feed() {
+    let data = founded();
+    let data = data.path();
+    let list = data.join("list.txt");
+    std::fs::write(&list, "m1.feedout.example\nm2.feedout.example\nm3.feedout.example\n").unwrap();
+    run(data, &["publish", list.to_str().unwrap(), "--tlp", "green", "--confidence", "60", "--valid-days", "30", "--title", "feed"]);
+    let feed = data.join("feed");
+    let export = || {
+        run(data, &["export", "misp", "--output", feed.to_str().unwrap()]);
+        let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(feed.join("manifest.json")).unwrap()).unwrap();
+        let (uuid, listed) = manifest.as_object().unwrap().iter().next().unwrap();
+        let event: serde_json::Value = serde_json::from_slice(&std::fs::read(feed.join(format!("{uuid}.json"))).unwrap()).unwrap();
+        let number = |value: &serde_json::Value| value["timestamp"].as_str().unwrap().parse::<u64>().unwrap();
+        let deleted = event["Event"]["Attribute"].as_array().unwrap().iter().filter(|one| one["deleted"] == true).count();
+        (number(listed), number(&event["Event"]), deleted, event["Event"]["Attribute"].as_array().unwrap().len())
+    };
+    let before = export();
+    assert_eq!((before.2, before.3), (0, 3));
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    run(data, &["withdraw", "m2.feedout.example", "--reason", "wrong"]);
+    let after = export();
+    assert_eq!((after.2, after.3), (1, 3));
+    assert!(after.0 > before.0 && after.1 > before.1, "{before:?} {after:?}");
+    // Another node that had read the feed lets go of it.
+    let reader = founded();
+    let read = |name: &str| {
+        for entry in std::fs::read_dir(&feed).unwrap().flatten().filter(|entry| entry.file_name().len() == 41) {
+            run(reader.path(), &["import", entry.path().to_str().unwrap(), "--confidence", "60", "--valid-days", "30", "--title", name]);
+        }
+    };
+    read("again");
+    let found = json_of(&huecry(reader.path(), &["--json", "query", "--record", "indicator", "--limit", "10"]));
+    assert_eq!(found["values"].as_array().unwrap().len(), 2, "{found}");
+}

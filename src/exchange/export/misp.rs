@@ -1,7 +1,7 @@
 //! MISP: events of a feed, one for each report.
 //!
 //! Ids are UUIDs of version 5 over the names of records and reports, so a feed that is written again changes nothing that a
-//! reader has. `to_ids` stands where a record may be acted on; marking, confidence and tags are tags of the attribute. What
+//! reader has. What was taken back stays as `deleted`, and every change gives its attribute and event a later time. `to_ids` stands where a record may be acted on; marking, confidence and tags are tags of the attribute. What
 //! MISP has no type for is `other`, with the type's name as its comment.
 //!
 //! Source: MISP core format, MISP feed format (`manifest.json`, `hashes.csv`), attribute types and categories of MISP 2.5.
@@ -64,7 +64,9 @@ fn typed(row: &Row) -> (String, &'static str, String) {
 
 /// The attribute of one record, and its event.
 pub fn misp_line(stated: &Stated) -> MispLine {
-    let Stated { row, signed, tlp, report, .. } = stated;
+    let Stated { row, signed, judged, tlp, report, revoked, .. } = stated;
+    // Readers ask for what is newer than what they have, so every change has a later time.
+    let changed = [*judged, *revoked].into_iter().flatten().fold(*signed, Timestamp::max);
     let (kind, category, value) = typed(row);
     let acts = matches!(row.usage.as_str(), "alert" | "block");
     let confidence = format!("huecry:confidence=\"{}\"", row.confidence);
@@ -76,10 +78,10 @@ pub fn misp_line(stated: &Stated) -> MispLine {
         info: if row.title.is_empty() { row.origin.clone() } else { row.title.clone() },
         organisation: row.origin.clone(),
         tlp: *tlp,
-        signed: *signed,
+        signed: changed,
         attribute: json!({
             "uuid": id(&row.record), "type": kind, "category": category, "value": value, "to_ids": acts, "comment": comment,
-            "timestamp": (signed.ms() / 1_000).to_string(), "distribution": "5", "Tag": tags.collect::<Vec<_>>(),
+            "timestamp": (changed.ms() / 1_000).to_string(), "distribution": "5", "deleted": revoked.is_some(), "Tag": tags.collect::<Vec<_>>(),
         }),
     }
 }
