@@ -11,6 +11,7 @@
 
 mod carried;
 mod export;
+mod json;
 mod list;
 mod misp;
 mod pattern;

@@ -4,6 +4,7 @@
 //! first bytes -detect-> Format;   pieces -Reader, pass by pass-> what the file says, and complaints
 //! ```
 
+use super::json::JsonReader;
 use super::{
     At, Complaint, Details, Element, FileError, Group, Is, LINE_BYTES_MAX, Layout, MispReader, Notes, Reach, Said, Step, StixReader, Take,
     TextReader, Version, VersionKey, Versions, Visit, WalkError, Walker, path_text, sniff,
@@ -21,10 +22,12 @@ pub enum Format {
     Text(Layout),
     Stix,
     Misp,
+    /// Objects of another JSON.
+    Json,
 }
 
 impl Format {
-    const NAMES: [&str; 5] = ["list", "csv", "text", "stix", "misp"];
+    const NAMES: [&str; 6] = ["list", "csv", "text", "stix", "misp", "json"];
 
     /// As it is written in options and configurations.
     pub fn name(self) -> &'static str {
@@ -34,6 +37,7 @@ impl Format {
             Self::Text(Layout::Prose) => "text",
             Self::Stix => "stix",
             Self::Misp => "misp",
+            Self::Json => "json",
         }
     }
 }
@@ -48,6 +52,7 @@ impl std::str::FromStr for Format {
             "text" | "prose" => Ok(Self::Text(Layout::Prose)),
             "stix" => Ok(Self::Stix),
             "misp" => Ok(Self::Misp),
+            "json" => Ok(Self::Json),
             _ => Err(UnknownName::new("format", text, Self::NAMES.into_iter())),
         }
     }
@@ -92,10 +97,9 @@ pub fn detect(start: &[u8], name: &str) -> Result<Format, FormatError> {
     if ["Event", "response", "Attribute", "Object", "info", "event_id", "Orgc"].iter().any(|key| has(key)) {
         return Ok(Format::Misp);
     }
-    if has("objects") || has("type") || has("spec_version") {
-        return Ok(Format::Stix);
-    }
-    Err(FormatError::Json)
+    // Our own exports and others' objects have a `type` too; STIX has its ids.
+    let stix = has("objects") || has("spec_version") || (has("type") && has("id") && contains(plain, b"--"));
+    Ok(if stix { Format::Stix } else { Format::Json })
 }
 
 /// Returns true for a web page where a list or table was expected: what a portal or a broken server answers.
@@ -112,8 +116,6 @@ pub enum FormatError {
     File(#[from] FileError),
     #[error("this is a web page and no list; if values are to be taken out of its text, say --format text")]
     Page,
-    #[error("this is JSON, but neither a STIX bundle nor a MISP event; force a format with --format if it is one all the same")]
-    Json,
 }
 
 /// How often a file is gone through, and for what.
@@ -128,6 +130,7 @@ enum Kind {
     Text { reader: Box<TextReader>, line: Vec<u8> },
     Stix { reader: Box<StixReader>, single: bool },
     Misp(Box<MispReader>),
+    Json(Box<JsonReader>),
 }
 
 /// What is to be known of a file beside its bytes.
@@ -174,6 +177,7 @@ impl Reader {
                 (Kind::Text { reader: Box::new(text), line: Vec::new() }, pass)
             }
             Format::Misp => (Kind::Misp(Box::new(MispReader::new(&title))), Pass::Survey),
+            Format::Json => (Kind::Json(Box::new(JsonReader::new(text.given(), start))), Pass::Survey),
             Format::Stix => {
                 let mut keys = Keys::default();
                 let _cut = Walker::default().feed(start, &mut keys);
@@ -213,6 +217,7 @@ impl Reader {
         let notes = match kind {
             Kind::Stix { reader, .. } => &mut reader.notes,
             Kind::Misp(reader) => &mut reader.notes,
+            Kind::Json(reader) => &mut reader.notes,
             Kind::Text { reader, .. } => &mut reader.notes,
         };
         if commas > 0 && *pass == Pass::Survey {
@@ -230,7 +235,8 @@ impl Reader {
                 reader.finish(&mut given.said);
                 return Ok(false);
             }
-            (Kind::Misp(_) | Kind::Text { .. }, _) => return Ok(false),
+            (Kind::Json(_), Pass::Survey | Pass::Reports) => Pass::Last,
+            (Kind::Misp(_) | Kind::Json(_) | Kind::Text { .. }, _) => return Ok(false),
         };
         Ok(true)
     }
@@ -247,7 +253,7 @@ impl Reader {
         match &mut self.visitor.kind {
             Kind::Stix { reader, .. } => Some(&mut reader.versions),
             Kind::Misp(reader) => Some(&mut reader.versions),
-            Kind::Text { .. } => None,
+            Kind::Text { .. } | Kind::Json(_) => None,
         }
     }
 
@@ -266,7 +272,9 @@ impl Reader {
         match &mut self.visitor.kind {
             Kind::Stix { reader, .. } => reader.group(number),
             Kind::Misp(reader) => reader.group(number),
-            Kind::Text { .. } => Group { report: Report::titled(self.title.clone()), tlp: None, revoked: false, reach: Reach::AsMarked },
+            Kind::Text { .. } | Kind::Json(_) => {
+                Group { report: Report::titled(self.title.clone()), tlp: None, revoked: false, reach: Reach::AsMarked }
+            }
         }
     }
 
@@ -275,7 +283,7 @@ impl Reader {
         match &self.visitor.kind {
             Kind::Stix { reader, .. } => reader.reports(),
             Kind::Misp(reader) => reader.reports(),
-            Kind::Text { .. } => 0,
+            Kind::Text { .. } | Kind::Json(_) => 0,
         }
     }
 
@@ -284,6 +292,7 @@ impl Reader {
         match &self.visitor.kind {
             Kind::Stix { reader, .. } => &reader.notes,
             Kind::Misp(reader) => &reader.notes,
+            Kind::Json(reader) => &reader.notes,
             Kind::Text { reader, .. } => &reader.notes,
         }
     }
@@ -367,6 +376,7 @@ impl Visit for Visitor {
         match &self.kind {
             Kind::Stix { single, .. } => StixReader::begins(path, is, *single),
             Kind::Misp(_) => MispReader::begins(path, is),
+            Kind::Json(reader) => reader.begins(path, is),
             Kind::Text { .. } => Take::Skip,
         }
     }
@@ -377,6 +387,14 @@ impl Visit for Visitor {
         let complain = |at: At, why: String| Complaint { line: at.line, path: at.path, why };
         match (&mut self.kind, self.pass) {
             (Kind::Text { .. }, _) => (),
+            (Kind::Json(reader), Pass::Survey) => reader.survey(&element),
+            (Kind::Json(reader), _) => {
+                self.elements += 1;
+                let at = at(&element);
+                if let Err(why) = reader.read(&element, &at, said) {
+                    complaints.push(complain(at, why));
+                }
+            }
             (Kind::Stix { reader, .. }, Pass::Survey) => {
                 if let Err(why) = reader.survey(element.bytes) {
                     complaints.push(complain(at(&element), why));

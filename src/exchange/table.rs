@@ -258,6 +258,27 @@ impl Table {
         }
     }
 
+    /// Says the names of the columns, as those of a header.
+    pub fn name(&mut self, names: &[String]) {
+        let mut columns = columns_of(names);
+        self.judge(&mut columns, &[], &mut Vec::new());
+        self.columns = Some(columns);
+    }
+
+    /// Takes the cells of a row whose columns are named.
+    pub fn cells(&mut self, line: u64, cells: Vec<String>, notes: &mut Vec<ColumnNote>, out: &mut Vec<Row>) {
+        // A confidence of 0 or 1 alone says nothing of its scale.
+        let lone = |(column, cell): (&Column, &String)| *column == Column::Detail(Detail::Confidence) && (cell == "0" || cell == "1");
+        let columns = self.columns.as_deref().unwrap_or_default();
+        let useful = columns.iter().any(|column| matches!(column, Column::Typed(_) | Column::Value));
+        if columns.iter().zip(&cells).any(lone) {
+            notes.push(AMBIGUOUS_CONFIDENCE);
+        }
+        let cells: Vec<String> =
+            columns.iter().zip(cells).map(|(column, cell)| if lone((column, &cell)) { String::new() } else { cell }).collect();
+        out.extend(self.read(line, &cells).filter(|_| useful));
+    }
+
     /// Understands the columns by the rows so far, and gives these.
     pub fn settle(&mut self, notes: &mut Vec<ColumnNote>, out: &mut Vec<Row>) {
         let mut rows = std::mem::take(&mut self.sample);
@@ -302,7 +323,12 @@ impl Table {
             if describes {
                 notes.push(DESCRIBING);
                 *column = Column::Other;
-            } else if *column == Column::Value && !typed && subjects > 1 && !cells(at).any(|cell| self.value(cell).is_ok()) {
+            } else if *column == Column::Value
+                && !typed
+                && subjects > 1
+                && !rows.is_empty()
+                && !cells(at).any(|cell| self.value(cell).is_ok())
+            {
                 // A column whose name promises values and that holds words.
                 *column = Column::Other;
             } else if *column == Column::Detail(Detail::Confidence)
@@ -471,6 +497,11 @@ fn line_is_header(cells: &[String], given: Option<&TypeName>) -> bool {
     let plain =
         |cell: &String| !cell.is_empty() && cell.chars().all(|char| char.is_alphanumeric() || matches!(char, ' ' | '_' | '-' | '#'));
     !values && (names || (cells.len() > 1 && cells.iter().all(plain)))
+}
+
+/// Returns true if one of these names is of a column with values.
+pub(super) fn has_values(names: &[String]) -> bool {
+    names.iter().any(|name| matches!(column_of(name), Column::Typed(_) | Column::Value))
 }
 
 fn columns_of(cells: &[String]) -> Vec<Column> {

@@ -119,6 +119,11 @@ impl TextReader {
         }
     }
 
+    /// The type of all values, if that is said.
+    pub fn given(&self) -> Option<TypeName> {
+        self.given.clone()
+    }
+
     /// Says what the columns of a table are, in order, separated by commas; for tables whose header does not.
     pub fn with_columns(mut self, mapping: &str) -> Result<Self, ColumnError> {
         self.table.map(mapping)?;
@@ -163,7 +168,7 @@ impl TextReader {
             },
         }
         let details = Details::default();
-        parts.drain(..).for_each(|part| take(self.indicator(part), &details));
+        parts.drain(..).for_each(|part| take(indicator_of(part).0, &details));
         self.parts = parts;
     }
 
@@ -235,24 +240,25 @@ impl TextReader {
                 complaints.push(Complaint { line, path: String::new(), why: error.to_string() });
             }
             for part in parts {
-                part.change.into_iter().for_each(|how| self.notes.changed(how, &At { line, path: String::new() }));
-                let mut indicator = self.indicator(part);
+                let (mut indicator, change) = indicator_of(part);
+                change.into_iter().for_each(|how| self.notes.changed(how, &At { line, path: String::new() }));
                 details.apply(&mut indicator);
                 take(indicator, &details);
             }
         }
     }
+}
 
-    fn indicator(&self, part: Part) -> Indicator {
-        let Part { value, scope, aside, role, .. } = part;
-        let mut indicator = Indicator::of(value, None);
-        (indicator.scope, indicator.role) = (scope.filter(|_| indicator.value.kind() == ObservableType::Domain), role);
-        if aside || indicator.value.kind() == ObservableType::Other {
-            // It is searched for, never acted on.
-            indicator.usage = Some(Use::Context);
-        }
-        indicator
+/// A value as an indicator, and what of its meaning was lost.
+pub(super) fn indicator_of(part: Part) -> (Indicator, Option<&'static str>) {
+    let Part { value, scope, change, aside, role } = part;
+    let mut indicator = Indicator::of(value, None);
+    (indicator.scope, indicator.role) = (scope.filter(|_| indicator.value.kind() == ObservableType::Domain), role);
+    if aside || indicator.value.kind() == ObservableType::Other {
+        // It is searched for, never acted on.
+        indicator.usage = Some(Use::Context);
     }
+    (indicator, change)
 }
 
 /// The text of a line, and whether it was not UTF-8.

@@ -207,7 +207,7 @@ impl Plan {
         };
         let layout = match format {
             Format::Text(layout) => layout,
-            Format::Stix | Format::Misp => Layout::Plain,
+            Format::Stix | Format::Misp | Format::Json => Layout::Plain,
         };
         let mut text = TextReader::new(layout, self.kind.clone());
         if let Some(columns) = &self.columns {

@@ -769,7 +769,11 @@ impl Work {
                 "" => format!("; line {}: {}", one.line, one.why),
                 path => format!("; line {}, {path}: {}", one.line, one.why),
             });
-            let what = if self.reply.format == "stix" || self.reply.format == "misp" { "nothing in it" } else { "no line" };
+            let what = match self.reply.format.as_str() {
+                "stix" | "misp" => "nothing in it",
+                "json" => "this JSON is neither STIX nor MISP, and none of its objects",
+                _ => "no line",
+            };
             return Err(ApiError::bad(format!("{what} gave a value, so nothing was published{}", first.unwrap_or_default())));
         }
         if self.plan.dry_run {

@@ -743,3 +743,41 @@ fn case_43_a_withdrawal_reaches_whoever_reads_our_misp_feed() {
     let found = json_of(&huecry(reader.path(), &["--json", "query", "--record", "indicator", "--limit", "10"]));
     assert_eq!(found["values"].as_array().unwrap().len(), 2, "{found}");
 }
+
+#[test]
+fn json_of_other_tools_and_our_own_is_read_by_the_names_of_its_fields() {
+    check("11b-drop.json", &["cidr 192.0.2.16/28", "cidr 203.0.113.0/24"]);
+    check("35-otx-pulse.json", &["domain pulse.otx.example", "md5 00000000000000000000000000003501"]);
+    let (values, _) = marked("35-otx-pulse.json");
+    assert!(values.iter().all(|value| value.ends_with(" green")), "{values:?}");
+    check("35b-feodo.json", &["ipv4 192.0.2.212"]);
+    check("35c-urlhaus.json", &["url http://uh.json.example/x"]);
+    // What we write for others is read back, and means the same.
+    let data = founded();
+    let list = data.path().join("list.csv");
+    let rows = "value,confidence,tlp,valid_until,tags\nown.json.example,70,amber,2027-06-01,c2\n192.0.2.0/28,40,green,2027-06-02,\n";
+    std::fs::write(&list, rows).unwrap();
+    run(data.path(), &["import", list.to_str().unwrap()]);
+    for format in ["json", "ecs"] {
+        let path = data.path().join(format!("out.{format}"));
+        run(data.path(), &["export", format, "--output", path.to_str().unwrap()]);
+        let again = founded();
+        run(again.path(), &["import", path.to_str().unwrap(), "--confidence", "10", "--valid-days", "30"]);
+        let found = json_of(&run(again.path(), &["--json", "query", "--record", "indicator", "--limit", "10"]));
+        let mut told: Vec<String> = found["values"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| {
+                format!(
+                    "{} {} {}",
+                    one["value"].as_str().unwrap(),
+                    one["tlp"].as_str().unwrap(),
+                    one["assertions"][0]["ends"].as_str().unwrap()
+                )
+            })
+            .collect();
+        told.sort();
+        assert_eq!(told, ["192.0.2.0/28 TLP:GREEN 2027-06-02T00:00:00Z", "own.json.example TLP:AMBER 2027-06-01T00:00:00Z"], "{format}");
+    }
+}

@@ -200,7 +200,7 @@ fn rubbish_and_bombs_are_refused_in_words_and_leave_nothing_behind() {
     };
     refused("cut.json", &BUNDLE.as_bytes()[..700], "the text ends inside");
     refused("twice.json", b"{\"type\":\"bundle\",\"objects\":[],\n\"objects\":[]}", "line 2: the key `objects` stands twice");
-    refused("other.json", b"{\"name\":\"package\",\"version\":1}", "neither a STIX bundle nor a MISP event");
+    refused("other.json", b"{\"name\":\"package\",\"version\":1}", "neither STIX nor MISP");
     refused("deep.json", &[b"{\"type\":\"bundle\",\"objects\":".as_slice(), &vec![b'['; 1 << 20]].concat(), "deeper than 128");
     // A gibibyte of nesting, packed into a megabyte: it ends with its 129th bracket.
     let bomb = [gzip(b"{\"type\":\"bundle\",\"objects\":"), gzip(&vec![b'['; 64 << 20]).repeat(16)].concat();
