@@ -1,10 +1,10 @@
-//! Files of text as they really lie there: packed, in UTF-16, with the line ends of old Macs. What is not read is refused, so that nobody
-//! takes it for a file in which nothing was found.
+//! Text files in the forms that tools write: packed, in UTF-16, with the line ends of old Macs. Other forms are refused by name: an unread
+//! file must not look like one without a hit.
 
 use super::Failure;
 use std::io::{self, Cursor, Read};
 
-/// Bytes at the start of a file by which its form is told.
+/// Bytes at the start of a file that show its form.
 const START_BYTES: usize = 8 * 1024;
 
 /// Reads `reader` as UTF-8 with line feeds, whatever form its first bytes show. Answers whether the length changes with it.
@@ -23,7 +23,7 @@ pub(super) fn opened(mut reader: Box<dyn Read + Send>, name: &str) -> Result<(Bo
 
 fn beginning(reader: &mut dyn Read, name: &str) -> Result<Vec<u8>, Failure> {
     let mut start = vec![0; START_BYTES];
-    // What there is by now: a log that is being written is not waited for.
+    // One read: a log that is being written may have no more yet.
     let count = loop {
         match reader.read(&mut start) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
@@ -60,7 +60,7 @@ fn text(whole: Box<dyn Read + Send>, start: &[u8], name: &str, packed: bool) -> 
         return Ok((Box::new(decoding), true));
     }
     if start.contains(&0) {
-        return Err(Failure::usage(format!("{name} is no text: there are zero bytes in it; unpack or convert it first")));
+        return Err(Failure::usage(format!("{name} has zero bytes in it, so it is not text; unpack or convert it first")));
     }
     let old_mac = start.contains(&b'\r') && !start.contains(&b'\n');
     if old_mac { Ok((Box::new(LineFeeds(whole)), packed)) } else { Ok((whole, packed)) }

@@ -66,13 +66,13 @@ impl JsonReader {
         }
     }
 
-    /// What an object says.
+    /// Reads one object.
     pub fn read(&mut self, element: &Element<'_>, at: &At, out: &mut Vec<Said>) -> Result<(), String> {
         if matches!(element.path, [Step::Key(_)]) {
             return Ok(());
         }
         if let Some(text) = &self.unreadable {
-            return Err(format!("the file's marking `{}` cannot be read, so nobody knows who may read it", excerpt(text)));
+            return Err(format!("the file's marking `{}` cannot be read, so its readers are unknown", excerpt(text)));
         }
         let bytes = element.bytes.ok_or("it is longer than 16 MiB")?;
         let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
@@ -97,7 +97,7 @@ impl JsonReader {
             return Err(format!("no field of it is understood; it has {}", excerpt(&self.names.join(", "))));
         }
         for Row { parts, details, error, .. } in rows {
-            // What has no type of ours may be anything: a name in somebody's taxonomy.
+            // A value without a type here may be a name in a taxonomy.
             for part in parts.into_iter().filter(|part| part.value.other().is_none()) {
                 let (mut indicator, change) = super::text::indicator_of(part);
                 change.into_iter().for_each(|how| self.notes.changed(how, at));
@@ -155,7 +155,7 @@ fn of_fields(fields: &serde_json::Map<String, Value>) -> Vec<(String, String)> {
     fields.iter().filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect()
 }
 
-/// The fields of the Elastic Common Schema, under the names of ours.
+/// The fields of the Elastic Common Schema, under the names that our tables have.
 fn of_ecs(indicator: &serde_json::Map<String, Value>) -> Vec<(String, String)> {
     let text = |name: &str| indicator.get(name).and_then(Value::as_str).map(str::to_owned);
     let marking = indicator.get("marking").and_then(|marking| marking.get("tlp")).and_then(Value::as_str);
@@ -163,7 +163,7 @@ fn of_ecs(indicator: &serde_json::Map<String, Value>) -> Vec<(String, String)> {
         ("value", text("name")),
         ("confidence", text("confidence")),
         ("tlp", marking.map(str::to_owned)),
-        // What ECS calls last seen is the end of our records.
+        // Our exports write the end of a record as `last_seen`.
         ("valid_until", text("last_seen")),
         ("id", text("reference")),
     ];

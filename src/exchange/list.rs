@@ -15,7 +15,7 @@ use std::{collections::HashSet, net::IpAddr};
 /// Names of exceptions that are kept of one filter list; the longest published has some 20,000.
 const EXCEPTIONS_MAX: usize = 1_000_000;
 
-/// Names that stand at the head of every hosts file.
+/// Names at the head of every hosts file.
 const HOSTS_HEAD: [&str; 16] = [
     "localhost",
     "localhost.localdomain",
@@ -38,20 +38,20 @@ const HOSTS_HEAD: [&str; 16] = [
 const SINKS: [&str; 5] = ["0.0.0.0", "127.0.0.1", "127.0.1.1", "::", "::1"];
 /// Modifiers of a filter rule that leave it blocking the whole name.
 const WHOLE_MODIFIERS: [&str; 5] = ["all", "document", "doc", "important", "popup"];
-/// What Word, PDF and mail put around a value.
+/// Signs that Word, PDF and mail put around a value.
 const DECORATION: &[char] = &[
     '"', '\'', '`', ',', '“', '”', '„', '‟', '‘', '’', '‚', '‛', '«', '»', '‹', '›', '…', '•', '‣', '◦', '–', '—', '‒', '·', '\u{a0}',
     '\u{2028}', '\u{2029}',
 ];
 
-/// Names that a filter list takes back somewhere in the same file.
+/// Names that a filter list excepts somewhere in the same file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Exceptions {
     names: HashSet<String>,
 }
 
 impl Exceptions {
-    /// Notes what a line takes back: `@@||name^`, and the rule that `$badfilter` disables.
+    /// Notes the exception of a line: `@@||name^`, and the rule that `$badfilter` disables.
     pub fn note(&mut self, line: &str) {
         let line = line.trim();
         let rule = match line.strip_prefix("@@") {
@@ -71,13 +71,13 @@ impl Exceptions {
         !self.names.is_empty() && self.names.contains(name)
     }
 
-    /// Returns true if something below a name is taken back.
+    /// Returns true if a name below this one is excepted.
     fn below(&self, name: &str) -> bool {
         self.names.iter().any(|one| one.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
     }
 }
 
-/// Returns true for a line that says nothing of a value: comments, heads of grammars.
+/// Returns true for a line without a value: a comment, or the head of a grammar.
 pub(super) fn is_comment(text: &str) -> bool {
     text.starts_with(['#', ';', '!']) || text.starts_with("//") && !text.contains('.') || text.starts_with("// ") || is_head(text)
 }
@@ -104,7 +104,7 @@ pub(super) fn values(text: &str, given: Option<&TypeName>, exceptions: &Exceptio
     }
 }
 
-/// A value as people write it in a list, of the type that is said, or of any.
+/// A value as people write it in a list: of the type `given`, or of any type.
 pub(super) fn read(text: &str, given: Option<&TypeName>) -> Result<Vec<Part>, ObservableError> {
     if let Some(name) = text.strip_prefix("*.").or_else(|| text.strip_prefix('.').filter(|rest| !rest.starts_with('.'))) {
         let value = Observable::from_text(ObservableType::Domain, name)?;
@@ -124,7 +124,7 @@ pub(super) fn read(text: &str, given: Option<&TypeName>) -> Result<Vec<Part>, Ob
     }
 }
 
-/// A text as a value of a type that was said for all. Where an address is said, a network may stand; where a name is, `*.name`.
+/// A text as a value of the type of the whole list. An address may be a network, and a name `*.name`.
 pub(super) fn read_as(given: &TypeName, text: &str) -> Result<Vec<Part>, ObservableError> {
     use ObservableType as T;
     let kind = match given {
@@ -149,7 +149,7 @@ fn is_address_with_more(text: &str) -> bool {
     let (digits, behind) = rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count());
     let Ok(prefix) = digits.parse::<u8>() else { return protocol };
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    // The page `/24/x` of a machine is no network, unless the address is the network's own.
+    // `192.0.2.1/24/x` is a page, and `192.0.2.0/24/x` a mistake.
     let network = || host.parse().is_ok_and(|address| ipnet::IpNet::new(address, prefix).is_ok_and(|net| net.network() == address));
     behind.is_empty() || behind.strip_prefix('-').is_some_and(is_number) || (prefix >= 8 && network())
 }
@@ -182,7 +182,7 @@ fn several(text: &str, given: Option<&TypeName>) -> Option<Result<Vec<Part>, Obs
         (Ok(_), [last, prefix, ..]) if last.parse::<IpAddr>().is_ok() && number(prefix) => {
             return Some(read(&format!("{first}/{prefix}"), given));
         }
-        // `address<TAB>count`; where it may be a prefix, nobody knows.
+        // `address<TAB>count`, unless the number may be a prefix.
         (Ok(address), [count]) if number(count) => {
             let prefix = count.parse::<u8>().ok().filter(|prefix| (8..=128).contains(prefix));
             let net = prefix.and_then(|prefix| ipnet::IpNet::new(address, prefix).ok()).filter(|net| net.network() == address);
@@ -251,7 +251,7 @@ fn filter_rule(text: &str) -> Option<&str> {
 /// The name that a rule `||name^` blocks with everything below it. Rules that block a part of it are refused.
 fn filtered(rule: &str, text: &str, exceptions: &Exceptions) -> Result<Vec<Part>, ObservableError> {
     let partial = || ObservableError::Partial { text: excerpt(text) };
-    // It was counted when the file was gone through for exceptions.
+    // The survey of the file has read it.
     if text.starts_with("@@") {
         return Ok(Vec::new());
     }

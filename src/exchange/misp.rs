@@ -457,7 +457,7 @@ impl MispReader {
             return;
         }
         if let Some(tag) = unreadable {
-            let why = "claims to be a TLP marking and is none of the five, so nobody knows who may read it; have its author say it";
+            let why = "claims to be a TLP marking and is none of the five, so its readers are unknown; ask its author";
             bad.push((at.clone(), format!("its tag `{}` {why}", excerpt(&tag))));
             return;
         }
@@ -570,7 +570,7 @@ fn sighting_of(one: &MispSighting, value: &Observable) -> Option<Sighting> {
     Some(Sighting { of: Sighted::Value(value.clone()), sighting, count: None, from: seen, until: seen, country: None, description: None })
 }
 
-/// How far a MISP distribution lets something go: 3 is for all communities; 2 for connected ones, which here is an audience that is named; 0,
+/// The reach of a MISP distribution: 3 is for all communities; 2 for connected ones, which here is an audience that is named; 0,
 /// 1, 4 (a sharing group of its own instance) and what is not known stay.
 fn reach_of(distribution: Option<u64>) -> Reach {
     match distribution {
@@ -598,7 +598,7 @@ fn read_tags(tags: &[TagName]) -> Tagged {
                 found.tlp = found.tlp.max(Some(tlp));
                 continue;
             }
-            // `tlp:ex:chr` and `tlp:unclear` are beside TLP 2.0.
+            // Such as `tlp:ex:chr` and `tlp:unclear`.
             Some(Err(_)) => {
                 found.unreadable.get_or_insert_with(|| name.clone());
                 continue;

@@ -241,7 +241,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// Says what was taken before, and how late a version may be dated. To be said before the first pass.
+    /// Sets the versions that were taken before, and the latest date of a version. Call it before the first pass.
     pub fn compare(&mut self, known: Arc<HashMap<VersionKey, Version>>, latest: Timestamp) {
         if let Some(versions) = self.versions() {
             versions.begin(known, latest);

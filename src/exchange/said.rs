@@ -23,15 +23,15 @@ pub enum Said {
     Older { external_id: String },
 }
 
-/// How far something may go, beside its marking.
+/// A limit on the readers of something, in addition to its marking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
     /// As its marking says.
     #[default]
     AsMarked,
-    /// Not to everybody: its author names a group that is none of ours.
+    /// A named audience: its author names a group that does not exist here.
     Some,
-    /// Nowhere from here.
+    /// This node alone.
     Here,
 }
 
@@ -52,7 +52,7 @@ pub struct Attached {
 pub struct Group {
     pub report: Report,
     pub tlp: Option<Tlp>,
-    /// It is not said: its author has taken it back, or nobody knows who may read it.
+    /// It is not published: its author revoked it, or its readers are unknown.
     pub revoked: bool,
     pub reach: Reach,
 }

@@ -3,7 +3,7 @@
 //! Sources: MISP's taxonomies `misp:confidence-level` and `estimative-language`; STIX 2.1 appendix A; the Admiralty code, of which the
 //! credibility counts (1 to 5) and the reliability (A to E) is a ceiling, as MISP's taxonomy numbers it.
 
-/// How sure a text says that one may be, 0 to 100; `None` if it says that nothing is said.
+/// The confidence that a text states, 0 to 100; `None` if it states that there is none.
 pub(super) fn confidence(text: &str) -> Result<Option<u8>, ()> {
     let plain = text.trim().to_ascii_lowercase();
     let plain = plain.replace(['_', '-'], " ");

@@ -892,7 +892,7 @@ impl StixReader {
 }
 
 fn unreadable_end(text: &str) -> String {
-    format!("its end `{}` cannot be read, so nobody knows whether it counts", excerpt(text))
+    format!("its end `{}` cannot be read, so it may be over; ask its author", excerpt(text))
 }
 
 fn least(one: Option<Use>, other: Option<Use>) -> Option<Use> {
@@ -933,8 +933,7 @@ fn claims_of(definition: &serde_json::Value) -> (Option<Tlp>, bool) {
     (found, unreadable || (claimed && found.is_none()))
 }
 
-const UNREADABLE: &str =
-    "its marking claims to be a TLP marking and is none of the five, so nobody knows who may read it; have its author say it";
+const UNREADABLE: &str = "its marking claims to be a TLP marking and is none of the five, so its readers are unknown; ask its author";
 
 /// What people do with a value under a PAP marking (MISP's PAP taxonomy): RED is only looked for in what is at hand.
 pub(super) fn use_of_pap(word: &str) -> Use {

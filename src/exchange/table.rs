@@ -1,12 +1,12 @@
 //! Tables: comma, semicolon or tab separated, with or without a header, with quoted cells over several lines.
 //!
 //! ```text
-//! line -Rows-> a whole row -Dialect-> cells -Columns (by name, then by what stands in them)-> values and what the row says of them
+//! lines -is_open-> a whole row -separator-> cells -columns (by name, then by content)-> values and details
 //! ```
 //!
-//! A row's own type holds. What is not understood is named with an example, and a column that may mean two things is not read: a marking,
-//! an end or a confidence that cannot be read refuses its row. Columns that describe a value (its AS, reverse name, report, detail page)
-//! are no indicators.
+//! A row's own type holds. A column that may mean two things is not read. A marking, an end or a confidence that cannot be read refuses its
+//! row. Columns that describe a value (its AS, reverse name, report, detail page) give no indicators. The crate `csv` takes a quote behind a
+//! space for text, which ThreatFox's exports do not mean, so cells are split here.
 //!
 //! Source: RFC 4180; the exports of MISP 2.5, ThreatFox, URLhaus, MalwareBazaar, OTX, CrowdSec, OpenCTI, and our own.
 
@@ -23,7 +23,7 @@ const SAMPLE_ROWS: usize = 64;
 /// Values of one cell: a cell with more is a list of its own.
 const CELL_VALUES_MAX: usize = 64;
 
-/// What a row of a table says of its values.
+/// Details of a row, for each of its values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
     pub confidence: Option<u8>,
@@ -37,7 +37,7 @@ pub struct Details {
     pub tlp: Option<Tlp>,
     /// A domain means also what is below it.
     pub below: bool,
-    /// The row says that it is taken back.
+    /// The row is marked as withdrawn.
     pub gone: bool,
 }
 
@@ -55,7 +55,7 @@ impl Details {
         indicator.source = external_id.clone().map(|id| Source { organisation: None, url: None, external_id: Some(id) });
     }
 
-    /// What a cell says.
+    /// Reads the cell of a column of details.
     fn take(&mut self, detail: Detail, cell: &str) -> Result<(), ObservableError> {
         let wrong = || ObservableError::Cell { text: excerpt(cell) };
         match detail {
@@ -94,23 +94,23 @@ impl Details {
     }
 }
 
-/// What a column holds.
+/// The content of a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Column {
     /// Values of one type, by MISP's name.
     Typed(String),
-    /// Values of a type that was said with the column.
+    /// Values of a type that `--columns` names.
     Given(TypeName),
     /// Values of the type that the type column names, or of any.
     Value,
     /// The type of the row's value.
     Type,
     Detail(Detail),
-    /// It is no indicator, or means nothing here.
+    /// Not read.
     Other,
 }
 
-/// What a column says of a row's values.
+/// A detail of a row's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Detail {
     Confidence,
@@ -155,19 +155,19 @@ pub struct ColumnError {
     what: UnknownName,
 }
 
-/// Something to be said of a whole column, once.
+/// A remark about a whole column.
 pub(super) type ColumnNote = &'static str;
 
 pub(super) const AMBIGUOUS_CONFIDENCE: ColumnNote =
     "a confidence column of 0 and 1 alone is not read: it may be a yes and no, or a scale; map it with --columns";
-pub(super) const DESCRIBING: ColumnNote = "columns that describe a value (its AS, reverse name, report, detail page) are no indicators";
+pub(super) const DESCRIBING: ColumnNote = "columns that describe a value (its AS, reverse name, report, detail page) are left out";
 
 /// How a table separates and what its columns mean, once that is known.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     separator: Option<u8>,
     columns: Option<Vec<Column>>,
-    /// The columns were said; a header in the file says nothing more.
+    /// `--columns` named them; a header in the file is passed over.
     mapped: bool,
     /// The last comment before the rows: many exports have their header in one.
     comment: Option<String>,
@@ -177,7 +177,7 @@ pub(super) struct Table {
     given: Option<TypeName>,
 }
 
-/// What a row gave.
+/// The values of a row.
 pub(super) struct Row {
     pub line: u64,
     pub parts: Vec<Part>,
@@ -243,7 +243,7 @@ impl Table {
     pub fn row(&mut self, line: u64, text: &str, notes: &mut Vec<ColumnNote>, out: &mut Vec<Row>) {
         let cells = cells_of(text, self.separator());
         if self.mapped && self.sample.is_empty() && line_is_header(&cells, self.given.as_ref()) {
-            // A header that the mapping stands in for.
+            // `--columns` replaces the header.
             self.mapped = false;
             return;
         }
@@ -267,7 +267,7 @@ impl Table {
 
     /// Takes the cells of a row whose columns are named.
     pub fn cells(&mut self, line: u64, cells: Vec<String>, notes: &mut Vec<ColumnNote>, out: &mut Vec<Row>) {
-        // A confidence of 0 or 1 alone says nothing of its scale.
+        // The scale of a lone 0 or 1 is unknown.
         let lone = |(column, cell): (&Column, &String)| *column == Column::Detail(Detail::Confidence) && (cell == "0" || cell == "1");
         let columns = self.columns.as_deref().unwrap_or_default();
         let useful = columns.iter().any(|column| matches!(column, Column::Typed(_) | Column::Value));
@@ -293,7 +293,7 @@ impl Table {
                 comment.filter(|cells| cells.len() == first.len() && cells.len() > 1).map(|cells| columns_of(&cells))
             };
             let useful = |columns: &Vec<Column>| columns.iter().any(|column| matches!(column, Column::Typed(_) | Column::Value));
-            // Without a header, or with one that says nothing, every cell speaks for itself.
+            // Without a known name, each cell is read by itself.
             let mut columns = header.filter(useful).unwrap_or_default();
             self.judge(&mut columns, &rows, notes);
             self.columns = Some(columns);
@@ -400,7 +400,7 @@ impl Table {
         }
         match type_of(name) {
             Some(kind) => parts(&kind, cell),
-            // A type of theirs that is none of ours: the value speaks for itself, unless only its length would.
+            // An unknown type: the value is recognised by its form, unless that is only a length.
             None => match self.value(cell) {
                 Ok(found) if found.iter().all(|part| part.value.text().is_some() || part.value.network().is_some()) => Ok(found),
                 _ => {
@@ -447,7 +447,7 @@ fn outside_quotes(text: &str, sign: u8) -> usize {
         .count()
 }
 
-/// Returns true if a quoted cell goes on behind this line of a row; `inside` if it began before the line.
+/// Returns true if a quoted cell continues behind this line of a row; `inside` if it began before the line.
 pub(super) fn is_open(text: &str, separator: u8, mut inside: bool) -> bool {
     let (mut begins, mut bytes) = (!inside, text.bytes().peekable());
     while let Some(byte) = bytes.next() {
@@ -508,7 +508,7 @@ fn columns_of(cells: &[String]) -> Vec<Column> {
     let mut columns: Vec<Column> = cells.iter().map(|cell| column_of(cell)).collect();
     let name = |at: usize| cells.get(at).map(|cell| cell.trim().to_ascii_lowercase()).unwrap_or_default();
     let has = |wanted: &str| (0..cells.len()).any(|at| name(at) == wanted);
-    // CrowdSec: what it decides is its type, and what it decides about its scope.
+    // CrowdSec calls its decision `type`, and the type of the value `scope`.
     if has("scope") && has("duration") && has("value") {
         for (at, column) in columns.iter_mut().enumerate() {
             match name(at).as_str() {
@@ -540,7 +540,7 @@ fn column_of(header: &str) -> Column {
         "standing" => Column::Detail(Detail::Standing),
         "role" => Column::Detail(Detail::Role),
         "use" => Column::Detail(Detail::Use),
-        // What describes a value, and numbers that are no confidence.
+        // Descriptions of a value, and scores on scales of their own.
         "reverse" | "rdns" | "ptr" | "reference" | "references" | "permalink" | "urlhaus_link" | "report" | "source" | "source_url"
         | "imphash" | "authentihash" | "ssdeep" | "tlsh" | "reporter" | "score" => Column::Other,
         _ => type_of(&name).filter(|kind| !matches!(kind.as_str(), "ip-src|port")).map_or(Column::Other, Column::Typed),

@@ -4,7 +4,7 @@
 //! bytes of a line -decode-> text -list | table (rows of one line or more) | prose-> items and complaints, each with its line
 //! ```
 //!
-//! One bad line never stops the rest: it is a [`Complaint`], the others go on. Read as published: defanged spellings, CRLF, a byte order
+//! A bad line is a [`Complaint`] and stops no other line. Read as published: defanged spellings, CRLF, a byte order
 //! mark, ISO-8859-1, and the grammars of [`super::list`] and [`super::table`].
 
 use super::{
@@ -93,7 +93,7 @@ pub struct TextReader {
     given: Option<TypeName>,
     table: Table,
     exceptions: Exceptions,
-    /// A row whose quoted cell goes on, and the line where it began.
+    /// A row whose quoted cell is open, and the line where it began.
     open: Option<(u64, String)>,
     line: u64,
     /// Kept between lines for its room.
@@ -119,7 +119,7 @@ impl TextReader {
         }
     }
 
-    /// The type of all values, if that is said.
+    /// The type of all values, if there is one.
     pub fn given(&self) -> Option<TypeName> {
         self.given.clone()
     }

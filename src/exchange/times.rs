@@ -19,7 +19,7 @@ use jiff::{civil, tz::TimeZone};
 pub enum End {
     At(Timestamp),
     Never,
-    /// The text says that nothing is said.
+    /// No end is stated.
     Unsaid,
 }
 

@@ -4,7 +4,7 @@
 //! name of a type, text -type_of-> MISP's name of it -parts-> values, each with what of its meaning was lost
 //! ```
 //!
-//! The author's type holds: a JA3S hash is no MD5 although it has its length. A type that has no value of ours is kept as `other` under
+//! The author's type holds: a JA3S hash is no MD5 although it has its length. A type that has no counterpart is kept as `other` under
 //! its MISP name: searchable, never enforced. Addresses may be networks, masks or ranges wherever an address may be.
 //!
 //! Source: attribute types of MISP 2.5; names that STIX, OTX, OpenCTI, abuse.ch and CrowdSec give to the same types.
@@ -27,7 +27,7 @@ pub(super) struct Part {
     pub scope: Option<Scope>,
     /// How its meaning changed.
     pub change: Option<&'static str>,
-    /// It describes the value beside it and is kept to be found.
+    /// It describes another value of the text and is kept for queries.
     pub aside: bool,
     pub role: Option<Role>,
 }
@@ -38,8 +38,7 @@ impl From<Observable> for Part {
     }
 }
 
-/// MISP's name of a type that somebody calls `name`; the name itself where it is one of MISP's, or could be. `None` for words that are
-/// no type.
+/// MISP's name of a type that others call `name`; the name itself if it has the form of MISP's names. `None` for other words.
 pub(super) fn type_of(name: &str) -> Option<String> {
     let lower = name.trim().to_ascii_lowercase();
     if let Some(other) = lower.strip_prefix("other:") {
@@ -152,7 +151,7 @@ fn named(text: &str) -> Result<Part, ObservableError> {
     host(text).map(|(value, change)| Part { change, ..Part::from(value) }).map_err(into_value)
 }
 
-/// Whether a text may be a URL: paths, UNC and drive paths, queries and patterns are none.
+/// Returns true for a text that may be a URL; false for paths, UNC and drive paths, queries and patterns.
 pub(super) fn is_page(text: &str) -> bool {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     if scheme.is_some() {
@@ -160,7 +159,7 @@ pub(super) fn is_page(text: &str) -> bool {
     }
     let host = text.split(['/', '?', '#']).next().unwrap_or_default();
     let drive = host.as_bytes().get(1) == Some(&b':') && host.len() <= 3;
-    // `mailto:x@y`: what stands behind the colon is no port.
+    // `mailto:x@y`: no port follows the colon.
     let opaque =
         host.split_once(':').is_some_and(|(scheme, rest)| !scheme.contains('.') && !rest.starts_with(|char: char| char.is_ascii_digit()));
     !(host.is_empty() && !text.starts_with("//"))
@@ -261,7 +260,7 @@ pub(super) fn other(kind: &str, text: &str) -> Result<Part, ObservableError> {
     if long {
         return Err(ObservableError::Malformed { kind: ObservableType::Other, text: excerpt(text), why: "longer than 2,048 bytes" });
     }
-    // A few MISP types have the names of types of ours and other values; `url` and the like never come here.
+    // A few MISP types share a name with our types and hold other values; `url` and the like never come here.
     let name = if kind.parse::<ObservableType>().is_ok() { format!("misp-{kind}") } else { kind.replace('/', "-") };
     let value = TypeName::Other(name).read(&flat)?;
     Ok(Part { change: (text.trim().contains(['\n', '\r', '\t'])).then_some(ONE_LINE), ..Part::from(value) })

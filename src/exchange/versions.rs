@@ -16,7 +16,7 @@ use std::{collections::HashMap, sync::Arc};
 /// Ids whose versions are compared within one file, some 100 MB of them; of more, each counts as it comes.
 pub const VERSIONS_MAX: usize = 2_000_000;
 
-/// Who said something, and its id there.
+/// An author and an id of that author.
 pub type VersionKey = u128;
 
 /// One version.
@@ -29,7 +29,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// The later of two. What is final stays so.
+    /// The later of two; final if one of them is.
     pub fn max(self, other: Self) -> Self {
         Self { ms: self.ms.max(other.ms), is_final: self.is_final || other.is_final }
     }
@@ -41,7 +41,7 @@ pub fn key_of_version(author: &str, id: u128) -> VersionKey {
     digest.first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes))
 }
 
-/// What became of one version.
+/// The judgement of one version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Counts {
     Yes,
@@ -87,7 +87,7 @@ impl Versions {
         self.latest.is_some_and(|latest| version.ms > latest.ms())
     }
 
-    /// What becomes of a version that is being read.
+    /// Judges a version that is being read.
     pub(super) fn judge(&mut self, key: VersionKey, version: Version) -> Counts {
         if self.is_future(version) {
             return Counts::Future;

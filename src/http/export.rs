@@ -229,7 +229,7 @@ impl Sheet {
                 for assertion in value.assertions.iter().filter(|one| one.kind == "indicator") {
                     let Ok(reference) = assertion.reference.parse::<RecordRef>() else { continue };
                     let Some(found) = reading.named(&reference)? else { continue };
-                    // Readers of a feed keep what only vanishes from it, so what was taken back stays as deleted.
+                    // Readers of a feed keep attributes that vanish, so withdrawn ones stay as deleted.
                     let gone = self.form == Form::Misp && assertion.standing != Standing::Over && has_stood(&found);
                     if assertion.standing != Standing::Accepted && !gone {
                         continue;

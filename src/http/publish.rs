@@ -546,7 +546,7 @@ impl Work {
         }
     }
 
-    /// The same, with a complaint if it is not.
+    /// As [`Self::reaches`], with a complaint.
     fn may_reach(&mut self, reach: Reach) -> bool {
         let beyond = !self.reaches(reach);
         if beyond && !self.counting {

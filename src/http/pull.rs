@@ -470,7 +470,7 @@ async fn taxii(
         }
         if empty > EMPTY_PAGES_MAX || !(turned || moved) {
             reply.incomplete = Some(
-                "the server says that there is more and does not say where; what came was taken, and the next pull begins at the same place"
+                "the server announces more objects and gives no cursor for them; the objects so far were taken, and the next pull begins at the same place"
                     .to_owned(),
             );
             break;

@@ -74,7 +74,7 @@ pub(super) struct Standing {
     /// Subjects under one id of the file, and the ids that the file has: a value that is gone from under its id was changed.
     by_id: HashMap<u64, Vec<(u64, u64)>>,
     ids: HashSet<u64>,
-    /// The same by the outside id alone, whoever uses it.
+    /// Subjects by the outside id alone, of every author.
     by_outside_id: HashMap<u64, Vec<(u64, u64)>>,
     /// Documents and sightings, by all that they say.
     beside: HashSet<u64>,
@@ -275,7 +275,7 @@ impl Standing {
         }
     }
 
-    /// Notes that a file has an older version of what stands under an id.
+    /// Notes that a file has an older version of an id.
     pub(super) fn see_older(&mut self, id: &str) {
         let keys = self.by_outside_id.get(&self.hashers.0.hash_one(id)).cloned().unwrap_or_default();
         keys.iter().for_each(|key| self.subjects.get_mut(key).into_iter().for_each(|subject| subject.seen = true));

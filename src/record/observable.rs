@@ -605,7 +605,7 @@ fn check_label(label: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether programs take a name that ends with this label for an IPv4 address (URL Standard, "ends in a number").
+/// Returns true for a last label by which programs take a name for an IPv4 address (URL Standard, "ends in a number").
 fn is_number(label: &str) -> bool {
     let hexadecimal = label.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
     hexadecimal || label.bytes().all(|byte| byte.is_ascii_digit())
@@ -635,7 +635,7 @@ fn domain(text: &str) -> Result<String, ObservableError> {
     Ok(name)
 }
 
-/// Quotation marks, dashes, bullets and ellipses, which word processors put beside a name: no name has them.
+/// Quotation marks, dashes, bullets and ellipses, which word processors put around a name: no name has them.
 fn is_quotation(char: char) -> bool {
     matches!(char, '«' | '»' | '\u{2010}'..='\u{201f}' | '\u{2020}'..='\u{2023}' | '\u{2026}' | '\u{2039}' | '\u{203a}' | '\u{25e6}')
 }
@@ -654,7 +654,7 @@ fn host_of_url(given: &str) -> Result<Option<String>, &'static str> {
         url::Host::Domain(name) => {
             let bare = name.strip_suffix('.').unwrap_or(&name);
             if bare.contains('.') {
-                domain(&name).map_err(|_| "its host is no name that a resolver would accept")?
+                domain(&name).map_err(|_| "no resolver would accept its host")?
             } else {
                 check_label(bare)?;
                 bare.to_owned()

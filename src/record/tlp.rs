@@ -37,10 +37,10 @@ impl Tlp {
         }
     }
 
-    /// What a text of others says of a TLP marking, in whatever signs: `TLP: RED`, `tlp=red`, `misp-tlp:"red"`.
+    /// Reads a TLP marking in the spellings of other tools: `TLP: RED`, `tlp=red`, `misp-tlp:"red"`.
     ///
     /// A text claims to be one if it begins with the word TLP. `None` if it does not; an error if it does and names none of the five, such as
-    /// `tlp:unclear`: who may read such a thing is unknown, and no default stands in for that.
+    /// `tlp:unclear`: its readers are unknown, and no default replaces that.
     pub fn claimed(text: &str) -> Option<Result<Self, UnknownName>> {
         use unicode_normalization::UnicodeNormalization as _;
         let plain: String = text.nfkc().flat_map(char::to_lowercase).collect();

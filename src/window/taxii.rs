@@ -54,7 +54,7 @@ const MEMBERS_MAX: usize = 10_000;
 const APART_NS: u64 = 1_000;
 /// Nanoseconds of a millisecond, which is what some clients keep.
 const MS_NS: u64 = 1_000_000;
-/// How far objects of one journal entry may reach into the time of the next: 20,000 of them.
+/// Milliseconds by which objects of one journal entry may reach into the time of the next: 20,000 of them.
 const APART_MARGIN_MS: u64 = 20;
 /// Texts of a filter, joined by commas.
 const MATCHES_MAX: usize = 256;
@@ -241,7 +241,7 @@ impl Place {
 struct Added {
     object: Value,
     ns: u64,
-    /// Where a page goes on that ends before it.
+    /// The place of a page that begins with it.
     from: Place,
 }
 
@@ -323,8 +323,8 @@ impl Pager<'_> {
         Ok(self.page)
     }
 
-    /// The page, which goes on at `from` with an object that was added at `ns`. It ends between two milliseconds if it can: clients that keep
-    /// milliseconds and go on by `added_after` would otherwise miss or repeat what shares one.
+    /// The page; the next one begins at `from` with an object that was added at `ns`. It ends between two milliseconds if it can: clients
+    /// that keep milliseconds and page by `added_after` would otherwise miss or repeat objects of one millisecond.
     fn ended(mut self, from: Place, ns: u64) -> Page {
         let apart = |pair: &[Added]| pair.first().zip(pair.last()).is_some_and(|(one, next)| one.ns / MS_NS != next.ns / MS_NS);
         self.page.next = Some(from);

@@ -1,7 +1,7 @@
 //! MISP: events of a feed, one for each report.
 //!
 //! Ids are UUIDs of version 5 over the names of records and reports, so a feed that is written again changes nothing that a
-//! reader has. What was taken back stays as `deleted`, and every change gives its attribute and event a later time. `to_ids` stands where a record may be acted on; marking, confidence and tags are tags of the attribute. What
+//! reader has. A withdrawn attribute stays as `deleted`, and every change gives its attribute and event a later time. `to_ids` stands where a record may be acted on; marking, confidence and tags are tags of the attribute. What
 //! MISP has no type for is `other`, with the type's name as its comment.
 //!
 //! Source: MISP core format, MISP feed format (`manifest.json`, `hashes.csv`), attribute types and categories of MISP 2.5.
