@@ -96,10 +96,11 @@ fn word(word: &str, before: &[String; 2], given: Option<&TypeName>, out: &mut Ve
             ObservableType::Md5 | ObservableType::Sha1 | ObservableType::Sha256 => lead(&OTHER_HASHES),
             _ => false,
         };
-        if part.value.kind() == ObservableType::Md5 && lead(&["ja3"]) {
-            if let Ok(value) = Observable::from_text(ObservableType::Ja3, word) {
-                part = Part::from(value);
-            }
+        if part.value.kind() == ObservableType::Md5
+            && lead(&["ja3"])
+            && let Ok(value) = Observable::from_text(ObservableType::Ja3, word)
+        {
+            part = Part::from(value);
         }
         if !doubt {
             out.push(part);

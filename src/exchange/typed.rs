@@ -162,13 +162,9 @@ pub(super) fn is_page(text: &str) -> bool {
     // `mailto:x@y`: no port follows the colon.
     let opaque =
         host.split_once(':').is_some_and(|(scheme, rest)| !scheme.contains('.') && !rest.starts_with(|char: char| char.is_ascii_digit()));
-    !(host.is_empty() && !text.starts_with("//"))
-        && !drive
-        && !opaque
-        && !text.contains(['\\', '*', ' '])
-        && !host.starts_with('.')
-        && !host.starts_with("[.]")
-        && !host.contains(['&', '=', '$'])
+    let named = !host.is_empty() || text.starts_with("//");
+    let pattern = text.contains(['\\', '*', ' ']) || host.starts_with('.') || host.starts_with("[.]") || host.contains(['&', '=', '$']);
+    named && !drive && !opaque && !pattern
 }
 
 /// The address of `"Some One" <x@mail.example>`.

@@ -35,8 +35,11 @@ impl Version {
     }
 }
 
-/// The key of an id that an author uses.
+/// The key of an id that an author uses; the id itself where no author is named.
 pub fn key_of_version(author: &str, id: u128) -> VersionKey {
+    if author.is_empty() {
+        return id;
+    }
     let digest = Sha256::new().chain_update(id.to_be_bytes()).chain_update(author.as_bytes()).finalize();
     digest.first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes))
 }
@@ -59,8 +62,6 @@ pub struct Versions {
     here: HashMap<VersionKey, Version>,
     known: Arc<HashMap<VersionKey, Version>>,
     latest: Option<Timestamp>,
-    /// Versions that count.
-    taken: HashMap<VersionKey, Version>,
 }
 
 impl Versions {
@@ -92,22 +93,25 @@ impl Versions {
         if self.is_future(version) {
             return Counts::Future;
         }
-        for best in [self.here.get(&key), self.known.get(&key)].into_iter().flatten() {
-            if best.is_final && !version.is_final {
-                return Counts::Ended;
-            }
-            if version.ms < best.ms {
-                return Counts::Older;
-            }
+        let against = |best: &Version| match () {
+            () if best.is_final && !version.is_final => Counts::Ended,
+            () if version.ms < best.ms => Counts::Older,
+            () => Counts::Yes,
+        };
+        let known = if self.known.is_empty() { None } else { self.known.get(&key) };
+        if let Some(counts) = known.map(against).filter(|counts| *counts != Counts::Yes) {
+            return counts;
         }
-        let taken = self.taken.entry(key).or_default();
-        *taken = taken.max(version);
-        Counts::Yes
+        let counts = self.here.get(&key).map_or(Counts::Yes, against);
+        if counts == Counts::Yes {
+            self.note(key, version);
+        }
+        counts
     }
 
-    /// Versions that count and were read.
+    /// The newest version of each id of the file.
     pub fn take(&mut self) -> HashMap<VersionKey, Version> {
-        std::mem::take(&mut self.taken)
+        std::mem::take(&mut self.here)
     }
 }
 

@@ -43,6 +43,10 @@ impl Tlp {
     /// `tlp:unclear`: its readers are unknown, and no default replaces that.
     pub fn claimed(text: &str) -> Option<Result<Self, UnknownName>> {
         use unicode_normalization::UnicodeNormalization as _;
+        // Most texts are others: labels, comments, tags.
+        if text.is_ascii() && !text.as_bytes().windows(3).any(|part| part.eq_ignore_ascii_case(b"tlp")) {
+            return None;
+        }
         let plain: String = text.nfkc().flat_map(char::to_lowercase).collect();
         let plain = plain.trim_matches(|char: char| char.is_whitespace() || matches!(char, '"' | '\'' | '`' | '[' | ']' | '(' | ')'));
         let rest = plain.strip_prefix("misp-").unwrap_or(plain).strip_prefix("tlp")?;
