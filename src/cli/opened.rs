@@ -60,7 +60,7 @@ fn text(whole: Box<dyn Read + Send>, start: &[u8], name: &str, packed: bool) -> 
         return Ok((Box::new(decoding), true));
     }
     if start.contains(&0) {
-        return Err(Failure::usage(format!("{name} has zero bytes in it, so it is not text; unpack or convert it first")));
+        return Err(Failure::usage(format!("{name}: there are zero bytes in it, so it is not text; unpack or convert it first")));
     }
     let old_mac = start.contains(&b'\r') && !start.contains(&b'\n');
     if old_mac { Ok((Box::new(LineFeeds(whole)), packed)) } else { Ok((whole, packed)) }
@@ -128,7 +128,7 @@ mod tests {
             (b"BZh91AY", "bzip2"),
             (b"\x28\xb5\x2f\xfd\0", "zstd"),
             (b"PK\x03\x04", "zip"),
-            (b"MZ\x90\0\x03\0", "no text"),
+            (b"MZ\x90\0\x03\0", "not text"),
         ] {
             assert!(read(bytes).unwrap_err().contains(why), "{why}");
         }

@@ -58,7 +58,7 @@ fn bad_input_is_named_and_nothing_is_half_done() {
         path.to_str().unwrap().to_owned()
     };
     fails(place, &["import", &file("binary", b"MZ\x90\0\x03"), "--as-is"], 2, "zero bytes");
-    fails(place, &["import", &file("utf16", &[0xff, 0xfe, b'a', 0]), "--as-is"], 2, "UTF-16");
+    fails(place, &["import", &file("packed", b"\xfd7zXZ\0"), "--as-is"], 2, "xz -dc");
     fails(place, &["import", &file("empty", b""), "--as-is"], 2, "the file is empty");
     fails(place, &["import", &file("prose.txt", b"nothing here\nnor here\n"), "--as-is"], 2, "line 1");
     fails(place, &["import", place.to_str().unwrap(), "--as-is"], 2, "is a directory");
