@@ -226,7 +226,8 @@ impl Observable {
     /// Reads a value whose type nobody said, in any spelling that analysts paste.
     pub fn recognise(text: &str) -> Result<Self, ObservableError> {
         use ObservableType as T;
-        let plain = refang(text.trim());
+        // Pasted out of a report, a value comes with the report's quotation marks.
+        let plain = refang(text.trim_matches(|char: char| char.is_whitespace() || is_quotation(char)));
         let plain = plain.as_ref();
         let unrecognised = || ObservableError::Unrecognised { text: excerpt(text) };
         if plain.is_empty() || plain.len() > VALUE_BYTES_MAX || plain.contains(char::is_whitespace) {
@@ -244,6 +245,12 @@ impl Observable {
         if let Some((head, tail)) = plain.split_once('/') {
             if head.parse::<IpAddr>().is_ok() && tail.bytes().all(|byte| byte.is_ascii_digit()) && tail.len() <= 3 {
                 return Self::from_text(T::Cidr, plain);
+            }
+            if let (Ok(address), Ok(mask)) = (head.parse::<IpAddr>(), tail.parse::<IpAddr>()) {
+                let net = IpNet::with_netmask(address, mask);
+                return net
+                    .map_err(|_| ObservableError::malformed(T::Cidr, text, "the text behind the `/` is not a mask"))
+                    .and_then(Self::of_network);
             }
             // A URL without its scheme; analysts mean http.
             Self::recognise_host(head).map_err(|_| unrecognised())?;
@@ -875,6 +882,8 @@ mod tests {
         check("192.0.2[.]7", Some(("ipv4", "192.0.2.7")));
         check("192.0.2.0/24", Some(("cidr", "192.0.2.0/24")));
         check("192.0.2.7/32", Some(("ipv4", "192.0.2.7")));
+        check("192.0.2.0/255.255.255.128", Some(("cidr", "192.0.2.0/25")));
+        check("“192.0.2.5”", Some(("ipv4", "192.0.2.5")));
         check("2001:DB8::7", Some(("ipv6", "2001:db8::7")));
         check("192.0.2.7:8080", Some(("endpoint", "192.0.2.7:8080")));
         check("[2001:db8::7]:443", Some(("endpoint", "[2001:db8::7]:443")));
