@@ -97,10 +97,11 @@ async fn n_01_n_04_n_05_control_messages_of_gossip_without_measure_change_nothin
     // PRUNE with the longest backoff there is, and with one near the largest signed number.
     let prune = |backoff| rpc(&field(3, &field(4, &[field(1, topic.as_bytes()), vec![3 << 3], varint(backoff)].concat())));
     let prunes = [prune(u64::MAX), prune(i64::MAX as u64 - 60)].concat();
-    let mut tries = 0;
+    // On a busy machine twenty connections in a row were ended within six seconds; a node that ends all of them does so for a minute too.
+    let begun = std::time::Instant::now();
     while !thrown(&place, &prunes).await {
-        tries += 1;
-        assert!(tries < 20, "the node ends every connection before it is told anything");
+        assert!(begun.elapsed() < Duration::from_secs(60), "the node ends every connection before it is told anything");
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     // GRAFT for topics that nobody has joined, in frames of the largest size; ten thousand subscriptions; ids without number. Whether
     // the node cuts these off or passes over them is its own affair.
